@@ -1,0 +1,338 @@
+//! Everything that crosses the line between kernel and user space: names, map keys and values, read-only globals.
+//!
+//! Plain data only: fixed-width integers and byte arrays, no padding that is not named, sizes asserted below each type.
+
+use crate::{classify::Cursor, reason::Malformed};
+
+/// Names of maps. The kernel side's statics bear the same names; a test compares both sets.
+pub mod map {
+    /// `Array<Slot>`: interface index to slot, direct-mapped.
+    pub const SLOTS: &str = "SLOTS";
+    /// `PerCpuArray<Traffic>`: hot counters, see [`super::traffic_index`].
+    pub const TRAFFIC: &str = "TRAFFIC";
+    /// `PerCpuHashMap<MalformedKey, u64>`: frames that contradict themselves.
+    pub const MALFORMED: &str = "MALFORMED";
+    /// `PerCpuHashMap<DropKey, u64>`: segments that the kernel dropped.
+    pub const DROPS: &str = "DROPS";
+    /// `PerCpuHashMap<RetransmitKey, u64>`: segments that local sockets sent again.
+    pub const RETRANSMITS: &str = "RETRANSMITS";
+    /// `PerCpuArray<u64>`: what the probe could not do, by [`super::Tally`].
+    pub const TALLIES: &str = "TALLIES";
+    /// `PerCpuArray<Scratch>`: the frame being classified.
+    pub const SCRATCH: &str = "SCRATCH";
+    /// aya-log's ring buffer; the name is the library's.
+    pub const AYA_LOGS: &str = "AYA_LOGS";
+    /// All of them.
+    pub const ALL: [&str; 8] = [SLOTS, TRAFFIC, MALFORMED, DROPS, RETRANSMITS, TALLIES, SCRATCH, AYA_LOGS];
+}
+
+/// Names of programs, at most 15 characters, all with one prefix: so an operator finds them in `bpftool prog`.
+pub mod program {
+    /// tc ingress.
+    pub const INGRESS: &str = "lossprobe_in";
+    /// tc egress.
+    pub const EGRESS: &str = "lossprobe_out";
+    /// `skb:kfree_skb` of kernels whose tracepoint has no reason.
+    pub const DROPS_WITHOUT_REASON: &str = "lossprobe_drop2";
+    /// `skb:kfree_skb` with a reason.
+    pub const DROPS: &str = "lossprobe_drop3";
+    /// `tcp:tcp_retransmit_skb` of kernels that fire it only for success.
+    pub const RETRANSMITS: &str = "lossprobe_retx2";
+    /// `tcp:tcp_retransmit_skb` with the error of the attempt.
+    pub const RETRANSMITS_WITH_ERROR: &str = "lossprobe_retx3";
+    /// `tcp:tcp_retransmit_synack`.
+    pub const SYNACKS: &str = "lossprobe_synac";
+    /// All of them.
+    pub const ALL: [&str; 7] =
+        [INGRESS, EGRESS, DROPS_WITHOUT_REASON, DROPS, RETRANSMITS, RETRANSMITS_WITH_ERROR, SYNACKS];
+}
+
+/// Names of read-only globals.
+pub mod global {
+    /// [`super::Offsets`].
+    pub const OFFSETS: &str = "OFFSETS";
+    /// [`super::Settings`].
+    pub const SETTINGS: &str = "SETTINGS";
+    /// aya-log's level; the name is the library's.
+    pub const AYA_LOG_LEVEL: &str = "AYA_LOG_LEVEL";
+    /// All of them.
+    pub const ALL: [&str; 3] = [OFFSETS, SETTINGS, AYA_LOG_LEVEL];
+}
+
+/// Entries that a lookup of [`Slot`] starts from: `ifindex & (SLOT_LINES - 1)`, then the next one.
+pub const SLOT_LINES: u32 = 4096;
+/// Places at which an interface can be found.
+pub const SLOT_PROBES: u32 = 2;
+/// Bytes of a frame that the classifier can see.
+pub const WINDOW_BYTES: usize = 192;
+
+/// Which way a frame passes a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Direction {
+    /// Towards this host.
+    Ingress = 0,
+    /// Away from this host.
+    Egress = 1,
+}
+
+impl Direction {
+    /// Both, in the order of the numbers.
+    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    /// The metric label.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+}
+
+/// An interface that is counted. `ifindex` 0: vacant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Slot {
+    /// Interface index in the agent's network namespace.
+    pub ifindex: u32,
+    /// Index of its counters.
+    pub slot: u32,
+    /// The device's MTU, 0 if not to be judged.
+    pub mtu_bytes: u32,
+    /// A [`LinkKind`](crate::classify::LinkKind).
+    pub link_kind: u8,
+    /// Bits of [`Meta`](crate::classify::Meta) that come from the device, `FROM_WIRE` for ingress only.
+    pub flags: u8,
+    #[doc(hidden)]
+    pub pad: [u8; 2],
+}
+const _: () = assert!(size_of::<Slot>() == 16);
+
+/// Hot counters of one (slot, direction) on one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Traffic {
+    /// Wire segments: a GSO or GRO packet counts as its segments.
+    pub frames: u64,
+    /// Bytes as on the wire: from the MAC header, stripped tags included, without FCS.
+    pub bytes: u64,
+    /// Frames whose headers reach beyond what can be seen: judged neither well formed nor malformed.
+    pub unseen_frames: u64,
+    /// Frames of protocols that are not understood, or of devices that are opaque.
+    pub other_frames: u64,
+}
+const _: () = assert!(size_of::<Traffic>() == 32);
+
+/// Index into [`map::TRAFFIC`].
+#[must_use]
+#[inline(always)]
+pub const fn traffic_index(slot: u32, direction: Direction) -> u32 {
+    slot * 2 + direction as u32
+}
+
+/// Key of [`map::MALFORMED`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct MalformedKey {
+    /// The interface's slot.
+    pub slot: u16,
+    /// A [`Direction`].
+    pub direction: u8,
+    /// A [`Malformed`].
+    pub reason: u8,
+}
+const _: () = assert!(size_of::<MalformedKey>() == 4);
+const _: () = assert!(Malformed::ALL.len() < 255);
+
+/// Protocol family of a dropped packet, from `skb->protocol`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Family {
+    Other = 0,
+    Ipv4 = 1,
+    Ipv6 = 2,
+    Arp = 3,
+}
+
+/// Key of [`map::DROPS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct DropKey {
+    /// Inode number of the network namespace, 0 if not known.
+    pub netns: u32,
+    /// Interface index in that namespace, 0 if the kernel knows none.
+    pub ifindex: u32,
+    /// The kernel's `enum skb_drop_reason`, subsystem bits included; 0 where the kernel has no reasons.
+    pub reason: u32,
+    /// A [`Family`].
+    pub family: u8,
+    #[doc(hidden)]
+    pub pad: [u8; 3],
+}
+const _: () = assert!(size_of::<DropKey>() == 16);
+
+/// What was sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Retransmit {
+    /// A segment of an established connection; which timer or event caused it is not known.
+    Unknown = 0,
+    /// A SYN.
+    Syn = 1,
+    /// A SYN-ACK.
+    SynAck = 2,
+}
+
+impl Retransmit {
+    /// All, in the order of the numbers.
+    pub const ALL: [Self; 3] = [Self::Unknown, Self::Syn, Self::SynAck];
+
+    /// The metric label `type`.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Syn => "syn",
+            Self::SynAck => "synack",
+        }
+    }
+}
+
+/// Key of [`map::RETRANSMITS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct RetransmitKey {
+    /// Inode number of the socket's network namespace.
+    pub netns: u32,
+    /// Interface index of the socket's route, 0 if it has none.
+    pub ifindex: u32,
+    /// A [`Retransmit`].
+    pub kind: u8,
+    #[doc(hidden)]
+    pub pad: [u8; 3],
+}
+const _: () = assert!(size_of::<RetransmitKey>() == 12);
+
+macro_rules! tallies {
+    ($($variant:ident $map:literal $cause:literal;)+) => {
+        /// What the probe could not do, or did apart.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Tally {
+            /// Drop events that are members of a packet already counted.
+            DropMembers = 0,
+            $(#[doc = concat!("Counts lost: ", $map, " ", $cause, ".")] $variant,)+
+        }
+
+        impl Tally {
+            /// How many there are: entries of [`map::TALLIES`].
+            pub const COUNT: u32 = Self::FAILURES.len() as u32 + 1;
+            /// Lost counts with the metric labels `map` and `cause`.
+            pub const FAILURES: &'static [(Self, &'static str, &'static str)] = &[$((Self::$variant, $map, $cause),)+];
+        }
+    };
+}
+
+tallies! {
+    MalformedFull "malformed" "full";
+    MalformedBusy "malformed" "busy";
+    DropsFull "drops" "full";
+    DropsBusy "drops" "busy";
+    RetransmitsFull "retransmits" "full";
+    RetransmitsBusy "retransmits" "busy";
+    ScratchUnreadable "scratch" "unreadable";
+}
+
+/// An offset that the running kernel's types do not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Where the kernel keeps what the programs read: byte offsets from the start of each structure, by the running
+/// kernel's BTF; [`ABSENT`] where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+#[expect(missing_docs, reason = "named structure_member")]
+pub struct Offsets {
+    pub sk_buff_dev: u32,
+    pub sk_buff_sk: u32,
+    pub sk_buff_skb_iif: u32,
+    pub sk_buff_protocol: u32,
+    pub sk_buff_skb_refdst: u32,
+    pub sk_buff_head: u32,
+    pub sk_buff_end: u32,
+    pub skb_shared_info_gso_segs: u32,
+    pub net_device_ifindex: u32,
+    pub net_device_nd_net: u32,
+    pub net_ns_inum: u32,
+    pub dst_entry_dev: u32,
+    pub sock_skc_net: u32,
+    pub sock_skc_state: u32,
+    pub sock_sk_dst_cache: u32,
+}
+
+impl Offsets {
+    /// Nothing known.
+    pub const UNKNOWN: Self = Self {
+        sk_buff_dev: ABSENT,
+        sk_buff_sk: ABSENT,
+        sk_buff_skb_iif: ABSENT,
+        sk_buff_protocol: ABSENT,
+        sk_buff_skb_refdst: ABSENT,
+        sk_buff_head: ABSENT,
+        sk_buff_end: ABSENT,
+        skb_shared_info_gso_segs: ABSENT,
+        net_device_ifindex: ABSENT,
+        net_device_nd_net: ABSENT,
+        net_ns_inum: ABSENT,
+        dst_entry_dev: ABSENT,
+        sock_skc_net: ABSENT,
+        sock_skc_state: ABSENT,
+        sock_sk_dst_cache: ABSENT,
+    };
+}
+
+/// What the agent tells the programs once, before they are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// First address of `skb_release_data`, 0 if not known.
+    pub release_data_start: u64,
+    /// Address behind its last byte.
+    pub release_data_end: u64,
+    /// Inode number of the agent's network namespace.
+    pub netns: u32,
+    #[doc(hidden)]
+    pub pad: u32,
+}
+
+impl Settings {
+    /// Before the agent has spoken.
+    pub const UNSET: Self = Self { release_data_start: 0, release_data_end: 0, netns: 0, pad: 0 };
+}
+
+/// The frame being classified on one CPU. Longer than 255 + the longest read, so that a masked index is inside.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub struct Scratch {
+    /// The frame's first bytes.
+    pub bytes: [u8; 320],
+    /// How many of them are the frame's.
+    pub captured_bytes: u64,
+    /// The walk's state.
+    pub cursor: Cursor,
+}
+const _: () = assert!(size_of::<Cursor>() == 56);
+const _: () = assert!(size_of::<Scratch>() == 384);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tallies_are_numbered_by_position() {
+        for (position, (tally, _, _)) in Tally::FAILURES.iter().enumerate() {
+            assert_eq!(*tally as usize, position + 1);
+        }
+    }
+}

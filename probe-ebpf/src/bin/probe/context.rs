@@ -1,0 +1,203 @@
+//! All pointers into packets and kernel objects. What leaves this file is values.
+#![allow(unsafe_code)]
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{__sk_buff, bpf_hdr_start_off::BPF_HDR_START_NET},
+    helpers::{bpf_probe_read_kernel, bpf_skb_load_bytes, bpf_skb_load_bytes_relative},
+    programs::TcContext,
+};
+use probe_ebpf::{
+    abi::{Scratch, Slot, WINDOW_BYTES},
+    classify::Meta,
+    frame::Frame,
+};
+
+/// `value & 0xff` that the compiler cannot remove: it may know that the value is small, older verifiers do not.
+#[inline(always)]
+fn mask(mut value: u64) -> u64 {
+    // SAFETY: one AND on a register.
+    unsafe { asm!("{0} &= 255", inout(reg) value, options(pure, nomem, nostack)) };
+    value
+}
+
+/// The frame under a tc hook.
+pub(crate) struct TcFrame {
+    skb: *mut __sk_buff,
+}
+
+impl TcFrame {
+    #[inline(always)]
+    pub(crate) fn new(context: &TcContext) -> Self {
+        Self { skb: context.as_ptr().cast() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn ifindex(&self) -> u32 {
+        // SAFETY: the context is valid for the program's whole run; the verifier checks each field.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    /// Segments that the kernel merged into this packet, 0 if it does not say.
+    #[inline(always)]
+    pub(crate) fn gso_segs(&self) -> u32 {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.skb).gso_segs }
+    }
+
+    #[inline(always)]
+    pub(crate) fn bytes(&self) -> u32 {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.skb).len }
+    }
+
+    /// EtherType of the network header.
+    #[inline(always)]
+    pub(crate) fn protocol(&self) -> u16 {
+        // SAFETY: as in `ifindex`.
+        unsafe { u16::from_be((*self.skb).protocol as u16) }
+    }
+
+    /// The frame's circumstances on the device of `slot`.
+    #[inline(always)]
+    pub(crate) fn meta(&self, slot: &Slot, flags: u8, first_protocol: u16) -> Meta {
+        // SAFETY: as in `ifindex`.
+        let (frame_bytes, gso_size, tagged) = unsafe { ((*self.skb).len, (*self.skb).gso_size, (*self.skb).vlan_present) };
+        let (tag_protocol, tag_control) = if tagged == 0 {
+            (0, 0)
+        } else {
+            // SAFETY: as in `ifindex`.
+            unsafe { (u16::from_be((*self.skb).vlan_proto as u16), (*self.skb).vlan_tci as u16) }
+        };
+        Meta { frame_bytes, gso_size, mtu_bytes: slot.mtu_bytes, tag_protocol, tag_control, first_protocol, flags, pad: 0 }
+    }
+
+    /// Copies the frame's first bytes into `scratch`; on devices without MAC header from the network header on.
+    /// `false` if the kernel would not.
+    #[inline(always)]
+    pub(crate) fn capture(&self, scratch: &mut Scratch, from_network_header: bool) -> bool {
+        let frame_bytes = u64::from(self.bytes());
+        let wanted = frame_bytes.min(WINDOW_BYTES as u64);
+        // 5.10 and 6.1 want a length that is provably in 1..=256: subtract, mask, add.
+        let captured = mask(wanted.wrapping_sub(1)) + 1;
+        if wanted == 0 {
+            return false;
+        }
+        let to = scratch.bytes.as_mut_ptr().cast();
+        // SAFETY: at most 256 bytes into an array of 320.
+        let failed = unsafe {
+            if from_network_header {
+                bpf_skb_load_bytes_relative(self.skb.cast(), 0, to, captured as u32, BPF_HDR_START_NET)
+            } else {
+                bpf_skb_load_bytes(self.skb.cast(), 0, to, captured as u32)
+            }
+        };
+        scratch.captured_bytes = captured;
+        failed == 0
+    }
+}
+
+/// In place: only for constant offsets, which the verifier follows.
+impl Frame for TcFrame {
+    #[inline(always)]
+    fn read<const N: usize>(&self, _at: usize) -> Option<[u8; N]> {
+        None
+    }
+
+    #[inline(always)]
+    fn head<const N: usize>(&self) -> Option<&[u8; N]> {
+        // SAFETY: as in `ifindex`.
+        let (start, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
+        if start + N > end {
+            return None;
+        }
+        // SAFETY: the `N` bytes from `start` were just compared with the packet's end.
+        Some(unsafe { &*(start as *const [u8; N]) })
+    }
+}
+
+/// The bytes that were copied into the scratch space.
+pub(crate) struct Window<'a> {
+    pub(crate) bytes: &'a [u8; 320],
+    pub(crate) captured_bytes: u64,
+}
+
+impl Frame for Window<'_> {
+    #[inline(always)]
+    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        if at as u64 + N as u64 > self.captured_bytes {
+            return None;
+        }
+        // SAFETY: the masked offset is at most 255, and 255 + N is inside the 320 bytes.
+        Some(unsafe { self.bytes.as_ptr().add(mask(at as u64) as usize).cast::<[u8; N]>().read() })
+    }
+
+    #[inline(always)]
+    fn head<const N: usize>(&self) -> Option<&[u8; N]> {
+        None
+    }
+}
+
+/// An object of the kernel whose type the verifier knows (an argument of a `tp_btf` program, or what it points to).
+#[derive(Clone, Copy)]
+pub(crate) struct KernelObject(*const u8);
+
+impl KernelObject {
+    #[inline(always)]
+    pub(crate) fn new(pointer: *const core::ffi::c_void) -> Self {
+        Self(pointer.cast())
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+
+    /// Whether the pointer is one into the kernel: the upper half of the address space.
+    #[inline(always)]
+    pub(crate) fn is_kernel_address(self) -> bool {
+        (self.0 as i64) < 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn u8_at(self, offset: u32) -> u8 {
+        // SAFETY: the verifier accepts the read only if a scalar of this size stands at the offset in the object's
+        // type; a bad address reads as 0. Volatile keeps LLVM from merging or widening it.
+        unsafe { self.0.add(offset as usize).read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn u16_at(self, offset: u32) -> u16 {
+        // SAFETY: as in `u8_at`.
+        unsafe { self.0.add(offset as usize).cast::<u16>().read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn u32_at(self, offset: u32) -> u32 {
+        // SAFETY: as in `u8_at`.
+        unsafe { self.0.add(offset as usize).cast::<u32>().read_volatile() }
+    }
+
+    /// A word that is not a typed pointer.
+    #[inline(always)]
+    pub(crate) fn word_at(self, offset: u32) -> u64 {
+        // SAFETY: as in `u8_at`.
+        unsafe { self.0.add(offset as usize).cast::<u64>().read_volatile() }
+    }
+
+    /// What the pointer at `offset` points to.
+    #[inline(always)]
+    pub(crate) fn object_at(self, offset: u32) -> Self {
+        // SAFETY: as in `u8_at`.
+        Self(unsafe { self.0.add(offset as usize).cast::<*const u8>().read_volatile() })
+    }
+}
+
+/// A value at an address that has no type for the verifier. `None` where nothing can be read.
+#[inline(always)]
+pub(crate) fn untyped<T>(address: u64) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}

@@ -1,0 +1,130 @@
+//! All maps and all map pointers. Counters only grow; what cannot be counted is tallied.
+#![allow(unsafe_code)]
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    macros::map,
+    maps::{Array, PerCpuArray, PerCpuHashMap},
+};
+use probe_ebpf::abi::{
+    DropKey, MalformedKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings, Slot, Tally, Traffic,
+};
+
+// Sizes here are the smallest that load; the agent sets the real ones for the node, see `kernel::load`.
+#[map]
+static SLOTS: Array<Slot> = Array::with_max_entries(SLOT_LINES + SLOT_PROBES - 1, 0);
+#[map]
+static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(2, 0);
+#[map]
+static MALFORMED: PerCpuHashMap<MalformedKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
+static DROPS: PerCpuHashMap<DropKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
+static RETRANSMITS: PerCpuHashMap<RetransmitKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
+static TALLIES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Tally::COUNT, 0);
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+#[unsafe(no_mangle)]
+static OFFSETS: Offsets = Offsets::UNKNOWN;
+#[unsafe(no_mangle)]
+static SETTINGS: Settings = Settings::UNSET;
+
+/// A field of the offsets, as the agent set it before loading. The verifier sees a constant.
+macro_rules! offset {
+    ($field:ident) => {
+        $crate::maps::offset_field::<{ core::mem::offset_of!(probe_ebpf::abi::Offsets, $field) }>()
+    };
+}
+pub(crate) use offset;
+
+#[inline(always)]
+pub(crate) fn offset_field<const AT: usize>() -> u32 {
+    const { assert!(AT + size_of::<u32>() <= size_of::<Offsets>() && AT % align_of::<u32>() == 0) };
+    // SAFETY: inside the static and aligned, as asserted. Volatile because the loader rewrites it after compilation.
+    unsafe { (&raw const OFFSETS).byte_add(AT).cast::<u32>().read_volatile() }
+}
+
+#[inline(always)]
+pub(crate) fn settings() -> Settings {
+    // SAFETY: as above.
+    unsafe { (&raw const SETTINGS).read_volatile() }
+}
+
+/// The slot of an interface of the agent's namespace, if it is counted.
+#[inline(always)]
+pub(crate) fn slot_of(ifindex: u32) -> Option<&'static Slot> {
+    let line = ifindex & (SLOT_LINES - 1);
+    let first = SLOTS.get(line)?;
+    if first.ifindex == ifindex {
+        return Some(first);
+    }
+    let second = SLOTS.get(line + 1)?;
+    (second.ifindex == ifindex).then_some(second)
+}
+
+/// This CPU's counters of a slot and direction.
+#[inline(always)]
+pub(crate) fn traffic(index: u32) -> Option<&'static mut Traffic> {
+    // SAFETY: this CPU's entry; a hook is not interrupted by itself in the same direction.
+    TRAFFIC.get_ptr_mut(index).map(|traffic| unsafe { &mut *traffic })
+}
+
+/// This CPU's scratch space.
+#[inline(always)]
+pub(crate) fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: this CPU's entry; tc programs run with bottom halves off, so no other one is in between.
+    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+}
+
+/// Adds one to a tally. `true` if it was the first on this CPU.
+#[inline(always)]
+pub(crate) fn tally(tally: Tally) -> bool {
+    let Some(count) = TALLIES.get_ptr_mut(tally as u32) else { return false };
+    // SAFETY: this CPU's entry.
+    unsafe {
+        *count += 1;
+        *count == 1
+    }
+}
+
+#[inline(always)]
+pub(crate) fn count_malformed(key: &MalformedKey) -> bool {
+    add(&MALFORMED, key, 1, Tally::MalformedFull, Tally::MalformedBusy)
+}
+
+#[inline(always)]
+pub(crate) fn count_drop(key: &DropKey, segments: u64) -> bool {
+    add(&DROPS, key, segments, Tally::DropsFull, Tally::DropsBusy)
+}
+
+#[inline(always)]
+pub(crate) fn count_retransmit(key: &RetransmitKey, segments: u64) -> bool {
+    add(&RETRANSMITS, key, segments, Tally::RetransmitsFull, Tally::RetransmitsBusy)
+}
+
+/// Adds to a counter, making it where there is none. `true` if that failed for the first time on this CPU.
+#[inline(always)]
+fn add<K>(map: &PerCpuHashMap<K, u64>, key: &K, amount: u64, full: Tally, busy: Tally) -> bool {
+    const EEXIST: i32 = -17;
+    const E2BIG: i32 = -7;
+    if grow(map, key, amount) {
+        return false;
+    }
+    match map.insert(key, amount, u64::from(BPF_NOEXIST)) {
+        Ok(()) => false,
+        // Another CPU made it between the look and the insertion.
+        Err(EEXIST) if grow(map, key, amount) => false,
+        Err(E2BIG) => tally(full),
+        Err(_) => tally(busy),
+    }
+}
+
+#[inline(always)]
+fn grow<K>(map: &PerCpuHashMap<K, u64>, key: &K, amount: u64) -> bool {
+    let Some(count) = map.get_ptr_mut(key) else { return false };
+    // SAFETY: this CPU's value of an entry that is never deleted.
+    unsafe { *count += amount };
+    true
+}

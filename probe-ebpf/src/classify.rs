@@ -1,0 +1,342 @@
+//! Frame in, packet or contradiction out: the only place that composes the layers of [`crate::wire`].
+//!
+//! A layer is one function `step(frame, cursor) -> Step`: it judges one header, moves the [`Cursor`] behind it and
+//! names the layer that follows. On the host [`classify`] walks the layers directly; in the kernel the same walk
+//! ([`walk`]) calls each layer through a global function, because verifiers accept them only one at a time.
+//! One frame has at most one finding: the one of highest severity, among equals the outermost. An error ends the walk.
+
+use crate::{
+    frame::Frame,
+    reason::{Malformed, Severity},
+    wire,
+};
+
+/// Steps of a walk at most: link, network, eight extension headers, transport, one to end on; and as many options as
+/// a TCP header can hold. Who needs more is [`Layer::Unseen`] (RFC 8504 5.3 lets a node stop far earlier).
+pub const MAX_STEPS: usize = 12 + wire::tcp::MAX_OPTION_BYTES;
+
+/// How the first bytes of a device's frames are to be read. From the device type, by the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LinkKind {
+    /// Frames are counted and not looked into.
+    Opaque = 0,
+    /// A MAC header comes first.
+    Ethernet = 1,
+    /// The network header comes first; which one says `skb->protocol` (tun, WireGuard, IPIP, SIT, PPP, raw IP).
+    Network = 2,
+    /// Like [`LinkKind::Network`] at ingress, opaque at egress, where the device's own header is not finished (GRE).
+    NetworkIngress = 3,
+}
+
+/// Meta flag: the device is a loopback.
+pub const LOOPBACK: u8 = 1;
+/// Meta flag: the frame arrived on a device with a parent device, so a MAC has padded it to 60 bytes.
+pub const FROM_WIRE: u8 = 2;
+
+/// What is known about a frame besides its bytes. All sizes in bytes, all numbers in host order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Meta {
+    /// Length of the whole frame as the hook sees it, stripped tags not included.
+    pub frame_bytes: u32,
+    /// Payload bytes of each wire segment if the frame is a GSO/GRO packet, else 0.
+    pub gso_size: u32,
+    /// The device's MTU, 0 if not known.
+    pub mtu_bytes: u32,
+    /// TPID of the tag that hardware or kernel took out of the frame, 0 if none.
+    pub tag_protocol: u16,
+    /// TCI of that tag.
+    pub tag_control: u16,
+    /// EtherType of the first header on devices without a MAC header, else 0.
+    pub first_protocol: u16,
+    /// [`LOOPBACK`], [`FROM_WIRE`].
+    pub flags: u8,
+    #[doc(hidden)]
+    pub pad: u8,
+}
+
+/// The network protocol of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Network {
+    #[default]
+    None = 0,
+    Ipv4 = 1,
+    Ipv6 = 2,
+    Arp = 3,
+}
+
+/// The transport protocol of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Transport {
+    /// None, or one that is not understood.
+    #[default]
+    None = 0,
+    Tcp = 1,
+    Udp = 2,
+    Icmp = 3,
+    Icmpv6 = 4,
+    /// Any fragment, also the first: its transport header does not describe it.
+    Fragment = 5,
+}
+
+/// Where a frame's headers are. Offsets and sizes in bytes from the frame's first byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Packet {
+    /// Network protocol at `network_at`.
+    pub network: Network,
+    /// Transport protocol at `transport_at`.
+    pub transport: Transport,
+    /// Offset of the network header.
+    pub network_at: u16,
+    /// Offset of the transport header, 0 if there is none.
+    pub transport_at: u16,
+    /// Bytes of all headers that were understood: what each wire segment of a GSO packet repeats.
+    pub header_bytes: u16,
+    /// Bytes behind those headers up to the end of the IP datagram.
+    pub payload_bytes: u32,
+}
+
+/// A contradiction and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub reason: Malformed,
+    /// Offset of the field that contradicts, in bytes from the frame's first byte.
+    pub at: u16,
+}
+
+/// The layer that follows. The numbers cross the boundary of the kernel's global functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Layer {
+    /// Everything was judged.
+    End = 0,
+    /// Not understood: neither well formed nor malformed.
+    Other = 1,
+    /// Headers reach beyond the bytes that were captured, or beyond a bound of the parser.
+    Unseen = 2,
+    Ethernet = 3,
+    Arp = 4,
+    Ipv4 = 5,
+    Ipv6 = 6,
+    Ipv6Extension = 7,
+    Tcp = 8,
+    TcpOption = 9,
+    Udp = 10,
+    Icmp = 11,
+    Icmpv6 = 12,
+    Ipv6Option = 13,
+    Ipv4Option = 14,
+}
+
+impl Layer {
+    /// The layer with this number; every number that is none is [`Layer::Unseen`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_number(number: u64) -> Self {
+        match number {
+            0 => Self::End,
+            1 => Self::Other,
+            3 => Self::Ethernet,
+            4 => Self::Arp,
+            5 => Self::Ipv4,
+            6 => Self::Ipv6,
+            7 => Self::Ipv6Extension,
+            8 => Self::Tcp,
+            9 => Self::TcpOption,
+            10 => Self::Udp,
+            11 => Self::Icmp,
+            12 => Self::Icmpv6,
+            13 => Self::Ipv6Option,
+            14 => Self::Ipv4Option,
+            _ => Self::Unseen,
+        }
+    }
+}
+
+/// Why a walk ends early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// An error was found and noted.
+    Contradiction,
+    /// See [`Layer::Unseen`].
+    Unseen,
+}
+
+/// What a layer's function returns.
+pub type Step = Result<Layer, Stop>;
+
+/// The state of one walk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Cursor {
+    /// The frame's circumstances.
+    pub meta: Meta,
+    /// What was understood so far.
+    pub packet: Packet,
+    /// Offset of the next header.
+    pub at: u32,
+    /// Offset behind the last byte that the enclosing length field grants.
+    pub end: u32,
+    /// Number of the finding plus one, 0 if none.
+    finding: u8,
+    finding_severity: u8,
+    finding_at: u16,
+    /// VLAN tags inside the frame (the stripped one not counted).
+    pub tags_in_frame: u8,
+    /// IPv6: number of the next header.
+    pub next_header: u8,
+    /// IPv6: hop limit.
+    pub hop_limit: u8,
+    /// IPv6: extension headers seen, one bit each, see [`wire::ipv6`].
+    pub extensions_seen: u8,
+    /// IPv6: extension headers passed.
+    pub extensions: u8,
+    /// IPv6: 1 behind the header of a first fragment.
+    pub first_fragment: u8,
+    /// TCP: options seen, one bit each, see [`wire::tcp`].
+    pub options_seen: u8,
+    /// TCP: NOPs in a row before `option_at`.
+    pub nops: u8,
+    /// IPv4, IPv6 extension and TCP: offset of the next option.
+    pub option_at: u16,
+    #[doc(hidden)]
+    pub pad: [u8; 2],
+}
+
+impl Cursor {
+    /// At the first byte of a frame.
+    #[must_use]
+    #[inline(always)]
+    pub fn new(meta: Meta) -> Self {
+        Self { meta, end: meta.frame_bytes, ..Self::default() }
+    }
+
+    /// The finding, if there is one.
+    #[must_use]
+    pub fn finding(&self) -> Option<Finding> {
+        let reason = Malformed::from_number(self.finding.checked_sub(1)?)?;
+        Some(Finding { reason, at: self.finding_at })
+    }
+
+    /// The number of the finding and whether it is worth a metric: what the kernel counts without tables.
+    #[must_use]
+    #[inline(always)]
+    pub fn counted_finding(&self) -> Option<u8> {
+        (self.finding != 0 && self.finding_severity >= Severity::Warning as u8).then(|| self.finding - 1)
+    }
+
+    /// Notes a contradiction; a graver one that was noted before stays.
+    #[inline(always)]
+    pub fn note(&mut self, reason: Malformed, at: usize) {
+        if reason.severity() as u8 > self.finding_severity {
+            self.finding = reason as u8 + 1;
+            self.finding_severity = reason.severity() as u8;
+            self.finding_at = at as u16;
+        }
+    }
+
+    /// Notes an error, which ends the walk.
+    #[inline(always)]
+    pub fn fail(&mut self, reason: Malformed, at: usize) -> Stop {
+        self.note(reason, at);
+        Stop::Contradiction
+    }
+
+    /// `N` bytes at `at` that must lie before `self.end`, else `reason` is the verdict.
+    #[inline(always)]
+    pub fn need<const N: usize>(
+        &mut self,
+        frame: &(impl Frame + ?Sized),
+        at: usize,
+        reason: Malformed,
+    ) -> Result<[u8; N], Stop> {
+        if at + N > self.end as usize {
+            return Err(self.fail(reason, at));
+        }
+        frame.read(at).ok_or(Stop::Unseen)
+    }
+
+    /// The layer of the frame's first byte.
+    #[must_use]
+    #[inline(always)]
+    pub fn first_layer(&self) -> Layer {
+        match self.meta.first_protocol {
+            0 => Layer::Ethernet,
+            protocol => wire::ethernet::network_layer(protocol).unwrap_or(Layer::Other),
+        }
+    }
+
+    /// The header at `at` was understood up to `header_end`: the payload begins there.
+    #[inline(always)]
+    pub fn understood(&mut self, header_end: usize) {
+        self.at = header_end as u32;
+        self.packet.header_bytes = header_end as u16;
+        self.packet.payload_bytes = self.end.saturating_sub(header_end as u32);
+    }
+}
+
+/// Walks from `first` until a layer ends the walk. Returns [`Layer::End`], [`Layer::Other`] or [`Layer::Unseen`].
+#[inline(always)]
+pub fn walk(first: Layer, mut step: impl FnMut(Layer) -> Layer) -> Layer {
+    let mut layer = first;
+    for _ in 0..MAX_STEPS {
+        match layer {
+            Layer::End | Layer::Other | Layer::Unseen => return layer,
+            Layer::Ethernet
+            | Layer::Arp
+            | Layer::Ipv4
+            | Layer::Ipv4Option
+            | Layer::Ipv6
+            | Layer::Ipv6Extension
+            | Layer::Ipv6Option
+            | Layer::Tcp
+            | Layer::TcpOption
+            | Layer::Udp
+            | Layer::Icmp
+            | Layer::Icmpv6 => layer = step(layer),
+        }
+    }
+    Layer::Unseen
+}
+
+/// The layer behind a step.
+#[inline(always)]
+#[must_use]
+pub fn landed(step: Step) -> Layer {
+    match step {
+        Ok(layer) => layer,
+        Err(Stop::Contradiction) => Layer::End,
+        Err(Stop::Unseen) => Layer::Unseen,
+    }
+}
+
+/// Judges a whole frame. The cursor's `packet` describes what was understood and `finding()` what contradicts.
+pub fn classify<F: Frame + ?Sized>(frame: &F, meta: Meta) -> (Cursor, Layer) {
+    let mut cursor = Cursor::new(meta);
+    let outcome = walk(cursor.first_layer(), |layer| {
+        landed(match layer {
+            Layer::Ethernet => wire::ethernet::step(frame, &mut cursor),
+            Layer::Arp => wire::arp::step(frame, &mut cursor),
+            Layer::Ipv4 => wire::ipv4::step(frame, &mut cursor),
+            Layer::Ipv4Option => wire::ipv4::option_step(frame, &mut cursor),
+            Layer::Ipv6 => wire::ipv6::step(frame, &mut cursor),
+            Layer::Ipv6Extension => wire::ipv6::extension_step(frame, &mut cursor),
+            Layer::Ipv6Option => wire::ipv6::option_step(frame, &mut cursor),
+            Layer::Tcp => wire::tcp::step(frame, &mut cursor),
+            Layer::TcpOption => wire::tcp::option_step(frame, &mut cursor),
+            Layer::Udp => wire::udp::step(frame, &mut cursor),
+            Layer::Icmp => wire::icmp::step(&mut cursor),
+            Layer::Icmpv6 => wire::icmpv6::step(frame, &mut cursor),
+            Layer::End | Layer::Other | Layer::Unseen => Ok(layer),
+        })
+    });
+    (cursor, outcome)
+}

@@ -1,0 +1,21 @@
+//! Which types user space may copy out of maps byte for byte.
+#![allow(unsafe_code)]
+
+use aya::Pod;
+
+use crate::abi::{DropKey, MalformedKey, Offsets, RetransmitKey, Settings, Slot, Traffic};
+
+// SAFETY: `repr(C)` integers and byte arrays only, padding named: every bit pattern is a value, every byte is set.
+unsafe impl Pod for Slot {}
+// SAFETY: as above.
+unsafe impl Pod for Traffic {}
+// SAFETY: as above.
+unsafe impl Pod for MalformedKey {}
+// SAFETY: as above.
+unsafe impl Pod for DropKey {}
+// SAFETY: as above.
+unsafe impl Pod for RetransmitKey {}
+// SAFETY: as above.
+unsafe impl Pod for Offsets {}
+// SAFETY: as above.
+unsafe impl Pod for Settings {}

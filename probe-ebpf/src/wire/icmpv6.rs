@@ -1,0 +1,31 @@
+//! ICMPv6 and the fixed part of neighbour discovery (RFC 4443, RFC 4861).
+
+use crate::{
+    classify::{Cursor, Layer, Step, Transport},
+    frame::Frame,
+    reason::Malformed,
+};
+
+/// Bytes of the shortest message.
+pub const MIN_BYTES: usize = 4;
+const ROUTER_SOLICITATION: u8 = 133;
+const REDIRECT: u8 = 137;
+
+/// Judges the length and, for neighbour discovery, hop limit and code.
+#[inline(always)]
+pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
+    let at = cursor.at as usize;
+    let start: [u8; MIN_BYTES] = cursor.need(frame, at, Malformed::Icmp6Short)?;
+    cursor.packet.transport = Transport::Icmpv6;
+    cursor.packet.transport_at = at as u16;
+    cursor.understood(at + MIN_BYTES);
+    if matches!(start[0], ROUTER_SOLICITATION..=REDIRECT) {
+        if cursor.hop_limit != 255 {
+            return Err(cursor.fail(Malformed::NdHopLimit, usize::from(cursor.packet.network_at) + 7));
+        }
+        if start[1] != 0 {
+            return Err(cursor.fail(Malformed::NdCode, at + 1));
+        }
+    }
+    Ok(Layer::End)
+}

@@ -1,0 +1,201 @@
+//! IPv4 (RFC 791, RFC 1122 3.2.1, RFC 1812 5.2.2).
+
+use super::ethernet::judge_trailer;
+use crate::{
+    classify::{Cursor, LOOPBACK, Layer, Network, Step, Stop, Transport},
+    frame::{Frame, be16, be32},
+    reason::Malformed,
+};
+
+/// Bytes of a header without options.
+pub const HEADER_BYTES: usize = 20;
+const MAX_OPTION_BYTES: usize = 40;
+const MAX_DATAGRAM_BYTES: usize = 65_535;
+/// A first fragment with less TCP than this hides the flags.
+const TINY_TCP_BYTES: usize = 16;
+
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const ICMPV6: u8 = 58;
+
+/// Whether an address may not be a source on the wire: 127/8, multicast, class E, limited broadcast.
+#[must_use]
+#[inline(always)]
+pub const fn is_bad_source(first_byte: u8) -> bool {
+    first_byte == 127 || first_byte >= 224
+}
+
+/// Judges the header; its options are steps of their own.
+#[inline(always)]
+pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
+    let at = cursor.at as usize;
+    let header: [u8; HEADER_BYTES] = cursor.need(frame, at, Malformed::Ip4Short)?;
+    cursor.packet.network = Network::Ipv4;
+    cursor.packet.network_at = at as u16;
+    let present_bytes = cursor.end as usize - at;
+    if header[0] >> 4 != 4 {
+        return Err(cursor.fail(Malformed::Ip4Ver, at));
+    }
+    let header_bytes = usize::from(header[0] & 0x0f) * 4;
+    if header_bytes < HEADER_BYTES || header_bytes > present_bytes {
+        return Err(cursor.fail(Malformed::Ip4Ihl, at));
+    }
+    let mut total_bytes = usize::from(be16(&header, 2));
+    if total_bytes == 0 && cursor.meta.gso_size != 0 {
+        total_bytes = present_bytes;
+    }
+    if total_bytes < header_bytes {
+        return Err(cursor.fail(Malformed::Ip4LenLtHdr, at + 2));
+    }
+    if total_bytes > present_bytes {
+        return Err(cursor.fail(Malformed::Ip4Trunc, at + 2));
+    }
+    let options_sum = if header_bytes > HEADER_BYTES { sum_options(frame, at, header_bytes)? } else { 0 };
+    if fold(header_sum(&header) + options_sum) != 0xffff {
+        return Err(cursor.fail(Malformed::Ip4Csum, at + 10));
+    }
+    judge_trailer(cursor, at + total_bytes);
+    cursor.end = (at + total_bytes) as u32;
+    cursor.understood(at + header_bytes);
+    judge_addresses(cursor, &header, at);
+    if header[8] == 0 {
+        cursor.note(Malformed::Ip4Ttl0, at + 8);
+    }
+    if be16(&header, 6) & 0x8000 != 0 {
+        cursor.note(Malformed::Ip4Resv, at + 6);
+    }
+    if header_bytes > HEADER_BYTES {
+        cursor.option_at = (at + HEADER_BYTES) as u16;
+        return Ok(Layer::Ipv4Option);
+    }
+    payload_layer(cursor, &header)
+}
+
+/// What follows a header whose options are judged.
+#[inline(always)]
+fn payload_layer(cursor: &mut Cursor, header: &[u8; HEADER_BYTES]) -> Step {
+    if be16(header, 6) & 0x3fff != 0 {
+        return fragment_step(cursor, header);
+    }
+    Ok(match header[9] {
+        TCP => Layer::Tcp,
+        UDP => Layer::Udp,
+        ICMP => Layer::Icmp,
+        ICMPV6 => {
+            cursor.note(Malformed::IcmpFamily, usize::from(cursor.packet.network_at) + 9);
+            Layer::End
+        }
+        _ => Layer::Other,
+    })
+}
+
+/// The sum of the 16-bit words, not folded.
+#[inline(always)]
+fn header_sum(header: &[u8; HEADER_BYTES]) -> u64 {
+    let word = |at| u64::from(be32(header, at));
+    word(0) + word(4) + word(8) + word(12) + word(16)
+}
+
+#[inline(always)]
+fn sum_options<F: Frame + ?Sized>(frame: &F, at: usize, header_bytes: usize) -> Result<u64, Stop> {
+    let mut sum = 0;
+    for word in 0..MAX_OPTION_BYTES / 4 {
+        let option = HEADER_BYTES + word * 4;
+        if option >= header_bytes {
+            break;
+        }
+        sum += u64::from(u32::from_be_bytes(frame.read(at + option).ok_or(Stop::Unseen)?));
+    }
+    Ok(sum)
+}
+
+/// One's complement sum of 32-bit words, folded to 16 bits (RFC 1071).
+#[must_use]
+#[inline(always)]
+pub(crate) fn fold(sum: u64) -> u64 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (sum & 0xffff) + (sum >> 16)
+}
+
+#[inline(always)]
+fn judge_addresses(cursor: &mut Cursor, header: &[u8; HEADER_BYTES], at: usize) {
+    if cursor.meta.flags & LOOPBACK != 0 {
+        return;
+    }
+    if is_bad_source(header[12]) {
+        cursor.note(Malformed::Ip4Src, at + 12);
+    }
+    if be32(header, 12) == be32(header, 16) {
+        cursor.note(Malformed::Ip4Land, at + 12);
+    }
+}
+
+#[inline(always)]
+fn fragment_step(cursor: &mut Cursor, header: &[u8; HEADER_BYTES]) -> Step {
+    let payload_bytes = cursor.packet.payload_bytes as usize;
+    let at = usize::from(cursor.packet.network_at);
+    let flags = be16(header, 6);
+    let offset_bytes = usize::from(flags & 0x1fff) * 8;
+    let more = flags & 0x2000 != 0;
+    cursor.packet.transport = Transport::Fragment;
+    if more && payload_bytes % 8 != 0 {
+        return Err(cursor.fail(Malformed::Ip4FragAlign, at + 2));
+    }
+    if offset_bytes + payload_bytes > MAX_DATAGRAM_BYTES {
+        return Err(cursor.fail(Malformed::Ip4FragBig, at + 6));
+    }
+    if more && flags & 0x4000 != 0 {
+        cursor.note(Malformed::Ip4DfMf, at + 6);
+    }
+    let tiny_first = offset_bytes == 0 && payload_bytes < TINY_TCP_BYTES;
+    if header[9] == TCP && (tiny_first || offset_bytes == 8) {
+        cursor.note(Malformed::Ip4FragTiny, at + 6);
+    }
+    Ok(Layer::End)
+}
+
+/// Judges one option of the header that ends at the cursor: length, pointer, source routes (RFC 791 3.1).
+#[inline(always)]
+pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
+    const END: u8 = 0;
+    const NOP: u8 = 1;
+    const RECORD_ROUTE: u8 = 7;
+    const TIMESTAMP: u8 = 68;
+    const LOOSE_ROUTE: u8 = 131;
+    const STRICT_ROUTE: u8 = 137;
+    let (at, end) = (usize::from(cursor.option_at), cursor.at as usize);
+    let kind = if at < end { frame.read(at).ok_or(Stop::Unseen)? } else { [END] };
+    if kind == [END] {
+        let header = frame.read(usize::from(cursor.packet.network_at)).ok_or(Stop::Unseen)?;
+        return payload_layer(cursor, &header);
+    }
+    if kind == [NOP] {
+        cursor.option_at = (at + 1) as u16;
+        return Ok(Layer::Ipv4Option);
+    }
+    if at + 2 > end {
+        return Err(cursor.fail(Malformed::Ip4Opt, at));
+    }
+    let [bytes] = frame.read(at + 1).ok_or(Stop::Unseen)?;
+    if bytes < 2 || at + usize::from(bytes) > end {
+        return Err(cursor.fail(Malformed::Ip4Opt, at + 1));
+    }
+    if matches!(kind, [RECORD_ROUTE | TIMESTAMP | LOOSE_ROUTE | STRICT_ROUTE]) {
+        let first_pointer = if kind == [TIMESTAMP] { 5 } else { 4 };
+        if bytes < 3 {
+            return Err(cursor.fail(Malformed::Ip4Opt, at + 1));
+        }
+        let [pointer] = frame.read(at + 2).ok_or(Stop::Unseen)?;
+        if pointer < first_pointer {
+            return Err(cursor.fail(Malformed::Ip4Opt, at + 2));
+        }
+    }
+    if matches!(kind, [LOOSE_ROUTE | STRICT_ROUTE]) {
+        cursor.note(Malformed::Ip4SourceRoute, at);
+    }
+    cursor.option_at = (at + usize::from(bytes)) as u16;
+    Ok(Layer::Ipv4Option)
+}

@@ -1,0 +1,289 @@
+//! The command line: what can be typed, and what `--help` teaches. Nothing is decided here: raw arguments become a
+//! validated [`Config`](crate::config::Config) or [`StatsConfig`](crate::config::StatsConfig) in [`crate::config`].
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage (a flag or the configuration file is wrong).
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::UsageError;
+
+/// The exit code of an error that reached `main`: 2 if what was typed or configured is wrong, else 1.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<UsageError>() { 2 } else { 1 }
+}
+
+/// Names, counts and attributes packet loss on Linux.
+///
+/// Two commands: `agent` counts for as long as it runs and exports Prometheus metrics; `stats` shows the same counters
+/// on the terminal, from a running agent or by attaching for a few seconds. Both only look: no frame is changed, held
+/// back or dropped, and nothing stays attached after they end.
+#[derive(Debug, Parser)]
+#[command(name = "lossprobe", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Count on this machine until SIGINT or SIGTERM and export metrics.
+    Agent(AgentArgs),
+    /// Show what was counted, once or every few seconds.
+    Stats(StatsArgs),
+    /// For the build, not for people.
+    #[command(hide = true, subcommand)]
+    Internal(Internal),
+}
+
+/// For the build, not for people.
+#[derive(Debug, Subcommand)]
+pub enum Internal {
+    /// Print the README's table of metrics.
+    MetricsTable,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lossprobe agent                        every interface but the loopback, metrics on 127.0.0.1:9976
+  curl -s http://127.0.0.1:9976/metrics  what the agent has counted
+  lossprobe stats                        the same as a table; without an agent it watches for 5 seconds
+  lossprobe stats --interval 2           rates every 2 seconds until Ctrl-C
+
+Exit codes: 0 done, 1 failed, 2 usage.";
+
+const AGENT_EXAMPLES: &str = "\
+Examples:
+  lossprobe agent --interface eth0 --interface 'tap*'  one interface by name, all taps by pattern
+  lossprobe agent --exclude 'veth*' --exclude docker0  everything but these (and the loopback)
+  lossprobe agent --interface lo                       the loopback, only when it is asked for
+  lossprobe agent --listen 0.0.0.0:9976                let a Prometheus server on another machine scrape
+  lossprobe agent --config /etc/lossprobe.toml         settings from a file; flags win over it
+
+Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown keys are errors):
+  interface = [\"eth*\", \"tap*\"]
+  exclude = [\"tap-test*\"]
+  listen = \"127.0.0.1:9976\"
+  socket = \"/run/lossprobe/lossprobe.sock\"
+  log_format = \"json\"
+  log_level = \"info\"
+  max_interfaces = 1024
+  [drop_classes]            # kernel drop reason = capacity | malformed | config | policy | noise | unknown
+  neigh_failed = \"noise\"
+
+Endpoints: /metrics, /healthz, /readyz, /api/v1/snapshot.
+Exit codes: 0 ended by a signal, 1 failed, 2 usage.";
+
+const STATS_EXAMPLES: &str = "\
+Examples:
+  lossprobe stats                                       one table
+  lossprobe stats --interface eth0 --output json | jq   one interface, for programs
+  lossprobe stats --interval 1                          rates every second until Ctrl-C
+  lossprobe stats --for 30s                             without an agent: attach, watch for 30 seconds, show
+  lossprobe stats --agent http://127.0.0.1:9976         ask an agent by HTTP instead of its unix socket
+
+Exit codes: 0 done, 1 failed, 2 usage.";
+
+/// Flags of `lossprobe agent`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = AGENT_EXAMPLES)]
+pub struct AgentArgs {
+    /// Which interfaces are meant.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+
+    /// Serve metrics and API by HTTP at this address [default: 127.0.0.1:9976]
+    ///
+    /// Port 0 takes a free port and logs it. Anybody who reaches the address can read the counters.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// Serve the API on this unix socket; `none` for no socket [default: /run/lossprobe/lossprobe.sock]
+    ///
+    /// `lossprobe stats` finds a running agent by it. The default is used only where its directory exists or can be
+    /// created, a path given here must work.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
+    /// Read settings from this TOML file; flags win over it [default: no file]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// How log lines look on standard error [default: text on a terminal, json otherwise]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+
+    /// Least important log lines to show [default: info]
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    pub log_level: Option<LogLevel>,
+
+    /// Watch at most N interfaces at a time, 1 to 4096 [default: 1024]
+    ///
+    /// Kernel memory is reserved for so many; interfaces beyond it are not watched, and counted as refused.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub max_interfaces: Option<u32>,
+
+    /// Print a short summary to standard output every few seconds [default: off]
+    #[arg(long)]
+    pub summary: bool,
+}
+
+/// Flags of `lossprobe stats`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = STATS_EXAMPLES)]
+pub struct StatsArgs {
+    /// Which interfaces are meant.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Output,
+
+    /// Without an agent: attach and watch for so long (500ms, 5s, 2m) [default: 5s]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, conflicts_with = "interval")]
+    pub watch: Option<Duration>,
+
+    /// Repeat with rates per second until Ctrl-C; seconds, or a duration like 500ms [default: show once]
+    #[arg(long, value_name = "SECONDS", value_parser = duration)]
+    pub interval: Option<Duration>,
+
+    /// Ask the agent on this unix socket, and fail if there is none [default: /run/lossprobe/lossprobe.sock if an
+    /// agent answers there, else attach without an agent]
+    #[arg(long, value_name = "PATH", conflicts_with = "agent")]
+    pub socket: Option<PathBuf>,
+
+    /// Ask the agent at this URL, as in http://127.0.0.1:9976, and fail if there is none [default: the unix socket]
+    #[arg(long, value_name = "URL")]
+    pub agent: Option<String>,
+}
+
+/// Which interfaces are meant.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SelectionArgs {
+    /// Only interfaces of this name or pattern; repeatable [default: all but loopbacks]
+    ///
+    /// Patterns: `*` any characters, `?` one, `[a-f0-9]` one of these, `{eth,tap}*` alternatives. Quote them, or the
+    /// shell expands them. A plain name must exist at the start; a pattern also takes interfaces that appear later.
+    #[arg(long, value_name = "GLOB")]
+    pub interface: Vec<String>,
+
+    /// Not interfaces of this name or pattern; repeatable, wins over --interface [default: none]
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Least important log lines to show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How `stats` shows its findings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Tables for people.
+    #[default]
+    Table,
+    /// The snapshot as JSON, one object per line.
+    Json,
+}
+
+/// Shortest and longest duration that a flag accepts.
+const DURATION_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_hours(24));
+
+/// A duration as people write it: `500ms`, `5s`, `1.5s`, `2m`, `1h`; a bare number is seconds. From 100ms to 24h.
+///
+/// # Errors
+/// What is wrong, with the accepted forms.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits_end);
+    let unit_seconds = match unit.trim_start() {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        other => return Err(format!("`{other}` is no unit; write ms, s, m or h, as in 500ms, 5s or 2m")),
+    };
+    let number: f64 = number.parse().map_err(|_| "no number; write it as in 500ms, 5s or 2m".to_owned())?;
+    let (shortest, longest) = DURATION_RANGE;
+    match Duration::try_from_secs_f64(number * unit_seconds) {
+        Ok(value) if value >= shortest && value <= longest => Ok(value),
+        Ok(_) | Err(_) => Err("outside of 100ms to 24h".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        for (text, expected_ms) in [
+            ("500ms", Some(500)),
+            ("5s", Some(5_000)),
+            ("5", Some(5_000)),
+            ("1.5 s", Some(1_500)),
+            ("2m", Some(120_000)),
+            ("24h", Some(86_400_000)),
+            ("25h", None),
+            ("0", None),
+            ("99ms", None),
+            ("-1s", None),
+            ("", None),
+            ("s", None),
+            ("1.2.3s", None),
+            ("5 parsecs", None),
+            ("1e3", None),
+            ("99999999999999999999999999h", None),
+        ] {
+            assert_eq!(duration(text).ok(), expected_ms.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn arguments() {
+        for (line, accepted) in [
+            ("lossprobe agent", true),
+            ("lossprobe agent --interface eth0 --interface tap* --exclude tap1 --listen [::1]:0 --summary", true),
+            ("lossprobe agent --max-interfaces 4096 --log-level debug --log-format json", true),
+            ("lossprobe agent --max-interfaces 0", false),
+            ("lossprobe agent --max-interfaces 4097", false),
+            ("lossprobe agent --listen 9976", false),
+            ("lossprobe stats --for 5s --output json", true),
+            ("lossprobe stats --for 5s --interval 1", false),
+            ("lossprobe stats --socket /tmp/x --agent http://localhost:1", false),
+            ("lossprobe internal metrics-table", true),
+            ("lossprobe", false),
+        ] {
+            assert_eq!(Cli::try_parse_from(line.split(' ')).is_ok(), accepted, "{line}");
+        }
+    }
+}

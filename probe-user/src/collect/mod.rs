@@ -1,0 +1,4 @@
+//! Sources besides the probe's own maps, one file each.
+
+pub mod links;
+pub mod snmp;

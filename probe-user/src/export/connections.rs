@@ -1,0 +1,211 @@
+//! Bounds on what clients can hold: the number of open connections, how long each may live, and who goes first when
+//! there are too many.
+
+use std::{
+    collections::HashMap,
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
+    task::{AbortHandle, Id, JoinSet},
+    time::timeout,
+};
+use tracing::debug;
+
+/// Largest head of a request, and how much of a connection's bytes is buffered.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// What clients may take up. The defaults are the agent's; tests shorten them.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open connections. One more closes the one that has moved no byte for the longest time, so that idle and slow
+    /// clients, however many, never keep a scrape out.
+    pub connections: usize,
+    /// From the opening of a connection, or its last answer, to the end of the next request's head.
+    pub head: Duration,
+    /// Life of a connection, after which a running answer may take [`Self::grace`] more. A client that reads slowly is
+    /// cut off by this.
+    pub connection: Duration,
+    /// For running answers when a connection's or the agent's time is up.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            head: Duration::from_secs(5),
+            connection: Duration::from_secs(60),
+            grace: Duration::from_secs(2),
+        }
+    }
+}
+
+/// All open connections.
+pub(super) struct Connections {
+    limits: Limits,
+    router: Router,
+    moves: Arc<AtomicU64>,
+    tasks: JoinSet<()>,
+    open: HashMap<Id, Open>,
+    /// `true` asks every connection to end after its running answer.
+    closing: watch::Sender<bool>,
+}
+
+struct Open {
+    task: AbortHandle,
+    last_move: LastMove,
+}
+
+/// The number that the server's latest move had when a connection last moved a byte, either way.
+type LastMove = Arc<AtomicU64>;
+
+impl Connections {
+    pub(super) fn new(router: Router, limits: Limits) -> Self {
+        let (closing, _) = watch::channel(false);
+        Self { limits, router, moves: Arc::default(), tasks: JoinSet::new(), open: HashMap::new(), closing }
+    }
+
+    /// Serves `stream`, in the place of the stalest connection where there are too many.
+    pub(super) fn admit<S>(&mut self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.forget_ended();
+        while self.open.len() >= self.limits.connections {
+            let stalest = self.open.iter().min_by_key(|(_, open)| open.last_move.load(Ordering::Relaxed));
+            let Some(stalest) = stalest.map(|(id, _)| *id) else { break };
+            if let Some(open) = self.open.remove(&stalest) {
+                debug!("too many connections: closed the one that was idle for the longest time");
+                open.task.abort();
+            }
+        }
+        let last_move = LastMove::default();
+        let watched = Watched { stream, moves: Arc::clone(&self.moves), last_move: Arc::clone(&last_move) };
+        watched.moved();
+        let task = self.tasks.spawn(serve_connection(
+            watched,
+            self.router.clone(),
+            self.limits,
+            self.closing.subscribe(),
+        ));
+        self.open.insert(task.id(), Open { task, last_move });
+    }
+
+    fn forget_ended(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            let id = match ended {
+                Ok((id, ())) => id,
+                Err(error) => error.id(),
+            };
+            self.open.remove(&id);
+        }
+    }
+
+    /// Lets running answers end within the grace, then closes what is left.
+    pub(super) async fn close(mut self) {
+        self.closing.send_replace(true);
+        let all_ended = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(self.limits.grace, all_ended).await.is_err() {
+            debug!("closed connections whose answers did not end in time");
+        }
+    }
+}
+
+async fn serve_connection<S>(stream: S, router: Router, limits: Limits, mut closing: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_buf_size(BUFFER_BYTES)
+        .max_header_size(BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    let time_is_up = async {
+        // The sender lives as long as the server: an error is the same order.
+        let _closing = timeout(limits.connection, closing.wait_for(|closing| *closing)).await;
+    };
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = time_is_up => {
+            connection.as_mut().graceful_shutdown();
+            match timeout(limits.grace, connection.as_mut()).await {
+                Ok(result) => result,
+                Err(_elapsed) => return debug!("closed a connection whose time was up"),
+            }
+        }
+    };
+    if let Err(error) = result {
+        // The client's doing: it left, was too slow, or did not speak HTTP.
+        debug!(%error, "a connection failed");
+    }
+}
+
+/// A stream that notes when it last moved bytes.
+struct Watched<S> {
+    stream: S,
+    /// Moves of all connections: an order without a clock.
+    moves: Arc<AtomicU64>,
+    last_move: LastMove,
+}
+
+impl<S> Watched<S> {
+    fn moved(&self) {
+        self.last_move.store(self.moves.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let result = ready!(Pin::new(&mut self.stream).poll_read(context, to));
+        self.moved();
+        Poll::Ready(result)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
+        self.moved();
+        Poll::Ready(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices));
+        self.moved();
+        Poll::Ready(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,194 @@
+//! The HTTP server: `/metrics`, health, the snapshot as JSON. It only answers questions: no method but GET and HEAD, no
+//! request bodies, no state between requests.
+//!
+//! One thread serves everything, so a request does nothing that waits; what clients can hold is bounded by
+//! [`Limits`].
+
+use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use axum::{
+    Json, Router,
+    body::HttpBody as _,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use serde_json::json;
+use tokio::{
+    net::{TcpListener, UnixListener, UnixStream},
+    time::sleep,
+};
+use tracing::{debug, warn};
+
+pub use super::connections::Limits;
+use super::{connections::Connections, format::Format, listen::Listeners, metrics::Exporter};
+use crate::snapshot::Snapshot;
+
+/// Pause after an accept that failed for want of descriptors or memory; trying again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where the answers come from. The methods are called on the server's thread and must not wait.
+pub trait Source: Send + Sync + 'static {
+    /// The snapshot of the last tick.
+    fn latest(&self) -> Arc<Snapshot>;
+
+    /// A snapshot as of now.
+    fn read(&self) -> Arc<Snapshot>;
+
+    /// Whether every selected interface is attached or refused.
+    ///
+    /// # Errors
+    /// With what is missing, one line for a human.
+    fn readiness(&self) -> Result<(), String>;
+}
+
+/// Answers until `shutdown` completes, then lets running answers end within 2 s. Must run inside a tokio runtime.
+///
+/// # Errors
+/// When a listener cannot be handed to the runtime.
+pub async fn serve(listeners: Listeners, source: Arc<dyn Source>, shutdown: impl Future<Output = ()>) -> Result<()> {
+    serve_within(Limits::default(), listeners, source, shutdown).await
+}
+
+/// [`serve`] within limits of the caller's choice.
+///
+/// # Errors
+/// When a listener cannot be handed to the runtime.
+pub async fn serve_within(
+    limits: Limits,
+    listeners: Listeners,
+    source: Arc<dyn Source>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let Listeners { tcp, unix } = listeners;
+    let tcp = TcpListener::from_std(tcp).context("hand the TCP socket to the runtime")?;
+    // The guards stay until the end of this function: the file goes when nobody answers any more.
+    let (unix, _file) = match unix {
+        Some(socket) => {
+            let (listener, file) = socket.into_parts();
+            (Some(UnixListener::from_std(listener).context("hand the unix socket to the runtime")?), Some(file))
+        }
+        None => (None, None),
+    };
+    let mut connections = Connections::new(router(source), limits);
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let admitted = tokio::select! {
+            () = shutdown.as_mut() => break,
+            accepted = tcp.accept() => accepted.map(|(stream, _client)| {
+                // Without it an answer in two parts waits for the client's delayed acknowledgement.
+                let _slower = stream.set_nodelay(true);
+                connections.admit(stream);
+            }),
+            accepted = accept_unix(unix.as_ref()) => accepted.map(|stream| connections.admit(stream)),
+        };
+        if let Err(error) = admitted
+            && !is_the_clients(&error)
+        {
+            warn!(%error, "cannot accept a connection");
+            sleep(ACCEPT_PAUSE).await;
+        }
+    }
+    drop((tcp, unix));
+    connections.close().await;
+    Ok(())
+}
+
+async fn accept_unix(listener: Option<&UnixListener>) -> io::Result<UnixStream> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _client)| stream),
+        None => std::future::pending().await,
+    }
+}
+
+/// The connection was gone before it was accepted.
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+struct Answers {
+    source: Arc<dyn Source>,
+    exporter: Exporter,
+}
+
+fn router(source: Arc<dyn Source>) -> Router {
+    let read = Arc::clone(&source);
+    let answers = Arc::new(Answers { source, exporter: Exporter::new(move || read.read()) });
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(readyz))
+        .route("/api/v1/snapshot", get(snapshot))
+        .fallback(async || error(StatusCode::NOT_FOUND, "no such page; / lists what there is"))
+        .layer(middleware::from_fn(guard))
+        .with_state(answers)
+}
+
+/// What holds for every request and every answer.
+async fn guard(request: Request, next: Next) -> Response {
+    let mut response = if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let refused = error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served");
+        ([(header::ALLOW, "GET, HEAD"), (header::CONNECTION, "close")], refused).into_response()
+    } else if !request.body().is_end_stream() {
+        let refused = error(StatusCode::PAYLOAD_TOO_LARGE, "requests have no body here");
+        ([(header::CONNECTION, "close")], refused).into_response()
+    } else {
+        debug!(method = %request.method(), uri = %request.uri(), "request");
+        next.run(request).await
+    };
+    for (name, value) in ALWAYS {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// Answers are of this moment, and what they say they are: labels and names in them are hostile input.
+const ALWAYS: [(HeaderName, HeaderValue); 3] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'")),
+];
+
+fn error(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({ "error": message }))).into_response()
+}
+
+async fn metrics(State(answers): State<Arc<Answers>>, headers: HeaderMap) -> Response {
+    let accepts: Vec<_> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let format = Format::from_accept(&accepts.join(","));
+    match answers.exporter.expose(format) {
+        Ok(exposition) => {
+            ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], exposition).into_response()
+        }
+        Err(std::fmt::Error) => error(StatusCode::INTERNAL_SERVER_ERROR, "a metric could not be written"),
+    }
+}
+
+async fn readyz(State(answers): State<Arc<Answers>>) -> Response {
+    match answers.source.readiness() {
+        Ok(()) => "ready".into_response(),
+        Err(missing) => (StatusCode::SERVICE_UNAVAILABLE, missing).into_response(),
+    }
+}
+
+async fn snapshot(State(answers): State<Arc<Answers>>) -> Response {
+    Json(&*answers.source.latest()).into_response()
+}
+
+async fn index() -> Html<&'static str> {
+    Html(concat!(
+        "<!doctype html><meta charset=utf-8><title>lossprobe</title><h1>lossprobe ",
+        env!("CARGO_PKG_VERSION"),
+        "</h1><ul><li><a href=/metrics>/metrics</a> for Prometheus\
+         <li><a href=/api/v1/snapshot>/api/v1/snapshot</a> the same as JSON, once a second\
+         <li><a href=/healthz>/healthz</a> the agent runs\
+         <li><a href=/readyz>/readyz</a> every selected interface is attached or refused</ul>\n"
+    ))
+}
+
+#[cfg(test)]
+mod tests;

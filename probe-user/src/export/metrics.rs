@@ -1,0 +1,349 @@
+//! The metric contract: every name, type, unit, label and help text, in one list. The exposition and the README's table
+//! are both derived from [`METRICS`]; a metric is one entry here.
+//!
+//! Nothing is kept between scrapes: a scrape reads a [`Snapshot`] and writes it down. What could not be looked at is
+//! absent, never 0. Addresses, ports, MACs and flows are never labels.
+
+use std::{collections::BTreeMap, fmt, fmt::Write as _, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabel as _, EncodeLabelSet, LabelSetEncoder, NoLabelSet, text},
+    metrics::MetricType,
+    registry::{Registry, Unit},
+};
+
+use super::{
+    format::{Format, to_text},
+    samples,
+};
+use crate::snapshot::Snapshot;
+
+/// What a metric's value does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while the agent runs; series that become equal are added.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Always 1; the labels are the information. A gauge in text format 0.0.4.
+    Info,
+}
+
+impl Kind {
+    /// What the name of every sample of this kind ends with.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Counter => "_total",
+            Self::Gauge => "",
+            Self::Info => "_info",
+        }
+    }
+
+    const fn metric_type(self) -> MetricType {
+        match self {
+            Self::Counter => MetricType::Counter,
+            Self::Gauge => MetricType::Gauge,
+            Self::Info => MetricType::Info,
+        }
+    }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Name of its samples, in full.
+    pub name: &'static str,
+    /// What its value does.
+    pub kind: Kind,
+    /// What is counted, `""` where the name says it all. It stands in the name, before the kind's suffix.
+    pub unit: &'static str,
+    /// Names of the labels, in the order of the values that `samples` gives.
+    pub labels: &'static [&'static str],
+    /// One or two sentences.
+    pub help: &'static str,
+    /// Takes its samples from a snapshot.
+    samples: for<'s> fn(&'s Snapshot, &mut Samples<'s>),
+}
+
+/// The series of one metric by label values, sorted; no two are equal.
+pub(super) struct Samples<'s> {
+    kind: Kind,
+    series: BTreeMap<Vec<&'s str>, u64>,
+}
+
+impl<'s> Samples<'s> {
+    /// Adds one sample. Equal series are merged: names that are not UTF-8 may look alike.
+    pub(super) fn add<const N: usize>(&mut self, labels: [&'s str; N], value: u64) {
+        let sum = self.series.entry(labels.to_vec()).or_default();
+        *sum = match self.kind {
+            Kind::Counter => sum.wrapping_add(value),
+            Kind::Gauge | Kind::Info => value.max(*sum),
+        };
+    }
+}
+
+macro_rules! once_per_interface {
+    ($what:literal) => {
+        concat!(
+            $what,
+            " Counted once per interface passed; for node totals select role=\"uplink\" through \
+             lossprobe_interface_info."
+        )
+    };
+}
+
+/// Every metric, in the order of the exposition.
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "lossprobe_build_info",
+        kind: Kind::Info,
+        unit: "",
+        labels: &["version", "arch"],
+        help: "The running lossprobe.",
+        samples: |_, to| to.add([env!("CARGO_PKG_VERSION"), std::env::consts::ARCH], 1),
+    },
+    Metric {
+        name: "lossprobe_interface_info",
+        kind: Kind::Info,
+        unit: "",
+        labels: &["interface", "kind", "role", "master", "lower", "driver", "alias"],
+        help: "A selected interface; role is uplink, port, internal or tunnel, alias is its IFLA_IFALIAS.",
+        samples: samples::interface_info,
+    },
+    Metric {
+        name: "lossprobe_frames_total",
+        kind: Kind::Counter,
+        unit: "frames",
+        labels: &["interface", "direction"],
+        help: once_per_interface!("Wire segments (a GSO packet counts as its segments)."),
+        samples: samples::frames,
+    },
+    Metric {
+        name: "lossprobe_bytes_total",
+        kind: Kind::Counter,
+        unit: "bytes",
+        labels: &["interface", "direction"],
+        help: once_per_interface!("Bytes as on the wire: from the MAC header, stripped VLAN tags included, without FCS."),
+        samples: samples::bytes,
+    },
+    Metric {
+        name: "lossprobe_malformed_frames_total",
+        kind: Kind::Counter,
+        unit: "frames",
+        labels: &["interface", "direction", "reason", "severity"],
+        help: once_per_interface!("Frames that contradict themselves, by their gravest and outermost finding."),
+        samples: samples::malformed,
+    },
+    Metric {
+        name: "lossprobe_dropped_packets_total",
+        kind: Kind::Counter,
+        unit: "packets",
+        labels: &["interface", "reason", "class", "netns"],
+        help: "Packets that the kernel dropped, in wire segments. The reason is the running kernel's own name and not \
+               stable: alert on class. Interfaces are named for the agent's own network namespace (netns=\"own\").",
+        samples: samples::dropped,
+    },
+    Metric {
+        name: "lossprobe_tcp_sent_segments_total",
+        kind: Kind::Counter,
+        unit: "segments",
+        labels: &[],
+        help: "TCP segments sent by this network namespace's own sockets, retransmitted ones included.",
+        samples: |snapshot, to| {
+            if let Some(segments) = snapshot.tcp.sent_segments {
+                to.add([], segments);
+            }
+        },
+    },
+    Metric {
+        name: "lossprobe_tcp_retransmitted_segments_total",
+        kind: Kind::Counter,
+        unit: "segments",
+        labels: &["interface", "type"],
+        help: "TCP segments sent again by this network namespace's own sockets, by the interface of their route.",
+        samples: samples::retransmitted,
+    },
+    Metric {
+        name: "lossprobe_attached",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &["interface", "hook", "mode", "position"],
+        help: "1 for every hook that is attached, how, and where among the hook's programs.",
+        samples: samples::attached,
+    },
+    Metric {
+        name: "lossprobe_feature_available",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &["feature"],
+        help: "Whether this kernel gives a feature: 1 yes, 0 no.",
+        samples: samples::features,
+    },
+    Metric {
+        name: "lossprobe_map_entries",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &["map"],
+        help: "Entries in use of a bounded kernel map.",
+        samples: |snapshot, to| snapshot.probe.maps.iter().for_each(|map| to.add([&map.name], map.entries)),
+    },
+    Metric {
+        name: "lossprobe_map_capacity",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &["map"],
+        help: "Entries that a bounded kernel map can hold.",
+        samples: |snapshot, to| snapshot.probe.maps.iter().for_each(|map| to.add([&map.name], map.capacity)),
+    },
+    Metric {
+        name: "lossprobe_map_update_failed_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &["map", "cause"],
+        help: "Counts that were lost because a kernel map took no more.",
+        samples: |snapshot, to| {
+            snapshot.probe.map_update_failed.iter().for_each(|lost| to.add([&lost.map, &lost.cause], lost.count));
+        },
+    },
+    Metric {
+        name: "lossprobe_program_missed_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &["program"],
+        help: "Runs of a program that the kernel skipped because it was already running on that CPU.",
+        samples: |snapshot, to| {
+            snapshot.probe.program_missed.iter().for_each(|(program, runs)| to.add([program], *runs));
+        },
+    },
+    Metric {
+        name: "lossprobe_drop_members_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &[],
+        help: "Drop events that were members of a packet already counted, and so were not counted again.",
+        samples: |snapshot, to| to.add([], snapshot.probe.drop_members),
+    },
+    Metric {
+        name: "lossprobe_collect_errors_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &["source"],
+        help: "Reads of a source that failed.",
+        samples: |snapshot, to| {
+            snapshot.probe.collect_errors.iter().for_each(|(source, errors)| to.add([source], *errors));
+        },
+    },
+];
+
+/// The README's table of metrics: Markdown, one row per metric, ends with a newline.
+#[must_use]
+pub fn table() -> String {
+    let mut table = String::from("| metric | type | unit | labels | meaning |\n| --- | --- | --- | --- | --- |\n");
+    for metric in METRICS {
+        let Metric { name, unit, help, .. } = metric;
+        let or_dash = |text: String| if text.is_empty() { "–".to_owned() } else { text };
+        let (unit, labels) = (or_dash((*unit).to_owned()), or_dash(metric.labels.join(", ")));
+        let (kind, help) = (metric.kind.metric_type(), help.replace('|', "\\|"));
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(table, "| `{name}` | {} | {unit} | {labels} | {help} |", kind.as_str());
+    }
+    table
+}
+
+/// Writes the exposition of a snapshot that is obtained for each scrape.
+#[derive(Debug)]
+pub struct Exporter {
+    registry: Registry,
+}
+
+impl Exporter {
+    /// An exporter of what `read` gives at the time of a scrape.
+    pub fn new(read: impl Fn() -> Arc<Snapshot> + Send + Sync + 'static) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(SnapshotCollector { read }));
+        Self { registry }
+    }
+
+    /// Reads a snapshot and writes it in `format`.
+    ///
+    /// # Errors
+    /// When a value cannot be formatted, which no value of [`METRICS`] is.
+    pub fn expose(&self, format: Format) -> Result<String, fmt::Error> {
+        let mut exposition = String::new();
+        text::encode(&mut exposition, &self.registry)?;
+        Ok(match format {
+            Format::OpenMetrics => exposition,
+            Format::Text => to_text(&exposition),
+        })
+    }
+}
+
+struct SnapshotCollector<R> {
+    read: R,
+}
+
+impl<R> fmt::Debug for SnapshotCollector<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SnapshotCollector")
+    }
+}
+
+impl<R: Fn() -> Arc<Snapshot> + Send + Sync + 'static> Collector for SnapshotCollector<R> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let snapshot = (self.read)();
+        METRICS.iter().try_for_each(|metric| metric.encode(&snapshot, &mut encoder))
+    }
+}
+
+impl Metric {
+    /// The name as prometheus-client wants it: it appends `_` and the unit, then the kind's suffix.
+    fn stem(&self) -> &'static str {
+        let family = self.name.strip_suffix(self.kind.suffix()).unwrap_or(self.name);
+        let stem = family.strip_suffix(self.unit).unwrap_or(family);
+        stem.strip_suffix('_').unwrap_or(stem)
+    }
+
+    fn read<'s>(&self, snapshot: &'s Snapshot) -> BTreeMap<Vec<&'s str>, u64> {
+        let mut samples = Samples { kind: self.kind, series: BTreeMap::new() };
+        (self.samples)(snapshot, &mut samples);
+        samples.series
+    }
+
+    fn encode(&self, snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let series = self.read(snapshot);
+        if series.is_empty() {
+            return Ok(());
+        }
+        let unit = (!self.unit.is_empty()).then(|| Unit::Other(self.unit.to_owned()));
+        // prometheus-client writes help as it is; OpenMetrics wants these escaped (backslashes and newlines do not
+        // occur, a test says).
+        let help = self.help.replace('"', "\\\"");
+        let mut family = encoder.encode_descriptor(self.stem(), &help, unit.as_ref(), self.kind.metric_type())?;
+        for (values, value) in &series {
+            let labels = Labels { names: self.labels, values };
+            match self.kind {
+                Kind::Info => family.encode_info(&labels)?,
+                Kind::Counter if values.is_empty() => family.encode_counter::<NoLabelSet, _, u64>(value, None)?,
+                Kind::Counter => family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(value, None)?,
+                Kind::Gauge if values.is_empty() => family.encode_gauge(value)?,
+                Kind::Gauge => family.encode_family(&labels)?.encode_gauge(value)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Labels<'s> {
+    names: &'static [&'static str],
+    values: &'s [&'s str],
+}
+
+impl EncodeLabelSet for Labels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        self.names.iter().zip(self.values).try_for_each(|(name, value)| (*name, *value).encode(encoder.encode_label()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

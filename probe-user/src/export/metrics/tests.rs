@@ -1,0 +1,331 @@
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use super::*;
+use crate::snapshot::{
+    Attachment, Drop, Interface, Malformed, Map, MapUpdateFailed, Probe, Retransmitted, SCHEMA, Tcp, Traffic,
+};
+
+/// An uplink that is attached, a port of which only ingress is, and an interface that is not; hostile names.
+fn snapshot() -> Snapshot {
+    let attached = |hook: &str| Attachment { hook: hook.into(), mode: "tcx".into(), position: "first".into() };
+    let malformed = |direction: &str, reason: &str, severity: &str, frames| Malformed {
+        direction: direction.into(),
+        reason: reason.into(),
+        severity: severity.into(),
+        scope: "local".into(),
+        frames,
+    };
+    let drop = |netns: &str, interface: &str, reason: &str, family: &str, packets| Drop {
+        netns: netns.into(),
+        netns_inode: 7,
+        interface: interface.into(),
+        reason: reason.into(),
+        class: if reason == "no_socket" { "noise".into() } else { "policy".into() },
+        family: family.into(),
+        packets,
+    };
+    Snapshot {
+        schema: SCHEMA,
+        time: "2026-01-02T03:04:05Z".into(),
+        uptime_ms: 1000,
+        interfaces: vec![
+            Interface {
+                name: "eth0".into(),
+                ifindex: 2,
+                kind: "ethernet".into(),
+                role: "uplink".into(),
+                driver: "virtio_net".into(),
+                alias: "a \"quoted\" \\ back\nslash } 1".into(),
+                link: "network".into(),
+                attached: vec![attached("tc_ingress"), attached("tc_egress")],
+                ingress: Traffic { frames: 10, bytes: 1000, ..Traffic::default() },
+                malformed: vec![
+                    malformed("ingress", "ip4_csum", "error", 3),
+                    malformed("egress", "tcp_flags", "warning", 2),
+                    malformed("ingress", "udp_surplus", "info", 9),
+                ],
+                ..Interface::default()
+            },
+            Interface {
+                name: "we\"ird\\".into(),
+                role: "port".into(),
+                link: "ethernet".into(),
+                attached: vec![attached("tc_ingress")],
+                ingress: Traffic { frames: 1, bytes: 60, ..Traffic::default() },
+                ..Interface::default()
+            },
+            Interface { name: "off0".into(), role: "uplink".into(), link: "ethernet".into(), ..Interface::default() },
+        ],
+        drops: vec![
+            drop("own", "eth0", "netfilter_drop", "ipv4", 4),
+            drop("own", "eth0", "netfilter_drop", "ipv6", 1),
+            drop("own", "", "no_socket", "ipv4", 2),
+            drop("other", "eth7", "netfilter_drop", "ipv4", 20),
+            drop("other", "", "netfilter_drop", "ipv4", 1),
+        ],
+        tcp: Tcp {
+            sent_segments: Some(50),
+            retransmitted: vec![Retransmitted { interface: "eth0".into(), kind: "syn".into(), segments: 1 }],
+        },
+        probe: Probe {
+            features: [("tcx".into(), true), ("drop_reason".into(), false)].into(),
+            maps: vec![Map { name: "drops".into(), entries: 5, capacity: 4096 }],
+            map_update_failed: vec![MapUpdateFailed { map: "drops".into(), cause: "full".into(), count: 0 }],
+            program_missed: [("kfree_skb".into(), 0)].into(),
+            drop_members: 6,
+            collect_errors: [("netlink".into(), 1)].into(),
+        },
+    }
+}
+
+fn expose(snapshot: Snapshot, format: Format) -> String {
+    let snapshot = Arc::new(snapshot);
+    Exporter::new(move || Arc::clone(&snapshot)).expose(format).unwrap()
+}
+
+/// The exposition without the zeros of the closed list, which grows with every check.
+fn without_zeros(exposition: &str) -> String {
+    let zero = |line: &str| line.starts_with("lossprobe_malformed_frames_total") && line.ends_with(" 0");
+    exposition.split_inclusive('\n').filter(|line| !zero(line.trim_end())).collect()
+}
+
+fn golden(openmetrics: bool) -> String {
+    const HOOK: &str =
+        "Counted once per interface passed; for node totals select role=\"uplink\" through lossprobe_interface_info.";
+    let mut golden = String::new();
+    let mut family = |name: &str, kind: &str, unit: &str, help: &str, samples: &[&str]| {
+        let (suffix, older) = match kind {
+            "counter" => ("_total", "counter"),
+            "info" => ("_info", "gauge"),
+            same => ("", same),
+        };
+        if openmetrics {
+            golden += &format!("# HELP {name} {}\n# TYPE {name} {kind}\n", help.replace('"', "\\\""));
+            if !unit.is_empty() {
+                golden += &format!("# UNIT {name} {unit}\n");
+            }
+        } else {
+            golden += &format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {older}\n");
+        }
+        for sample in samples {
+            golden += &format!("{name}{suffix}{sample}\n");
+        }
+    };
+    let build =
+        format!("{{version=\"{}\",arch=\"{}\"}} 1", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    family("lossprobe_build", "info", "", "The running lossprobe.", &[&build]);
+    family(
+        "lossprobe_interface",
+        "info",
+        "",
+        "A selected interface; role is uplink, port, internal or tunnel, alias is its IFLA_IFALIAS.",
+        &[
+            r#"{interface="eth0",kind="ethernet",role="uplink",master="",lower="",driver="virtio_net",alias="a \"quoted\" \\ back\nslash } 1"} 1"#,
+            r#"{interface="off0",kind="",role="uplink",master="",lower="",driver="",alias=""} 1"#,
+            r#"{interface="we\"ird\\",kind="",role="port",master="",lower="",driver="",alias=""} 1"#,
+        ],
+    );
+    family(
+        "lossprobe_frames",
+        "counter",
+        "frames",
+        &format!("Wire segments (a GSO packet counts as its segments). {HOOK}"),
+        &[
+            r#"{interface="eth0",direction="egress"} 0"#,
+            r#"{interface="eth0",direction="ingress"} 10"#,
+            r#"{interface="we\"ird\\",direction="ingress"} 1"#,
+        ],
+    );
+    family(
+        "lossprobe_bytes",
+        "counter",
+        "bytes",
+        &format!("Bytes as on the wire: from the MAC header, stripped VLAN tags included, without FCS. {HOOK}"),
+        &[
+            r#"{interface="eth0",direction="egress"} 0"#,
+            r#"{interface="eth0",direction="ingress"} 1000"#,
+            r#"{interface="we\"ird\\",direction="ingress"} 60"#,
+        ],
+    );
+    family(
+        "lossprobe_malformed_frames",
+        "counter",
+        "frames",
+        &format!("Frames that contradict themselves, by their gravest and outermost finding. {HOOK}"),
+        &[
+            r#"{interface="eth0",direction="egress",reason="tcp_flags",severity="warning"} 2"#,
+            r#"{interface="eth0",direction="ingress",reason="ip4_csum",severity="error"} 3"#,
+        ],
+    );
+    family(
+        "lossprobe_dropped_packets",
+        "counter",
+        "packets",
+        "Packets that the kernel dropped, in wire segments. The reason is the running kernel's own name and not \
+         stable: alert on class. Interfaces are named for the agent's own network namespace (netns=\"own\").",
+        &[
+            r#"{interface="",reason="netfilter_drop",class="policy",netns="other"} 21"#,
+            r#"{interface="",reason="no_socket",class="noise",netns="own"} 2"#,
+            r#"{interface="eth0",reason="netfilter_drop",class="policy",netns="own"} 5"#,
+        ],
+    );
+    family(
+        "lossprobe_tcp_sent_segments",
+        "counter",
+        "segments",
+        "TCP segments sent by this network namespace's own sockets, retransmitted ones included.",
+        &[" 50"],
+    );
+    family(
+        "lossprobe_tcp_retransmitted_segments",
+        "counter",
+        "segments",
+        "TCP segments sent again by this network namespace's own sockets, by the interface of their route.",
+        &[r#"{interface="eth0",type="syn"} 1"#],
+    );
+    family(
+        "lossprobe_attached",
+        "gauge",
+        "",
+        "1 for every hook that is attached, how, and where among the hook's programs.",
+        &[
+            r#"{interface="eth0",hook="tc_egress",mode="tcx",position="first"} 1"#,
+            r#"{interface="eth0",hook="tc_ingress",mode="tcx",position="first"} 1"#,
+            r#"{interface="we\"ird\\",hook="tc_ingress",mode="tcx",position="first"} 1"#,
+        ],
+    );
+    family(
+        "lossprobe_feature_available",
+        "gauge",
+        "",
+        "Whether this kernel gives a feature: 1 yes, 0 no.",
+        &[r#"{feature="drop_reason"} 0"#, r#"{feature="tcx"} 1"#],
+    );
+    family("lossprobe_map_entries", "gauge", "", "Entries in use of a bounded kernel map.", &[r#"{map="drops"} 5"#]);
+    family(
+        "lossprobe_map_capacity",
+        "gauge",
+        "",
+        "Entries that a bounded kernel map can hold.",
+        &[r#"{map="drops"} 4096"#],
+    );
+    family(
+        "lossprobe_map_update_failed",
+        "counter",
+        "",
+        "Counts that were lost because a kernel map took no more.",
+        &[r#"{map="drops",cause="full"} 0"#],
+    );
+    family(
+        "lossprobe_program_missed",
+        "counter",
+        "",
+        "Runs of a program that the kernel skipped because it was already running on that CPU.",
+        &[r#"{program="kfree_skb"} 0"#],
+    );
+    family(
+        "lossprobe_drop_members",
+        "counter",
+        "",
+        "Drop events that were members of a packet already counted, and so were not counted again.",
+        &[" 6"],
+    );
+    family(
+        "lossprobe_collect_errors",
+        "counter",
+        "",
+        "Reads of a source that failed.",
+        &[r#"{source="netlink"} 1"#],
+    );
+    if openmetrics {
+        golden += "# EOF\n";
+    }
+    golden
+}
+
+#[test]
+fn exposition_in_both_formats() {
+    assert_eq!(without_zeros(&expose(snapshot(), Format::OpenMetrics)), golden(true));
+    assert_eq!(without_zeros(&expose(snapshot(), Format::Text)), golden(false));
+}
+
+#[test]
+fn zeros_only_for_errors_that_were_looked_for() {
+    let text = expose(snapshot(), Format::Text);
+    let zeros: Vec<_> =
+        text.lines().filter(|line| line.starts_with("lossprobe_malformed") && line.ends_with(" 0")).collect();
+    let has = |reason: &str| zeros.iter().any(|line| line.contains(&format!("reason=\"{reason}\"")));
+    assert!(zeros.iter().all(|line| line.contains(r#"interface="eth0",direction="ingress""#)), "uplink ingress only");
+    assert!(zeros.iter().all(|line| line.contains(r#"severity="error""#)), "errors only");
+    assert!(has("ip4_trunc") && has("tcp_doff"));
+    assert!(!has("eth_short") && !has("arp_hdr"), "eth0 has no link layer here");
+    assert!(!has("ip4_csum"), "was seen");
+}
+
+#[test]
+fn what_could_not_be_looked_at_is_absent() {
+    let mut blind = snapshot();
+    blind.tcp.sent_segments = None;
+    blind.probe.maps.clear();
+    let text = expose(blind, Format::Text);
+    assert!(!text.contains("lossprobe_tcp_sent_segments"));
+    assert!(!text.contains("lossprobe_map_capacity"));
+    assert!(!text.contains(r#"lossprobe_frames_total{interface="off0""#));
+}
+
+#[test]
+fn names_that_look_alike_become_one_series() {
+    let mut twice = snapshot();
+    let again = twice.interfaces[1].clone();
+    twice.interfaces.push(again);
+    let text = expose(twice, Format::Text);
+    let series: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let mut names: Vec<_> = series.iter().filter_map(|line| line.rsplit_once(' ')).map(|(name, _)| name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), series.len(), "every series once");
+    assert!(text.contains("lossprobe_frames_total{interface=\"we\\\"ird\\\\\",direction=\"ingress\"} 2\n"), "{text}");
+    assert!(text.contains("interface=\"we\\\"ird\\\\\",hook=\"tc_ingress\",mode=\"tcx\",position=\"first\"} 1\n"));
+}
+
+#[test]
+fn every_entry_of_the_list_is_consistent() {
+    let snapshot = snapshot();
+    for metric in METRICS {
+        let Metric { name, unit, help, .. } = metric;
+        let rebuilt = [metric.stem(), unit].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_");
+        assert_eq!(rebuilt + metric.kind.suffix(), *name);
+        assert!(help.ends_with('.') && !help.contains(['\\', '\n']), "{name}: help");
+        assert_eq!(METRICS.iter().filter(|other| other.name == *name).count(), 1, "{name} twice");
+        let series = metric.read(&snapshot);
+        assert!(!series.is_empty(), "{name}: the test's snapshot has none");
+        assert!(series.keys().all(|values| values.len() == metric.labels.len()), "{name}: values for its labels");
+    }
+}
+
+#[test]
+fn the_table_has_every_metric() {
+    let table = table();
+    assert_eq!(table.lines().count(), METRICS.len() + 2);
+    assert!(table.lines().all(|line| line.matches('|').count() == 6));
+    assert!(table.contains("| `lossprobe_bytes_total` | counter | bytes | interface, direction | Bytes as on"));
+    assert!(table.contains("| `lossprobe_drop_members_total` | counter | – | – | Drop events"));
+}
+
+#[test]
+fn promtool_has_nothing_to_say() {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is missing: install the package `prometheus` (`cargo xtask setup` does)");
+    promtool.stdin.take().unwrap().write_all(expose(snapshot(), Format::Text).as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert_eq!((said.as_ref(), output.status.success()), ("", true));
+}

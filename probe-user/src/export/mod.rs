@@ -1,0 +1,12 @@
+//! What leaves the agent: metrics, the HTTP API, the unix socket. Everything shown is a [`Snapshot`](crate::snapshot).
+
+mod connections;
+mod format;
+pub mod http;
+mod listen;
+pub mod metrics;
+pub(crate) mod samples;
+
+pub use format::Format;
+pub use http::{Limits, Source, serve};
+pub use listen::Listeners;

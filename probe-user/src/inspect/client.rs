@@ -1,0 +1,229 @@
+//! Gets a snapshot from a running agent, over its unix socket or by TCP.
+
+use std::{io::ErrorKind, net::SocketAddr, path::Path, time::Duration};
+
+use axum::{
+    body::{self, Body},
+    http::{Request, StatusCode, header},
+};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::snapshot::{SCHEMA, Snapshot};
+
+/// For one agent to answer, connecting included. It answers from memory.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Largest answer that is read; 1,000 interfaces take about 2 MiB.
+const LARGEST_BYTES: usize = 64 << 20;
+
+/// Why there is no snapshot.
+#[derive(Debug, Error)]
+pub enum FetchError {
+    /// Nobody listens anywhere; the caller may attach by itself.
+    #[error("no agent answers ({tried}); start one with `lossprobe agent`, or say where it listens")]
+    NoAgent {
+        /// Each place with what happened there.
+        tried: String,
+    },
+    /// An agent seems to listen, but this user may not talk to it.
+    #[error("may not talk to the agent on {place}: permission denied; run as root, or as a member of the socket's group")]
+    Denied {
+        /// The socket.
+        place: String,
+    },
+    /// Somebody listens and does not answer as an agent of this version does.
+    #[error("{place} does not answer like an agent of lossprobe {}: {cause}", env!("CARGO_PKG_VERSION"))]
+    NotAnAgent {
+        /// The socket or address.
+        place: String,
+        /// What is wrong with the answer.
+        cause: String,
+    },
+}
+
+/// The last tick's snapshot of the agent on `socket`, or where nobody listens there, of the one on `address`.
+///
+/// # Errors
+/// [`FetchError::NoAgent`] only if nobody listens at any of the two.
+pub async fn fetch(socket: Option<&Path>, address: Option<SocketAddr>) -> Result<Snapshot, FetchError> {
+    let mut tried = Vec::new();
+    if let Some(socket) = socket {
+        let place = socket.display().to_string();
+        match within(&place, UnixStream::connect(socket)).await? {
+            Ok(stream) => return ask(place, stream).await,
+            // Root's socket does not say that an address would not answer.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && address.is_none() => {
+                return Err(FetchError::Denied { place });
+            }
+            Err(error) => tried.push(format!("{place}: {}", describe(&error))),
+        }
+    }
+    if let Some(address) = address {
+        let place = address.to_string();
+        match within(&place, TcpStream::connect(address)).await? {
+            Ok(stream) => return ask(place, stream).await,
+            Err(error) => tried.push(format!("{place}: {}", describe(&error))),
+        }
+    }
+    if tried.is_empty() {
+        tried.push("no socket and no address to ask".to_owned());
+    }
+    Err(FetchError::NoAgent { tried: tried.join("; ") })
+}
+
+async fn within<T>(place: &str, future: impl Future<Output = T>) -> Result<T, FetchError> {
+    let late = |_elapsed| FetchError::NotAnAgent {
+        place: place.to_owned(),
+        cause: format!("no answer within {} s", PATIENCE.as_secs()),
+    };
+    timeout(PATIENCE, future).await.map_err(late)
+}
+
+fn describe(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "no such socket".to_owned(),
+        ErrorKind::ConnectionRefused => "nobody listens".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _other => error.to_string(),
+    }
+}
+
+async fn ask<S>(place: String, stream: S) -> Result<Snapshot, FetchError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answer = within(&place, exchange(stream)).await?;
+    answer.map_err(|cause| FetchError::NotAnAgent { place, cause })
+}
+
+async fn exchange<S>(stream: S) -> Result<Snapshot, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
+    // Ends with this function.
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    let request = Request::get("/api/v1/snapshot")
+        .header(header::HOST, "lossprobe")
+        .header(header::CONNECTION, "close")
+        .body(Body::empty())
+        .map_err(|error| text(&error))?;
+    let response = sender.send_request(request).await.map_err(|error| text(&error))?;
+    let status = response.status();
+    if status != StatusCode::OK {
+        return Err(format!("HTTP status {status}"));
+    }
+    let bytes = body::to_bytes(Body::new(response.into_body()), LARGEST_BYTES).await.map_err(|error| text(&error))?;
+    let snapshot: Snapshot = serde_json::from_slice(&bytes).map_err(|error| format!("not a snapshot: {error}"))?;
+    if snapshot.schema == SCHEMA {
+        Ok(snapshot)
+    } else {
+        Err(format!("its snapshot has version {}, not {SCHEMA}; use the agent's own `lossprobe`", snapshot.schema))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        env,
+        net::Ipv4Addr,
+        path::PathBuf,
+        process,
+        sync::Arc,
+    };
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        runtime,
+    };
+
+    use super::*;
+    use crate::export::{Listeners, Source, serve};
+
+    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    struct Fake;
+
+    impl Source for Fake {
+        fn latest(&self) -> Arc<Snapshot> {
+            Arc::new(Snapshot { schema: SCHEMA, uptime_ms: 42, ..Snapshot::default() })
+        }
+
+        fn read(&self) -> Arc<Snapshot> {
+            self.latest()
+        }
+
+        fn readiness(&self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    fn path(name: &str) -> PathBuf {
+        env::temp_dir().join(format!("lossprobe-client-{}-{name}", process::id()))
+    }
+
+    #[test]
+    fn from_an_agent_by_socket_and_by_address() {
+        run(async {
+            let path = path("both");
+            let listeners = Listeners::bind(ANY, Some(&path)).unwrap();
+            let address = listeners.address().unwrap();
+            let mut agent = JoinSet::new();
+            agent.spawn(serve(listeners, Arc::new(Fake), std::future::pending()));
+            assert_eq!(fetch(Some(&path), None).await.unwrap().uptime_ms, 42);
+            assert_eq!(fetch(None, Some(address)).await.unwrap().uptime_ms, 42);
+            let absent = PathBuf::from("/nonexistent/socket");
+            assert_eq!(fetch(Some(&absent), Some(address)).await.unwrap().uptime_ms, 42);
+            drop(agent);
+        });
+    }
+
+    #[test]
+    fn nobody_is_told_from_somebody_else() {
+        run(async {
+            let path = path("dead");
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let free = std::net::TcpListener::bind(ANY).unwrap().local_addr().unwrap();
+            let error = fetch(Some(&path), Some(free)).await.unwrap_err();
+            std::fs::remove_file(&path).unwrap();
+            assert!(matches!(error, FetchError::NoAgent { .. }), "{error}");
+            let message = error.to_string();
+            assert!(message.contains(&path.display().to_string()) && message.contains(&free.to_string()), "{message}");
+            assert!(message.contains("`lossprobe agent`"), "{message}");
+
+            for answer in [
+                "SSH-2.0-x\r\n\r\n",
+                "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+                "",
+            ] {
+                let listener = TcpListener::bind(ANY).await.unwrap();
+                let address = listener.local_addr().unwrap();
+                let other = async {
+                    let (mut stream, _client) = listener.accept().await.unwrap();
+                    let _request = stream.read(&mut [0; 1024]).await.unwrap();
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                };
+                let (error, ()) = tokio::join!(fetch(None, Some(address)), other);
+                let error = error.unwrap_err();
+                assert!(matches!(&error, FetchError::NotAnAgent { .. }), "{answer}: {error}");
+                assert!(error.to_string().contains(&address.to_string()), "{error}");
+            }
+        });
+    }
+}

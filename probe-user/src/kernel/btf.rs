@@ -1,0 +1,260 @@
+//! Reads the running kernel's type information: member offsets, enum names, how many arguments a tracepoint has.
+//!
+//! Format: Documentation/bpf/btf.rst. Only what is asked here is decoded; every other kind is skipped by its size.
+//! aya's own reader keeps members to itself.
+
+use std::path::Path;
+
+use thiserror::Error;
+
+/// Where the kernel shows its own types.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// Why type information cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum BtfError {
+    /// The data ends early or contradicts itself.
+    #[error("BTF is cut or corrupt at byte {0}")]
+    Corrupt(usize),
+    /// A kind that is newer than this reader.
+    #[error("BTF type {id} is of kind {kind}, which this version does not know")]
+    UnknownKind {
+        /// Type id.
+        id: u32,
+        /// Number of the kind.
+        kind: u32,
+    },
+}
+
+const HEADER_BYTES: usize = 24;
+const TYPE_BYTES: usize = 12;
+const MAGIC: u32 = 0xeb9f;
+/// Types that one lookup follows: modifiers, typedefs and anonymous members.
+const MAX_DEPTH: usize = 16;
+
+const STRUCT: u32 = 4;
+const UNION: u32 = 5;
+const ENUM: u32 = 6;
+const TYPEDEF: u32 = 8;
+const VOLATILE: u32 = 9;
+const CONST: u32 = 10;
+const RESTRICT: u32 = 11;
+const POINTER: u32 = 2;
+const FUNC_PROTO: u32 = 13;
+const TYPE_TAG: u32 = 18;
+const ENUM64: u32 = 19;
+
+/// Type information of one kernel.
+#[derive(Debug)]
+pub struct Btf {
+    data: Vec<u8>,
+    /// Byte offset of each type; id 0 is `void` and stands nowhere.
+    types: Vec<u32>,
+    strings: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Type {
+    at: usize,
+    name: u32,
+    kind: u32,
+    members: usize,
+    kind_flag: bool,
+    /// Size in bytes or the id of the type referred to, by kind.
+    size_or_type: u32,
+}
+
+impl Btf {
+    /// Reads and indexes a file such as [`VMLINUX`].
+    ///
+    /// # Errors
+    /// If the file cannot be read or is not BTF.
+    pub fn from_file(path: &Path) -> anyhow::Result<Self> {
+        use anyhow::Context as _;
+        let data = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        Self::parse(data).with_context(|| format!("parse {}", path.display()))
+    }
+
+    /// Indexes little-endian BTF.
+    ///
+    /// # Errors
+    /// See [`BtfError`].
+    pub fn parse(data: Vec<u8>) -> Result<Self, BtfError> {
+        let mut btf = Self { data, types: vec![0], strings: 0 };
+        if btf.u32(0)? & 0xffff != MAGIC {
+            return Err(BtfError::Corrupt(0));
+        }
+        let header_bytes = btf.u32(4)? as usize;
+        let (type_at, type_bytes) = (btf.u32(8)? as usize, btf.u32(12)? as usize);
+        let (string_at, string_bytes) = (btf.u32(16)? as usize, btf.u32(20)? as usize);
+        btf.strings = header_bytes + string_at;
+        if header_bytes < HEADER_BYTES || btf.strings + string_bytes > btf.data.len() {
+            return Err(BtfError::Corrupt(4));
+        }
+        let mut at = header_bytes + type_at;
+        let end = at + type_bytes;
+        while at < end {
+            let found = btf.type_at(at)?;
+            let id = btf.types.len() as u32;
+            btf.types.push(at as u32);
+            at += TYPE_BYTES + extra_bytes(found, id)?;
+        }
+        if at == end && end <= btf.data.len() { Ok(btf) } else { Err(BtfError::Corrupt(at)) }
+    }
+
+    fn u32(&self, at: usize) -> Result<u32, BtfError> {
+        let bytes = self.data.get(at..).and_then(|rest| rest.first_chunk()).ok_or(BtfError::Corrupt(at))?;
+        Ok(u32::from_le_bytes(*bytes))
+    }
+
+    fn type_at(&self, at: usize) -> Result<Type, BtfError> {
+        let info = self.u32(at + 4)?;
+        Ok(Type {
+            at,
+            name: self.u32(at)?,
+            kind: (info >> 24) & 0x1f,
+            members: (info & 0xffff) as usize,
+            kind_flag: info >> 31 != 0,
+            size_or_type: self.u32(at + 8)?,
+        })
+    }
+
+    fn by_id(&self, id: u32) -> Option<Type> {
+        let at = *self.types.get(id as usize).filter(|_| id != 0)?;
+        self.type_at(at as usize).ok()
+    }
+
+    fn string(&self, at: u32) -> Option<&str> {
+        let bytes = self.data.get(self.strings + at as usize..)?;
+        let end = bytes.iter().position(|byte| *byte == 0)?;
+        str::from_utf8(&bytes[..end]).ok()
+    }
+
+    fn named<'a>(&'a self, name: &'a str, kinds: &'a [u32]) -> impl Iterator<Item = Type> + 'a {
+        let all = self.types.iter().skip(1).filter_map(|at| self.type_at(*at as usize).ok());
+        all.filter(move |found| kinds.contains(&found.kind) && self.string(found.name) == Some(name))
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn resolve(&self, id: u32) -> Option<Type> {
+        let mut found = self.by_id(id)?;
+        for _ in 0..MAX_DEPTH {
+            match found.kind {
+                TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG => found = self.by_id(found.size_or_type)?,
+                _ => return Some(found),
+            }
+        }
+        None
+    }
+
+    /// Byte offset of a member from the start of a structure. `path` is `"member"` or `"member.member"`; members of
+    /// anonymous structures and unions count as the outer one's. `None` if there is no such member, or it is a
+    /// bit field.
+    #[must_use]
+    pub fn offset(&self, structure: &str, path: &str) -> Option<u32> {
+        self.named(structure, &[STRUCT]).find_map(|outer| {
+            let mut bits = 0;
+            let mut current = outer;
+            for name in path.split('.') {
+                let (member_bits, member_type) = self.member(current, name, 0)?;
+                bits += member_bits;
+                current = self.resolve(member_type)?;
+            }
+            (bits % 8 == 0).then_some(bits / 8)
+        })
+    }
+
+    /// Bit offset and type id of a member.
+    fn member(&self, outer: Type, name: &str, depth: usize) -> Option<(u32, u32)> {
+        if depth > MAX_DEPTH || !matches!(outer.kind, STRUCT | UNION) {
+            return None;
+        }
+        for position in 0..outer.members {
+            let at = outer.at + TYPE_BYTES + position * 12;
+            let (member_name, member_type) = (self.u32(at).ok()?, self.u32(at + 4).ok()?);
+            let offset = self.u32(at + 8).ok()?;
+            // With the kind flag, the upper 8 bits are the width of a bit field.
+            let bits = if outer.kind_flag { offset & 0x00ff_ffff } else { offset };
+            let is_bit_field = outer.kind_flag && offset >> 24 != 0;
+            match self.string(member_name)? {
+                "" => {
+                    let inner = self.resolve(member_type)?;
+                    if let Some((inner_bits, inner_type)) = self.member(inner, name, depth + 1) {
+                        return Some((bits + inner_bits, inner_type));
+                    }
+                }
+                found if found == name && !is_bit_field => return Some((bits, member_type)),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Names and values of an enumeration, in the kernel's order; empty if there is none of this name.
+    #[must_use]
+    pub fn enumeration(&self, name: &str) -> Vec<(String, u64)> {
+        let Some(found) = self.named(name, &[ENUM, ENUM64]).find(|found| found.members > 0) else { return Vec::new() };
+        let stride = if found.kind == ENUM64 { 12 } else { 8 };
+        let value = |position: usize| {
+            let at = found.at + TYPE_BYTES + position * stride;
+            let low = u64::from(self.u32(at + 4).ok()?);
+            let high = if found.kind == ENUM64 { u64::from(self.u32(at + 8).ok()?) } else { 0 };
+            Some((self.string(self.u32(at).ok()?)?.to_owned(), high << 32 | low))
+        };
+        (0..found.members).filter_map(value).collect()
+    }
+
+    /// How many arguments a tracepoint hands to its programs, `None` if the kernel has no such tracepoint.
+    #[must_use]
+    pub fn tracepoint_arguments(&self, tracepoint: &str) -> Option<usize> {
+        let name = format!("btf_trace_{tracepoint}");
+        self.named(&name, &[TYPEDEF]).find_map(|typedef| {
+            let pointer = self.resolve(typedef.size_or_type).filter(|found| found.kind == POINTER)?;
+            let function = self.resolve(pointer.size_or_type).filter(|found| found.kind == FUNC_PROTO)?;
+            // The first parameter is the tracepoint's own data.
+            function.members.checked_sub(1)
+        })
+    }
+}
+
+/// Bytes that follow a type's fixed part.
+fn extra_bytes(found: Type, id: u32) -> Result<usize, BtfError> {
+    Ok(match found.kind {
+        1 | 14 | 17 => 4,
+        3 => 12,
+        STRUCT | UNION | 15 | ENUM64 => found.members * 12,
+        ENUM | FUNC_PROTO => found.members * 8,
+        POINTER | 7..=12 | 16 | TYPE_TAG => 0,
+        kind => return Err(BtfError::UnknownKind { id, kind }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running() -> Btf {
+        Btf::from_file(Path::new(VMLINUX)).unwrap()
+    }
+
+    #[test]
+    fn reads_the_running_kernel() {
+        let btf = running();
+        assert_eq!(btf.offset("list_head", "prev"), Some(8));
+        assert!(btf.offset("sk_buff", "dev").is_some_and(|offset| offset % 8 == 0));
+        assert!(btf.offset("sock", "__sk_common.skc_net.net").is_some());
+        assert_eq!(btf.offset("sk_buff", "no_such_member"), None);
+        assert_eq!(btf.offset("sk_buff", "cloned"), None, "a bit field");
+        assert_eq!(btf.enumeration("no_such_enum"), []);
+        assert_eq!(btf.tracepoint_arguments("netif_receive_skb"), Some(1));
+        assert_eq!(btf.tracepoint_arguments("no_such_tracepoint"), None);
+    }
+
+    #[test]
+    fn refuses_what_is_cut() {
+        let whole = running().data;
+        for bytes in [0, 3, HEADER_BYTES - 1, HEADER_BYTES, 4096] {
+            assert!(matches!(Btf::parse(whole[..bytes].to_vec()), Err(BtfError::Corrupt(_))), "{bytes} bytes");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Brings the eBPF object into the kernel: globals and sizes set, variants chosen by type information, programs
+//! loaded once. What a kernel cannot give is a named feature that is missing, not an error, unless nothing would be
+//! counted at all.
+
+use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, path::Path};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{BtfTracePoint, Program, SchedClassifier},
+};
+use probe_ebpf::abi::{ABSENT, Settings, global, map, program};
+use tracing::{debug, warn};
+
+use super::{
+    btf::{self, Btf},
+    types::{self, KernelTypes},
+};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LOSSPROBE_OBJECT"));
+
+/// The eBPF object of this build.
+#[must_use]
+pub fn object() -> &'static [u8] {
+    OBJECT
+}
+
+/// How much the maps can hold. Bounds are stated here and nowhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Interfaces at the same time.
+    pub interfaces: u32,
+    /// Distinct (interface, direction, reason) of malformed frames.
+    pub malformed: u32,
+    /// Distinct (namespace, interface, reason, family) of drops.
+    pub drops: u32,
+    /// Distinct (namespace, interface, type) of retransmits.
+    pub retransmits: u32,
+}
+
+impl Capacity {
+    /// For at most `interfaces` interfaces.
+    #[must_use]
+    pub fn for_interfaces(interfaces: u32) -> Self {
+        Self {
+            interfaces,
+            malformed: (interfaces * 8).clamp(256, 8192),
+            drops: (interfaces * 8).clamp(1024, 8192),
+            retransmits: (interfaces * 2).clamp(256, 4096),
+        }
+    }
+}
+
+/// The programs and maps in the kernel, tracepoints attached, interfaces not yet.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The object.
+    pub ebpf: Ebpf,
+    /// What the kernel is.
+    pub types: KernelTypes,
+    /// What the kernel gives, by name.
+    pub features: BTreeMap<String, bool>,
+    /// Names of the loaded programs.
+    pub programs: Vec<&'static str>,
+    /// Sizes of the maps.
+    pub capacity: Capacity,
+    /// Inode number of the agent's network namespace.
+    pub netns: u32,
+}
+
+/// A tracepoint program and the number of arguments from which on it is the right one.
+struct Variant {
+    tracepoint: &'static str,
+    program: &'static str,
+    min_arguments: usize,
+}
+
+/// For each tracepoint the variant with the most arguments comes first.
+const VARIANTS: [Variant; 5] = [
+    Variant { tracepoint: types::KFREE_SKB, program: program::DROPS, min_arguments: 3 },
+    Variant { tracepoint: types::KFREE_SKB, program: program::DROPS_WITHOUT_REASON, min_arguments: 2 },
+    Variant { tracepoint: types::TCP_RETRANSMIT_SKB, program: program::RETRANSMITS_WITH_ERROR, min_arguments: 3 },
+    Variant { tracepoint: types::TCP_RETRANSMIT_SKB, program: program::RETRANSMITS, min_arguments: 2 },
+    Variant { tracepoint: types::TCP_RETRANSMIT_SYNACK, program: program::SYNACKS, min_arguments: 2 },
+];
+
+/// Loads everything and attaches the tracepoints.
+///
+/// # Errors
+/// If the kernel lacks what the main job needs; see also [`super::preflight::check`].
+pub fn load(capacity: Capacity) -> Result<Loaded> {
+    let types = KernelTypes::from_btf(&Btf::from_file(Path::new(btf::VMLINUX))?);
+    let netns = std::fs::metadata("/proc/thread-self/ns/net").context("stat /proc/thread-self/ns/net")?.ino();
+    let netns = u32::try_from(netns).context("the network namespace's inode number is too large")?;
+    let release_data = types::function_addresses("skb_release_data");
+    let settings = Settings {
+        release_data_start: release_data.as_ref().map_or(0, |range| range.start),
+        release_data_end: release_data.as_ref().map_or(0, |range| range.end),
+        netns,
+        pad: 0,
+    };
+    let mut ebpf = EbpfLoader::new()
+        .override_global(global::OFFSETS, &types.offsets, true)
+        .override_global(global::SETTINGS, &settings, true)
+        .map_max_entries(map::TRAFFIC, capacity.interfaces * 2)
+        .map_max_entries(map::MALFORMED, capacity.malformed)
+        .map_max_entries(map::DROPS, capacity.drops)
+        .map_max_entries(map::RETRANSMITS, capacity.retransmits)
+        .load(OBJECT)
+        .context("create the eBPF maps")?;
+
+    let mut programs = Vec::new();
+    for name in [program::INGRESS, program::EGRESS] {
+        classifier(&mut ebpf, name)?.load().with_context(|| format!("load program {name}"))?;
+        programs.push(name);
+    }
+    let mut features = BTreeMap::from([
+        ("drop_members".to_owned(), release_data.is_some()),
+        ("drop_reasons".to_owned(), !types.drop_reasons.is_empty()),
+        ("drop_segments".to_owned(), types.offsets.skb_shared_info_gso_segs != ABSENT),
+    ]);
+    let aya_btf = aya::Btf::from_sys_fs().context("read the kernel's type information")?;
+    for tracepoint in [types::KFREE_SKB, types::TCP_RETRANSMIT_SKB, types::TCP_RETRANSMIT_SYNACK] {
+        let attached = attach_tracepoint(&mut ebpf, &types, &aya_btf, tracepoint);
+        match &attached {
+            Ok(program) => programs.push(program),
+            Err(error) => warn!("{tracepoint} is not watched: {error:#}"),
+        }
+        features.insert(tracepoint.to_owned(), attached.is_ok());
+    }
+    debug!(?programs, ?features, "loaded");
+    Ok(Loaded { ebpf, types, features, programs, capacity, netns })
+}
+
+/// Loads and attaches the variant that fits. Returns the program's name.
+fn attach_tracepoint(
+    ebpf: &mut Ebpf,
+    types: &KernelTypes,
+    btf: &aya::Btf,
+    tracepoint: &'static str,
+) -> Result<&'static str> {
+    let missing = types.missing_offsets();
+    if !missing.is_empty() {
+        return Err(anyhow!("the kernel's types have no {}", missing.join(", ")));
+    }
+    let arguments = *types.tracepoint_arguments.get(tracepoint).context("this kernel has no such tracepoint")?;
+    let variant = VARIANTS
+        .iter()
+        .find(|variant| variant.tracepoint == tracepoint && arguments >= variant.min_arguments)
+        .with_context(|| format!("no program takes its {arguments} arguments"))?;
+    let program: &mut BtfTracePoint = ebpf
+        .program_mut(variant.program)
+        .with_context(|| format!("no program {}", variant.program))?
+        .try_into()?;
+    program.load(tracepoint, btf).with_context(|| format!("load program {}", variant.program))?;
+    program.attach().with_context(|| format!("attach program {}", variant.program))?;
+    Ok(variant.program)
+}
+
+/// A tc program of the object.
+pub(super) fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    let program: &mut Program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+    program.try_into().with_context(|| format!("program {name} is no tc program"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A name crosses the line once: what the object holds is what `abi` names, no more and no less.
+    #[test]
+    fn names_on_both_sides_are_equal() {
+        let object = aya_obj::Object::parse(OBJECT).unwrap();
+        let programs: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
+        assert_eq!(programs, program::ALL.into_iter().collect());
+        let maps: BTreeSet<_> = object.maps.keys().map(String::as_str).filter(|name| !name.starts_with('.')).collect();
+        assert_eq!(maps, map::ALL.into_iter().collect());
+        for name in global::ALL {
+            assert!(object.symbol_table.values().any(|symbol| symbol.name.as_deref() == Some(name)), "{name}");
+        }
+        assert!(program::ALL.iter().all(|name| name.len() <= 15));
+    }
+}

@@ -1,0 +1,12 @@
+//! The kernel line, user side: the only code that uses aya.
+//!
+//! [`types`] says what the running kernel is, [`load`] brings the programs in, [`attach`] puts them on interfaces,
+//! [`read`] copies the counters out.
+
+pub mod attach;
+pub mod btf;
+pub mod load;
+pub mod preflight;
+pub mod read;
+pub mod slots;
+pub mod types;

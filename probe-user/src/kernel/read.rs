@@ -1,0 +1,130 @@
+//! Copies the counters out of the maps: sums over CPUs, names for numbers, nothing reset.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues},
+    programs::Program,
+};
+use probe_ebpf::abi::{
+    Direction, DropKey, MalformedKey, RetransmitKey, Slot, Tally, Traffic, map, traffic_index,
+};
+
+/// Everything in the maps at one instant, by the kernel's numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Frames that contradict themselves.
+    pub malformed: Vec<(MalformedKey, u64)>,
+    /// Segments the kernel dropped.
+    pub drops: Vec<(DropKey, u64)>,
+    /// Segments sent again.
+    pub retransmits: Vec<(RetransmitKey, u64)>,
+    /// By [`Tally`].
+    pub tallies: Vec<u64>,
+}
+
+/// The maps, taken out of the object.
+pub struct Maps {
+    slots: Array<MapData, Slot>,
+    traffic: PerCpuArray<MapData, Traffic>,
+    malformed: PerCpuHashMap<MapData, MalformedKey, u64>,
+    drops: PerCpuHashMap<MapData, DropKey, u64>,
+    retransmits: PerCpuHashMap<MapData, RetransmitKey, u64>,
+    tallies: PerCpuArray<MapData, u64>,
+}
+
+impl std::fmt::Debug for Maps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Maps").finish_non_exhaustive()
+    }
+}
+
+fn take<T: TryFrom<Map, Error = aya::maps::MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T> {
+    let map = ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))?;
+    T::try_from(map).with_context(|| format!("map {name} is of another type"))
+}
+
+impl Maps {
+    /// Takes the maps that are read out of a loaded object.
+    ///
+    /// # Errors
+    /// If the object is not of this build.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self> {
+        Ok(Self {
+            slots: take(ebpf, map::SLOTS)?,
+            traffic: take(ebpf, map::TRAFFIC)?,
+            malformed: take(ebpf, map::MALFORMED)?,
+            drops: take(ebpf, map::DROPS)?,
+            retransmits: take(ebpf, map::RETRANSMITS)?,
+            tallies: take(ebpf, map::TALLIES)?,
+        })
+    }
+
+    /// Writes one line of the interface table; `Slot::default()` vacates it.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn set_slot(&mut self, line: u32, slot: Slot) -> Result<()> {
+        self.slots.set(line, slot, 0).with_context(|| format!("write line {line} of the interface table"))
+    }
+
+    /// Hot counters of one slot and direction, summed over CPUs.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn traffic(&self, slot: u32, direction: Direction) -> Result<Traffic> {
+        let index = traffic_index(slot, direction);
+        let per_cpu = self.traffic.get(&index, 0).with_context(|| format!("read traffic counters {index}"))?;
+        Ok(per_cpu.iter().fold(Traffic::default(), |sum, cpu| Traffic {
+            frames: sum.frames + cpu.frames,
+            bytes: sum.bytes + cpu.bytes,
+            unseen_frames: sum.unseen_frames + cpu.unseen_frames,
+            other_frames: sum.other_frames + cpu.other_frames,
+        }))
+    }
+
+    /// All rare counters.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn counters(&self) -> Result<Counters> {
+        let tally = |index| Ok(total(&self.tallies.get(&index, 0)?));
+        Ok(Counters {
+            malformed: entries(&self.malformed).context("read malformed frames")?,
+            drops: entries(&self.drops).context("read drops")?,
+            retransmits: entries(&self.retransmits).context("read retransmits")?,
+            tallies: (0..Tally::COUNT).map(tally).collect::<Result<_>>().context("read tallies")?,
+        })
+    }
+}
+
+fn total(values: &PerCpuValues<u64>) -> u64 {
+    values.iter().sum()
+}
+
+fn entries<K: Pod>(map: &PerCpuHashMap<MapData, K, u64>) -> Result<Vec<(K, u64)>> {
+    let mut all = Vec::new();
+    for entry in map.iter() {
+        let (key, values) = entry?;
+        all.push((key, total(&values)));
+    }
+    Ok(all)
+}
+
+/// Runs that the kernel skipped because the program was already running on that CPU, by program. Programs of kernels
+/// that do not say (before 5.12) are left out.
+#[must_use]
+pub fn missed_runs(ebpf: &Ebpf, programs: &[&'static str]) -> BTreeMap<String, u64> {
+    programs.iter().filter_map(|name| Some(((*name).to_owned(), missed_runs_of(ebpf.program(name)?)?))).collect()
+}
+
+fn missed_runs_of(program: &Program) -> Option<u64> {
+    let fd = program.fd().ok()?.as_fd().as_raw_fd();
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+}

@@ -1,0 +1,16 @@
+//! What the operator runs: the agent and the ad-hoc commands.
+//!
+//! Data flows one way: [`kernel`] and [`collect`] read, [`probe`] makes a [`snapshot`] of it, [`export`] and
+//! [`inspect`] show it.
+
+pub mod agent;
+pub mod classes;
+pub mod cli;
+pub mod collect;
+pub mod config;
+pub mod export;
+pub mod inspect;
+pub mod kernel;
+pub mod probe;
+pub mod snapshot;
+pub mod standalone;

@@ -1,0 +1,50 @@
+//! The command `lossprobe`.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use probe_user::{
+    agent,
+    cli::{Cli, Command, Internal, LogFormat, exit_code},
+    config::{Config, StatsConfig},
+    export::metrics,
+    standalone,
+};
+use tracing::level_filters::LevelFilter;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lossprobe: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Agent(args) => {
+            let config = Config::from_args(&args)?;
+            log_to_stderr(config.log_format, config.log_level);
+            agent::run(config)
+        }
+        Command::Stats(args) => {
+            log_to_stderr(LogFormat::Text, LevelFilter::WARN);
+            standalone::run(StatsConfig::from_args(&args)?)
+        }
+        Command::Internal(Internal::MetricsTable) => {
+            print!("{}", metrics::table());
+            Ok(())
+        }
+    }
+}
+
+fn log_to_stderr(format: LogFormat, level: LevelFilter) {
+    use std::io::IsTerminal as _;
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}

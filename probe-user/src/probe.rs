@@ -1,0 +1,408 @@
+//! The probe at work: programs in the kernel, interfaces followed, counters turned into a [`Snapshot`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use anyhow::Result;
+use probe_ebpf::{
+    abi::{Direction, MalformedKey, Slot, Tally},
+    classify::LinkKind,
+    reason::{self, Severity},
+};
+use tracing::{info, warn};
+
+use crate::{
+    collect::{
+        links::{Link, LinkEvent},
+        snmp,
+    },
+    config::Config,
+    kernel::{
+        attach::{self, Attached},
+        load::{Capacity, Loaded, load},
+        read::{Counters, Maps, missed_runs},
+        slots::{Place, Slots},
+    },
+    snapshot::{self, Snapshot, Traffic},
+};
+
+/// An interface that is selected.
+#[derive(Debug)]
+struct Counted {
+    place: Option<Place>,
+    attached: Option<Attached>,
+    /// Why nothing is attached.
+    refused: String,
+    baseline: Baseline,
+}
+
+/// What the counters of a slot showed before its present owner came.
+#[derive(Debug, Default)]
+struct Baseline {
+    traffic: [Traffic; 2],
+    malformed: BTreeMap<(u8, u8), u64>,
+}
+
+/// Programs, maps, and the interfaces of this network namespace.
+#[derive(Debug)]
+pub struct Probe {
+    config: Arc<Config>,
+    // Before `loaded`: links are closed before the programs they hold.
+    counted: BTreeMap<u32, Counted>,
+    loaded: Loaded,
+    maps: Maps,
+    slots: Slots,
+    links: BTreeMap<u32, Link>,
+    /// Names of interfaces that are gone but still stand in drop counters.
+    former_names: BTreeMap<u32, String>,
+    collect_errors: BTreeMap<String, u64>,
+    started: Instant,
+}
+
+impl Probe {
+    /// Loads the programs and attaches the tracepoints; interfaces follow with [`Self::apply`].
+    ///
+    /// # Errors
+    /// If the kernel does not give what the main job needs.
+    pub fn start(config: Arc<Config>) -> Result<Self> {
+        let mut loaded = load(Capacity::for_interfaces(config.max_interfaces))?;
+        let maps = Maps::take(&mut loaded.ebpf)?;
+        Ok(Self {
+            counted: BTreeMap::new(),
+            maps,
+            slots: Slots::new(config.max_interfaces),
+            links: BTreeMap::new(),
+            former_names: BTreeMap::new(),
+            collect_errors: BTreeMap::from([("snmp".to_owned(), 0), ("maps".to_owned(), 0), ("links".to_owned(), 0)]),
+            started: Instant::now(),
+            config,
+            loaded,
+        })
+    }
+
+    /// The object in the kernel, for aya-log.
+    pub fn ebpf_mut(&mut self) -> &mut aya::Ebpf {
+        &mut self.loaded.ebpf
+    }
+
+    /// Follows what happened to interfaces.
+    pub fn apply(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Changed(link) => self.follow(link),
+            LinkEvent::Removed(ifindex) => self.forget(ifindex),
+            LinkEvent::Resync(links) => {
+                let present: BTreeSet<u32> = links.iter().map(|link| link.ifindex).collect();
+                let gone: Vec<u32> = self.links.keys().filter(|ifindex| !present.contains(ifindex)).copied().collect();
+                gone.into_iter().for_each(|ifindex| self.forget(ifindex));
+                links.into_iter().for_each(|link| self.follow(link));
+            }
+        }
+    }
+
+    /// Counts a failed read of a source.
+    pub fn collect_error(&mut self, source: &str) {
+        *self.collect_errors.entry(source.to_owned()).or_default() += 1;
+    }
+
+    fn follow(&mut self, link: Link) {
+        let ifindex = link.ifindex;
+        let selected = self.config.selection.selects(&link.name, link.is_loopback());
+        match (selected, self.counted.get(&ifindex)) {
+            (false, None) => {}
+            (false, Some(_)) => self.detach(ifindex),
+            (true, Some(counted)) if counted.attached.is_some() => {
+                let place = counted.place;
+                let changed = self.links.get(&ifindex).is_none_or(|known| slot_of(known, 0) != slot_of(&link, 0));
+                if let (Some(place), true) = (place, changed)
+                    && let Err(error) = self.maps.set_slot(place.line, slot_of(&link, place.slot))
+                {
+                    warn!("{}: {error:#}", link.name);
+                }
+            }
+            (true, _) => self.attach(&link),
+        }
+        self.former_names.remove(&ifindex);
+        self.links.insert(ifindex, link);
+    }
+
+    fn forget(&mut self, ifindex: u32) {
+        self.detach(ifindex);
+        if let Some(link) = self.links.remove(&ifindex) {
+            self.former_names.insert(ifindex, link.name);
+        }
+    }
+
+    fn attach(&mut self, link: &Link) {
+        let mut counted = Counted { place: None, attached: None, refused: String::new(), baseline: Baseline::default() };
+        if let Err(error) = self.try_attach(link, &mut counted) {
+            counted.refused = format!("{error:#}");
+            if let Some(place) = counted.place.take() {
+                self.vacate(place);
+            }
+            warn!(interface = link.name, "not counted: {}", counted.refused);
+        } else {
+            info!(interface = link.name, kind = link.kind, "counted");
+        }
+        self.counted.insert(link.ifindex, counted);
+    }
+
+    fn try_attach(&mut self, link: &Link, counted: &mut Counted) -> Result<()> {
+        let place = self.slots.take(link.ifindex, Instant::now())?;
+        counted.place = Some(place);
+        counted.baseline = self.baseline(place.slot)?;
+        self.maps.set_slot(place.line, slot_of(link, place.slot))?;
+        counted.attached = Some(attach::attach(&mut self.loaded.ebpf, &link.name, link.ifindex)?);
+        Ok(())
+    }
+
+    fn detach(&mut self, ifindex: u32) {
+        if let Some(Counted { place, attached, .. }) = self.counted.remove(&ifindex) {
+            drop(attached);
+            if let Some(place) = place {
+                self.vacate(place);
+            }
+        }
+    }
+
+    fn vacate(&mut self, place: Place) {
+        if let Err(error) = self.maps.set_slot(place.line, Slot::default()) {
+            warn!("{error:#}");
+        }
+        self.slots.release(place, Instant::now());
+    }
+
+    fn baseline(&self, slot: u32) -> Result<Baseline> {
+        let counters = self.maps.counters()?;
+        let of_slot = |(key, frames): &(MalformedKey, u64)| {
+            (u32::from(key.slot) == slot).then_some(((key.direction, key.reason), *frames))
+        };
+        Ok(Baseline {
+            traffic: [self.traffic(slot, Direction::Ingress)?, self.traffic(slot, Direction::Egress)?],
+            malformed: counters.malformed.iter().filter_map(of_slot).collect(),
+        })
+    }
+
+    fn traffic(&self, slot: u32, direction: Direction) -> Result<Traffic> {
+        let counters = self.maps.traffic(slot, direction)?;
+        Ok(Traffic {
+            frames: counters.frames,
+            bytes: counters.bytes,
+            other_frames: counters.other_frames,
+            unseen_frames: counters.unseen_frames,
+        })
+    }
+
+    /// Why not every selected interface is counted; `Ok` also where the kernel refused with a reason.
+    ///
+    /// # Errors
+    /// Names an interface that is neither attached nor refused.
+    pub fn readiness(&self) -> Result<(), String> {
+        let undecided = |(ifindex, link): (&u32, &Link)| {
+            let selected = self.config.selection.selects(&link.name, link.is_loopback());
+            (selected && !self.counted.contains_key(ifindex)).then(|| link.name.clone())
+        };
+        match self.links.iter().find_map(undecided) {
+            Some(name) => Err(format!("{name} is not attached yet")),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// If the maps cannot be read.
+    pub fn snapshot(&mut self) -> Result<Snapshot> {
+        let counters = self.maps.counters()?;
+        let sent_segments = match snmp::read() {
+            Ok(snmp) => snmp.get("Tcp", "OutSegs").and_then(|segments| u64::try_from(segments).ok()),
+            Err(_) => {
+                self.collect_error("snmp");
+                None
+            }
+        };
+        self.former_names.retain(|ifindex, _| counters.drops.iter().any(|(key, _)| key.ifindex == *ifindex));
+        let mut interfaces: Vec<_> = self
+            .counted
+            .iter()
+            .filter_map(|(ifindex, counted)| Some((self.links.get(ifindex)?, counted)))
+            .map(|(link, counted)| self.interface(link, counted, &counters))
+            .collect::<Result<_>>()?;
+        interfaces.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Snapshot {
+            schema: snapshot::SCHEMA,
+            time: jiff::Timestamp::now().to_string(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            interfaces,
+            drops: self.drops(&counters),
+            tcp: snapshot::Tcp { sent_segments, retransmitted: self.retransmitted(&counters) },
+            probe: self.honesty(&counters),
+        })
+    }
+
+    fn interface(&self, link: &Link, counted: &Counted, counters: &Counters) -> Result<snapshot::Interface> {
+        let name_of = |ifindex: Option<u32>| {
+            ifindex.and_then(|ifindex| self.links.get(&ifindex)).map_or_else(String::new, |link| link.name.clone())
+        };
+        let traffic = |direction: Direction| -> Result<Traffic> {
+            match counted.place {
+                Some(place) => {
+                    Ok(less(self.traffic(place.slot, direction)?, counted.baseline.traffic[direction as usize]))
+                }
+                None => Ok(Traffic::default()),
+            }
+        };
+        let master = link.master.and_then(|ifindex| self.links.get(&ifindex));
+        Ok(snapshot::Interface {
+            name: link.name.clone(),
+            ifindex: link.ifindex,
+            kind: link.kind.clone(),
+            role: link.role(master).to_owned(),
+            master: name_of(link.master),
+            lower: name_of(link.lower),
+            driver: link.driver.clone(),
+            alias: link.alias.clone(),
+            up: link.up,
+            link: link_kind_id(link.link_kind()).to_owned(),
+            attached: counted
+                .attached
+                .as_ref()
+                .map_or_else(Vec::new, |attached| attached.describe(&link.name, &self.loaded.ebpf)),
+            refused: counted.refused.clone(),
+            ingress: traffic(Direction::Ingress)?,
+            egress: traffic(Direction::Egress)?,
+            malformed: counted.place.map_or_else(Vec::new, |place| malformed(place, &counted.baseline, counters)),
+        })
+    }
+
+    fn drops(&self, counters: &Counters) -> Vec<snapshot::Drop> {
+        let mut sums = BTreeMap::<_, u64>::new();
+        for (key, packets) in &counters.drops {
+            let own = key.netns == self.loaded.netns;
+            let interface = if own { self.name_at(key.ifindex) } else { String::new() };
+            let reason = self.loaded.types.drop_reason(key.reason);
+            *sums.entry((key.netns, interface, reason, key.family)).or_default() += packets;
+        }
+        let drop = |((netns, interface, reason, family), packets): ((u32, String, String, u8), u64)| snapshot::Drop {
+            netns: if netns == self.loaded.netns { "own" } else { "other" }.to_owned(),
+            netns_inode: netns,
+            interface,
+            class: self.config.classes.of(&reason).id().to_owned(),
+            reason,
+            family: family_id(family).to_owned(),
+            packets,
+        };
+        sums.into_iter().map(drop).collect()
+    }
+
+    fn name_at(&self, ifindex: u32) -> String {
+        let present = self.links.get(&ifindex).map(|link| &link.name);
+        present.or_else(|| self.former_names.get(&ifindex)).cloned().unwrap_or_default()
+    }
+
+    fn retransmitted(&self, counters: &Counters) -> Vec<snapshot::Retransmitted> {
+        use probe_ebpf::abi::Retransmit;
+        let mut sums = BTreeMap::<_, u64>::new();
+        for (key, segments) in &counters.retransmits {
+            if key.netns == self.loaded.netns
+                && let Some(kind) = Retransmit::ALL.get(usize::from(key.kind))
+            {
+                *sums.entry((self.name_at(key.ifindex), kind.id())).or_default() += segments;
+            }
+        }
+        let entry =
+            |((interface, kind), segments)| snapshot::Retransmitted { interface, kind: String::from(kind), segments };
+        sums.into_iter().map(entry).collect()
+    }
+
+    fn honesty(&self, counters: &Counters) -> snapshot::Probe {
+        let tally = |tally: Tally| counters.tallies.get(tally as usize).copied().unwrap_or(0);
+        let capacity = self.loaded.capacity;
+        let map = |name: &str, entries: usize, capacity: u32| snapshot::Map {
+            name: name.to_owned(),
+            entries: entries as u64,
+            capacity: u64::from(capacity),
+        };
+        let failed = |(which, map, cause): &(Tally, &str, &str)| snapshot::MapUpdateFailed {
+            map: (*map).to_owned(),
+            cause: (*cause).to_owned(),
+            count: tally(*which),
+        };
+        snapshot::Probe {
+            features: self.loaded.features.clone(),
+            maps: vec![
+                map("interfaces", self.slots.len(), capacity.interfaces),
+                map("malformed", counters.malformed.len(), capacity.malformed),
+                map("drops", counters.drops.len(), capacity.drops),
+                map("retransmits", counters.retransmits.len(), capacity.retransmits),
+            ],
+            map_update_failed: Tally::FAILURES.iter().map(failed).collect(),
+            program_missed: missed_runs(&self.loaded.ebpf, &self.loaded.programs),
+            drop_members: tally(Tally::DropMembers),
+            collect_errors: self.collect_errors.clone(),
+        }
+    }
+}
+
+fn slot_of(link: &Link, slot: u32) -> Slot {
+    Slot {
+        ifindex: link.ifindex,
+        slot,
+        mtu_bytes: link.mtu_bytes,
+        link_kind: link.link_kind() as u8,
+        flags: link.flags(),
+        pad: [0; 2],
+    }
+}
+
+const fn link_kind_id(kind: LinkKind) -> &'static str {
+    match kind {
+        LinkKind::Opaque => "opaque",
+        LinkKind::Ethernet => "ethernet",
+        LinkKind::Network => "network",
+        LinkKind::NetworkIngress => "network_ingress",
+    }
+}
+
+const fn family_id(family: u8) -> &'static str {
+    match family {
+        1 => "ipv4",
+        2 => "ipv6",
+        3 => "arp",
+        _ => "other",
+    }
+}
+
+fn less(now: Traffic, before: Traffic) -> Traffic {
+    Traffic {
+        frames: now.frames - before.frames,
+        bytes: now.bytes - before.bytes,
+        other_frames: now.other_frames - before.other_frames,
+        unseen_frames: now.unseen_frames - before.unseen_frames,
+    }
+}
+
+fn malformed(place: Place, baseline: &Baseline, counters: &Counters) -> Vec<snapshot::Malformed> {
+    let entry = |(key, frames): &(MalformedKey, u64)| {
+        if u32::from(key.slot) != place.slot {
+            return None;
+        }
+        let reason = reason::Malformed::from_number(key.reason)?;
+        let direction = Direction::ALL.get(usize::from(key.direction))?;
+        let frames = frames - baseline.malformed.get(&(key.direction, key.reason)).copied().unwrap_or(0);
+        (reason.severity() > Severity::Info && frames > 0).then(|| {
+            snapshot::Malformed {
+                direction: direction.id().to_owned(),
+                reason: reason.id().to_owned(),
+                severity: reason.severity().id().to_owned(),
+                scope: reason.scope().id().to_owned(),
+                frames,
+            }
+        })
+    };
+    let mut all: Vec<_> = counters.malformed.iter().filter_map(entry).collect();
+    all.sort_by(|a, b| (&a.direction, &a.reason).cmp(&(&b.direction, &b.reason)));
+    all
+}

@@ -1,0 +1,184 @@
+//! One immutable value per tick: everything that was counted, by interface. What the exporter, the API and the
+//! ad-hoc commands show is this value and nothing else.
+//!
+//! Counters are totals since the agent's start and never fall; the unit of packets is wire segments. The JSON form is
+//! a contract (`GET /api/v1/snapshot`): keys are added, never renamed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the JSON form.
+pub const SCHEMA: u32 = 1;
+
+/// Everything that is known at one instant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Wall-clock time, RFC 3339, UTC.
+    pub time: String,
+    /// Milliseconds since the agent's start, by a clock that never steps.
+    pub uptime_ms: u64,
+    /// Selected interfaces that exist, by name.
+    pub interfaces: Vec<Interface>,
+    /// What the kernel dropped, in every namespace.
+    pub drops: Vec<Drop>,
+    /// TCP of this namespace's own sockets.
+    pub tcp: Tcp,
+    /// The probe's honesty about itself.
+    pub probe: Probe,
+}
+
+/// One selected interface.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Name in the agent's network namespace.
+    pub name: String,
+    /// Index in that namespace.
+    pub ifindex: u32,
+    /// Kind as in `ip -d link` (`veth`, `bridge`, `vxlan` …), `ethernet` or `loopback` where the kernel has no name.
+    pub kind: String,
+    /// `uplink`, `port`, `internal` or `tunnel`.
+    pub role: String,
+    /// Name of the bridge, bond or other master, `""` if none.
+    pub master: String,
+    /// Name of the device below, `""` if none.
+    pub lower: String,
+    /// Name of the driver, `""` if not known.
+    pub driver: String,
+    /// `IFLA_IFALIAS`, `""` if not set.
+    pub alias: String,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// How its frames are read: `ethernet`, `network`, `network_ingress`, or `opaque` (counted, not looked into).
+    pub link: String,
+    /// What is attached.
+    pub attached: Vec<Attachment>,
+    /// Why a hook is not attached, `""` if nothing is missing.
+    pub refused: String,
+    /// Frames that came in.
+    pub ingress: Traffic,
+    /// Frames that went out.
+    pub egress: Traffic,
+    /// Frames that contradict themselves; reasons not seen are left out.
+    pub malformed: Vec<Malformed>,
+}
+
+/// One hook on one interface.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// `tc_ingress` or `tc_egress`.
+    pub hook: String,
+    /// `tcx` or `clsact`.
+    pub mode: String,
+    /// Place among the hook's programs: `first`, `last`, `only`, `middle`, or `unknown`.
+    pub position: String,
+}
+
+/// Counters of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Wire segments.
+    pub frames: u64,
+    /// Bytes as on the wire, without FCS.
+    pub bytes: u64,
+    /// Frames of protocols that are not looked into.
+    pub other_frames: u64,
+    /// Frames whose headers reach beyond what can be seen.
+    pub unseen_frames: u64,
+}
+
+/// Frames of one malformed kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Malformed {
+    /// `ingress` or `egress`.
+    pub direction: String,
+    /// Id of the closed list.
+    pub reason: String,
+    /// `error` or `warning`.
+    pub severity: String,
+    /// `local` or `path`.
+    pub scope: String,
+    /// Frames.
+    pub frames: u64,
+}
+
+/// Packets that the kernel dropped for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Drop {
+    /// `own` (the agent's network namespace) or `other`.
+    pub netns: String,
+    /// Inode number of the namespace, 0 if not known.
+    pub netns_inode: u32,
+    /// Interface name, `""` outside the agent's namespace or where the kernel knows none.
+    pub interface: String,
+    /// The kernel's own name in lower case.
+    pub reason: String,
+    /// `capacity`, `malformed`, `config`, `policy`, `noise` or `unknown`.
+    pub class: String,
+    /// `ipv4`, `ipv6`, `arp` or `other`.
+    pub family: String,
+    /// Wire segments.
+    pub packets: u64,
+}
+
+/// TCP of this namespace's own sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tcp {
+    /// Segments sent, those that only repeat data left out (`OutSegs`, RFC 4022). `None` where it could not be read.
+    pub sent_segments: Option<u64>,
+    /// Segments sent again.
+    pub retransmitted: Vec<Retransmitted>,
+}
+
+/// Segments sent again by one interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Retransmitted {
+    /// Interface of the socket's route, `""` if it has none.
+    pub interface: String,
+    /// `unknown`, `syn` or `synack`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Segments.
+    pub segments: u64,
+}
+
+/// The probe's honesty about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What this kernel gives, by name.
+    pub features: BTreeMap<String, bool>,
+    /// Entries in use and capacity of each bounded map.
+    pub maps: Vec<Map>,
+    /// Counts that were lost because a map took no more.
+    pub map_update_failed: Vec<MapUpdateFailed>,
+    /// Runs of a program that the kernel skipped, by program; a program is left out where the kernel does not say.
+    pub program_missed: BTreeMap<String, u64>,
+    /// Drop events that were members of a packet already counted.
+    pub drop_members: u64,
+    /// Failed reads, by source.
+    pub collect_errors: BTreeMap<String, u64>,
+}
+
+/// One bounded map.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Map {
+    /// Name, as in the label `map`.
+    pub name: String,
+    /// Entries in use.
+    pub entries: u64,
+    /// Entries it can hold.
+    pub capacity: u64,
+}
+
+/// Counts lost by one map for one cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapUpdateFailed {
+    /// Name, as in the label `map`.
+    pub map: String,
+    /// `full`, `busy` or `unreadable`.
+    pub cause: String,
+    /// Counts lost.
+    pub count: u64,
+}

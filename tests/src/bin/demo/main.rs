@@ -1,0 +1,77 @@
+//! A demonstration that needs nothing but root: a throw-away network of namespaces, packets that are lost, refused and
+//! broken in known numbers, the agent in the middle, and an account of what was done against what it found.
+//!
+//! ```text
+//!  guest ──── guest0 [host: forwards, filters, agent] uplink0 ──── router: loses 1 % of TCP ──── peer
+//! ```
+//!
+//! Ends by itself; exit status 0 if everything matched. Namespaces and the agent go with this process, however it ends.
+
+mod account;
+mod network;
+
+use std::{env, process::ExitCode, thread, time::Instant};
+
+use account::Account;
+use anyhow::{Result, bail};
+use network::Network;
+use tests::{agent::Agent, child};
+
+const USAGE: &str = "usage: demo [--keep]\n\n  --keep  leave the network and the agent running until Ctrl-C";
+
+fn main() -> ExitCode {
+    child::init();
+    match arguments().and_then(demo) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn arguments() -> Result<bool> {
+    match env::args().skip(1).collect::<Vec<_>>().as_slice() {
+        [] => Ok(false),
+        [keep] if keep == "--keep" => Ok(true),
+        [help] if help == "--help" || help == "-h" => {
+            println!("{USAGE}");
+            std::process::exit(0)
+        }
+        _ => bail!("{USAGE}"),
+    }
+}
+
+/// Whether everything that was done was found.
+fn demo(keep: bool) -> Result<bool> {
+    let started = Instant::now();
+    let step = |text: &str| eprintln!("[{:4.1} s] {text}", started.elapsed().as_secs_f32());
+    step("making four network namespaces: guest - host - router - peer");
+    let network = Network::new()?;
+    step("starting lossprobe agent in the host namespace");
+    let agent = Agent::start(&network.host, &["--interface", "guest0", "--interface", "uplink0", "--socket", "none"])?;
+    let mut account = Account::new(&agent);
+    step("guest sends datagrams through the host");
+    network.forwarded(&mut account)?;
+    step("host refuses datagrams by packet filter, and gets some for a closed port");
+    network.refused(&mut account)?;
+    step("host sends 16 MiB by TCP through the router that loses 1 %");
+    network.retransmitted(&mut account)?;
+    step("router sends broken frames to the host");
+    network.broken(&mut account)?;
+    account.own_losses()?;
+    step("done");
+    let matched = account.print();
+    if keep {
+        let enter = format!("nsenter --net=/proc/{}/ns/net", agent.pid());
+        println!("\nThe agent keeps running in the host namespace, metrics at http://{}/metrics:", Agent::address());
+        println!("  {enter} curl -s http://{}/metrics", Agent::address());
+        println!("Ctrl-C ends it and removes everything.");
+        loop {
+            thread::park();
+        }
+    }
+    agent.stop()?;
+    Ok(matched)
+}

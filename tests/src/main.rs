@@ -1,0 +1,32 @@
+//! lossprobe against real kernels. On a host: `integration [FILTER]`, as any Rust test binary. In a QEMU guest it is
+//! PID 1 and takes its filters from the kernel's command line ([`tests::guest`]).
+
+mod suite;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, ColorSetting, Conclusion};
+use tests::{child, guest};
+
+/// Each test has its own namespaces, so they run side by side; two, because the machines have two cores.
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    child::init();
+    // One line each: what failed is said by the trial, and a backtrace would end in the test's function anyway.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+    if guest::is_guest() {
+        guest::run(run_in_guest);
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(THREADS));
+    libtest_mimic::run(&arguments, suite::trials()).exit_code()
+}
+
+fn run_in_guest(filters: &[String]) -> Conclusion {
+    // One at a time: an emulated machine is slow enough.
+    let arguments = Arguments { test_threads: Some(1), color: Some(ColorSetting::Never), ..Arguments::default() };
+    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
+    let trials = suite::trials().into_iter().filter(|trial| wanted(trial.name())).collect();
+    libtest_mimic::run(&arguments, trials)
+}

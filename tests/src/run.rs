@@ -1,0 +1,85 @@
+//! From functions to trials: failures with the agents' logs, skips with their proof.
+
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
+use anyhow::{Context as _, Result};
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::agent;
+
+/// Why a test does not run here: something that the kernel lacks. Anything else missing is a failure.
+#[derive(Debug)]
+pub struct Skip(pub String);
+
+impl std::fmt::Display for Skip {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+/// A trial of `test`, which may end with a [`Skip`] as its error.
+pub fn trial(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    let title = name.to_owned();
+    Trial::ignorable_test(name, move || {
+        let _earlier = agent::take_logs();
+        let outcome = catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|panic| {
+            eprintln!("{title} panicked\n{}", agent::take_logs());
+            resume_unwind(panic)
+        });
+        match outcome {
+            Ok(()) => Ok(Completion::Completed),
+            Err(error) => match error.downcast_ref::<Skip>() {
+                Some(skip) => {
+                    eprintln!("SKIPPED {title}: {skip}");
+                    Ok(Completion::ignored_with(skip))
+                }
+                None => Err(Failed::from(format!("{error:#}\n{}", agent::take_logs()))),
+            },
+        }
+    })
+}
+
+/// Skips the calling test on kernels below `major.minor`, because `feature` came with that version.
+///
+/// # Errors
+/// The [`Skip`].
+pub fn requires_kernel(major: u32, minor: u32, feature: &str) -> Result<()> {
+    let (running, text) = kernel_version()?;
+    if running < (major, minor) {
+        return Err(Skip(format!("{feature} came with Linux {major}.{minor}, this is {text}")).into());
+    }
+    Ok(())
+}
+
+/// The running kernel's version, as numbers and as its own text.
+///
+/// # Errors
+/// When the text does not start with two numbers.
+pub fn kernel_version() -> Result<((u32, u32), String)> {
+    let text = fs::read_to_string("/proc/sys/kernel/osrelease").context("read the kernel's release")?;
+    let text = text.trim().to_owned();
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        anyhow::bail!("kernel release {text:?}")
+    };
+    Ok(((major, minor), text))
+}
+
+/// Skips the calling test when `attempt` fails because the kernel was built without `module`.
+///
+/// # Errors
+/// The [`Skip`] with the kernel's error as proof; the error itself where the module is loaded.
+pub fn requires_module<T>(module: &str, attempt: Result<T>) -> Result<T> {
+    attempt.map_err(|error| {
+        let loaded = fs::read_to_string("/proc/modules").unwrap_or_default();
+        if loaded.lines().any(|line| line.split(' ').next() == Some(module)) {
+            return error;
+        }
+        Skip(format!("this kernel has no {module}: {error:#}")).into()
+    })
+}

@@ -1,0 +1,203 @@
+//! Packets that the kernel drops: as many as were dropped, by the right name, on the right interface.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use nix::sys::socket::{setsockopt, sockopt};
+use tests::{
+    agent::Agent,
+    frames::ethernet,
+    metrics::Metrics,
+    run::{requires_kernel, trial},
+    topology::{CLIENT, CLIENT_MAC, Pair, RIGHT, ROUTER1_MAC, Routed, SERVER},
+    wait::eventually,
+    wire::{Gso, PacketSocket},
+};
+
+use super::counts::{SOON, lost_nothing};
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        trial("drops::packet_filter_on_input", packet_filter_on_input),
+        trial("drops::packet_filter_on_forward", packet_filter_on_forward),
+        trial("drops::packet_filter_on_output", packet_filter_on_output),
+        trial("drops::closed_udp_port", closed_udp_port),
+        trial("drops::of_other_namespaces_have_no_name", of_other_namespaces_have_no_name),
+        trial("drops::gso_packet_is_its_segments", gso_packet_is_its_segments),
+        trial("drops::members_of_a_frag_list_count_once", members_of_a_frag_list_count_once),
+    ]
+}
+
+const COUNT: usize = 1000;
+
+/// A packet filter that counts and drops UDP to port 5000 at one hook.
+fn drop_rule(hook: &str) -> String {
+    format!(
+        "table ip t {{
+            counter gone {{}}
+            chain c {{
+                type filter hook {hook} priority 0
+                udp dport 5000 counter name gone drop
+            }}
+        }}"
+    )
+}
+
+/// Segments dropped for `reason` on `interface`; drops have names since 5.17.
+fn dropped(metrics: &Metrics, interface: &str, reason: &str, class: &str) -> f64 {
+    let labels = [("interface", interface), ("reason", reason), ("class", class)];
+    metrics.sum("lossprobe_dropped_packets_total", &labels)
+}
+
+/// Runs `traffic` and expects exactly `count` more of these drops, and no other drop on that interface.
+fn drops_exactly(
+    agent: &Agent<'_>,
+    (interface, reason, class): (&str, &str, &str),
+    count: usize,
+    traffic: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let now = || -> Result<(f64, f64)> {
+        let metrics = agent.metrics()?;
+        let all = metrics.sum("lossprobe_dropped_packets_total", &[("interface", interface)]);
+        Ok((dropped(&metrics, interface, reason, class), all))
+    };
+    let before = now()?;
+    traffic()?;
+    eventually(SOON, &format!("{count} drops {reason} ({class}) on {interface}"), || {
+        let (named, all) = now()?;
+        let (named, all) = (named - before.0, all - before.1);
+        if (named, all) != (count as f64, count as f64) {
+            let metrics = agent.metrics()?;
+            let seen: Vec<_> = metrics.select("lossprobe_dropped_packets_total", &[("netns", "own")]).collect();
+            anyhow::bail!("{named} of that name, {all} in all; now {seen:?}");
+        }
+        Ok(())
+    })?;
+    lost_nothing(agent)
+}
+
+fn packet_filter_on_input() -> Result<()> {
+    requires_kernel(5, 17, "drop reasons")?;
+    let Pair { left, right } = Pair::new()?;
+    right.nft(&drop_rule("input"))?;
+    let agent = Agent::start(&right, &["--interface", "b"])?;
+    drops_exactly(&agent, ("b", "netfilter_drop", "policy"), COUNT, || left.send_udp((RIGHT, 5000), COUNT, 10))?;
+    assert_eq!(right.nft_counter("ip t", "gone")?.0, COUNT as u64);
+    agent.stop()
+}
+
+fn packet_filter_on_forward() -> Result<()> {
+    requires_kernel(5, 17, "drop reasons")?;
+    let Routed { client, router, server } = Routed::new()?;
+    let _sink = server.udp((SERVER, 5001))?;
+    router.nft(&drop_rule("forward"))?;
+    let agent = Agent::start(&router, &["--interface", "r*"])?;
+    drops_exactly(&agent, ("r1", "netfilter_drop", "policy"), COUNT, || {
+        client.send_udp((SERVER, 5001), COUNT, 10)?;
+        client.send_udp((SERVER, 5000), COUNT, 10)
+    })?;
+    agent.stop()
+}
+
+/// In the output hook a packet has no device yet: its route's device is named.
+fn packet_filter_on_output() -> Result<()> {
+    requires_kernel(5, 17, "drop reasons")?;
+    let Pair { left, .. } = Pair::new()?;
+    left.nft(&drop_rule("output"))?;
+    let agent = Agent::start(&left, &["--interface", "a"])?;
+    let socket = left.udp(([0; 4], 0))?;
+    drops_exactly(&agent, ("a", "netfilter_drop", "policy"), COUNT, || {
+        for _ in 0..COUNT {
+            let refused = socket.send_to(b"x", SocketAddr::from((RIGHT, 5000)));
+            ensure!(refused.is_err(), "the packet filter has let a datagram pass");
+        }
+        Ok(())
+    })?;
+    agent.stop()
+}
+
+fn closed_udp_port() -> Result<()> {
+    requires_kernel(5, 17, "drop reasons")?;
+    let Pair { left, right } = Pair::new()?;
+    let agent = Agent::start(&right, &["--interface", "b"])?;
+    drops_exactly(&agent, ("b", "no_socket", "noise"), COUNT, || left.send_udp((RIGHT, 9), COUNT, 10))?;
+    agent.stop()
+}
+
+/// Interface numbers repeat in every namespace, so that only the agent's own have a name.
+fn of_other_namespaces_have_no_name() -> Result<()> {
+    requires_kernel(5, 17, "drop reasons")?;
+    let (here, there) = (Pair::new()?, Pair::new()?);
+    assert_eq!(here.right.index("b")?, there.right.index("b")?);
+    there.right.nft(&drop_rule("input"))?;
+    let agent = Agent::start(&here.right, &["--interface", "b"])?;
+    let other = |metrics: &Metrics| {
+        let labels = [("interface", ""), ("reason", "netfilter_drop"), ("netns", "other")];
+        metrics.sum("lossprobe_dropped_packets_total", &labels)
+    };
+    let before = other(&agent.metrics()?);
+    there.left.send_udp((RIGHT, 5000), COUNT, 10)?;
+    eventually(SOON, "the other namespace's drops are counted", || {
+        let metrics = agent.metrics()?;
+        let own = dropped(&metrics, "b", "netfilter_drop", "policy");
+        ensure!(own == 0.0, "{own} of them have the name of an interface here");
+        // Tests of other subjects drop packets at the same time.
+        let counted = other(&metrics) - before;
+        ensure!(counted >= COUNT as f64, "{counted} counted");
+        Ok(())
+    })
+}
+
+fn gso_packet_is_its_segments() -> Result<()> {
+    requires_kernel(5, 17, "drop reasons")?;
+    let Routed { client, router, .. } = Routed::new()?;
+    router.nft(
+        "table ip t {
+            counter gone {}
+            chain c {
+                type filter hook forward priority 0
+                tcp dport 5000 counter name gone drop
+            }
+        }",
+    )?;
+    let agent = Agent::start(&router, &["--interface", "r1"])?;
+    let addresses = |ip: &mut tests::frames::Ipv4| (ip.source, ip.destination) = (CLIENT, SERVER);
+    let frame = ethernet(ROUTER1_MAC, CLIENT_MAC).ipv4(addresses).tcp(1, 5000).payload(9500).bytes();
+    let gso = Gso { segment_bytes: 1000, header_bytes: 54, transport_at: 34, version6: false };
+    let socket = PacketSocket::sender(&client, "c")?;
+    drops_exactly(&agent, ("r1", "netfilter_drop", "policy"), 100 * 10, || {
+        (0..100).try_for_each(|_| socket.send_gso(&frame, gso))
+    })?;
+    assert_eq!(router.nft_counter("ip t", "gone")?.0, 100, "the router saw whole packets");
+    agent.stop()
+}
+
+/// Merged into one packet with a list of members, 20 datagrams are dropped once: by name for the packet, and once more
+/// without a reason for each member, which must not count again.
+fn members_of_a_frag_list_count_once() -> Result<()> {
+    const PACKETS: usize = 10;
+    const MEMBERS: usize = 20;
+    requires_kernel(5, 17, "drop reasons")?;
+    let Routed { client, router, .. } = Routed::new()?;
+    // One send of 20 datagrams is cut in front of the device, crosses as one batch, and is merged behind it.
+    client.offloads("c", &[("tx-udp-segmentation", false)])?;
+    router.offloads("r1", &[("gro", true), ("rx-gro-list", true)])?;
+    router.nft(&drop_rule("forward"))?;
+    let agent = Agent::start(&router, &["--interface", "r1"])?;
+    let members = || Ok::<_, anyhow::Error>(agent.metrics()?.sum("lossprobe_drop_members_total", &[]));
+    let before = members()?;
+    let socket = client.udp((CLIENT, 6000))?;
+    setsockopt(&socket, sockopt::UdpGsoSegment, &1000)?;
+    drops_exactly(&agent, ("r1", "netfilter_drop", "policy"), PACKETS * MEMBERS, || {
+        for _ in 0..PACKETS {
+            socket.send_to(&[0; MEMBERS * 1000], SocketAddr::from((SERVER, 5000)))?;
+        }
+        Ok(())
+    })?;
+    let packets = router.nft_counter("ip t", "gone")?.0;
+    ensure!(packets == PACKETS as u64, "the batches were not merged: {packets} packets");
+    let counted = members()? - before;
+    ensure!(counted >= (PACKETS * (MEMBERS - 1)) as f64, "{counted} members seen");
+    agent.stop()
+}

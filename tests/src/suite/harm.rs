@@ -1,0 +1,136 @@
+//! Do no harm: nothing stays behind, nothing of others is touched.
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::{SchedClassifier, TcAttachType};
+use libtest_mimic::Trial;
+use tests::{
+    agent::Agent,
+    frames::{A, ethernet},
+    namespace::Namespace,
+    program,
+    run::{requires_kernel, trial},
+    topology::{LEFT, Pair, RIGHT},
+    wait::eventually,
+    wire::PacketSocket,
+};
+
+use super::counts::{Counts, SOON, counts_exactly};
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        trial("harm::kill_9_leaves_nothing", kill_9_leaves_nothing),
+        trial("harm::stop_leaves_nothing", stop_leaves_nothing),
+        trial("harm::foreign_filters_stay", foreign_filters_stay),
+        trial("harm::offloads_stay", offloads_stay),
+        trial("harm::traffic_passes_unchanged", traffic_passes_unchanged),
+        trial("harm::two_agents_side_by_side", two_agents_side_by_side),
+    ]
+}
+
+/// Programs on the tcx hooks of an interface, both directions.
+fn tcx_programs(namespace: &Namespace, interface: &str) -> Result<usize> {
+    namespace.run(|| {
+        let count = |direction| -> Result<usize> {
+            let (_, programs) = SchedClassifier::query_tcx(interface, direction)
+                .with_context(|| format!("ask for the tcx programs of {interface}"))?;
+            Ok(programs.len())
+        };
+        Ok(count(TcAttachType::Ingress)? + count(TcAttachType::Egress)?)
+    })
+}
+
+fn kill_9_leaves_nothing() -> Result<()> {
+    requires_kernel(6, 6, "tcx")?;
+    let Pair { right, .. } = Pair::new()?;
+    let agent = Agent::start(&right, &["--interface", "b"])?;
+    assert_eq!(tcx_programs(&right, "b")?, 2);
+    agent.kill_9()?;
+    eventually(SOON, "the hooks are empty", || {
+        let left = tcx_programs(&right, "b")?;
+        ensure!(left == 0, "{left} programs attached");
+        Ok(())
+    })
+}
+
+fn stop_leaves_nothing() -> Result<()> {
+    let Pair { right, .. } = Pair::new()?;
+    let look = || -> Result<String> {
+        let qdiscs = program::run(&right, "tc", &["qdisc", "show"], "")?;
+        let filters =
+            ["ingress", "egress"].map(|hook| program::run(&right, "tc", &["filter", "show", "dev", "b", hook], ""));
+        let [ingress, egress] = filters;
+        Ok(qdiscs + &ingress? + &egress?)
+    };
+    let before = look()?;
+    Agent::start(&right, &["--interface", "b"])?.stop()?;
+    assert_eq!(before, look()?);
+    if requires_kernel(6, 6, "tcx").is_ok() {
+        assert_eq!(tcx_programs(&right, "b")?, 0);
+    }
+    Ok(())
+}
+
+/// A filter that was there before the agent drops as before, and is there afterwards as it was.
+fn foreign_filters_stay() -> Result<()> {
+    let Pair { left, right } = Pair::new()?;
+    program::run(&right, "tc", &["qdisc", "add", "dev", "b", "clsact"], "")?;
+    let rule = "filter add dev b ingress pref 7 protocol ip u32 match ip dport 5000 0xffff action drop";
+    program::run(&right, "tc", &rule.split(' ').collect::<Vec<_>>(), "")?;
+    let look = || program::run(&right, "tc", &["filter", "show", "dev", "b", "ingress"], "");
+    let before = look()?;
+    let (dropped, passed) = (right.udp((RIGHT, 5000))?, right.udp((RIGHT, 5001))?);
+    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let frame = 14 + 20 + 8 + 10;
+    counts_exactly(&agent, ("b", "ingress"), Counts::new(20, 20 * frame), || {
+        left.send_udp((RIGHT, 5000), 10, 10)?;
+        left.send_udp((RIGHT, 5001), 10, 10)
+    })?;
+    for _ in 0..10 {
+        passed.recv(&mut [0; 16]).context("the filter lets port 5001 pass")?;
+    }
+    dropped.set_nonblocking(true)?;
+    ensure!(dropped.recv(&mut [0; 16]).is_err(), "the foreign filter no longer drops");
+    agent.stop()?;
+    assert_eq!(before, look()?);
+    Ok(())
+}
+
+fn offloads_stay() -> Result<()> {
+    let Pair { right, .. } = Pair::new()?;
+    let look = || program::run(&right, "ethtool", &["-k", "b"], "");
+    let before = look()?;
+    let agent = Agent::start(&right, &["--interface", "b"])?;
+    assert_eq!(before, look()?, "while the agent runs");
+    agent.stop()?;
+    assert_eq!(before, look()?, "after it has ended");
+    Ok(())
+}
+
+/// Whatever a frame looks like, it arrives byte by byte as it was sent.
+fn traffic_passes_unchanged() -> Result<()> {
+    let Pair { left, right } = Pair::new()?;
+    let _agents = (Agent::start(&left, &["--interface", "a"])?, Agent::start(&right, &["--interface", "b"])?);
+    let (sender, receiver) = (PacketSocket::sender(&left, "a")?, PacketSocket::receiver(&right, "b")?);
+    let elsewhere = [2, 0, 0, 0, 0, 0x0c];
+    let whole = ethernet(elsewhere, A).ipv4(|ip| ip.options = vec![7; 8]).udp(1, 2).payload(700).bytes();
+    for length in (15..=60).chain((61..whole.len()).step_by(97)) {
+        sender.send([&whole[..length]])?;
+        assert_eq!(receiver.receive(|frame| frame[..6] == elsewhere)?, whole[..length]);
+    }
+    Ok(())
+}
+
+fn two_agents_side_by_side() -> Result<()> {
+    let Pair { left, right } = Pair::new()?;
+    let first = Agent::start(&right, &["--interface", "b"])?;
+    // Started from the other namespace, the second has the address to itself; both see the same wire.
+    let second = Agent::start(&left, &["--interface", "a"])?;
+    let (_sink, frame) = (right.udp((RIGHT, 5000))?, 14 + 20 + 8 + 10);
+    let send = || left.send_udp((RIGHT, 5000), 100, 10);
+    counts_exactly(&first, ("b", "ingress"), Counts::new(100, 100 * frame), send)?;
+    counts_exactly(&second, ("a", "egress"), Counts::new(100, 100 * frame), send)?;
+    second.stop()?;
+    counts_exactly(&first, ("b", "ingress"), Counts::new(100, 100 * frame), send)?;
+    right.send_udp((LEFT, 9), 1, 1)?;
+    first.stop()
+}

@@ -1,0 +1,31 @@
+//! All tests, one file for each subject.
+
+mod cli;
+mod counts;
+mod drops;
+mod exact;
+mod fixture;
+mod harm;
+mod http;
+mod links;
+mod oracle;
+mod retransmit;
+
+use libtest_mimic::Trial;
+use tests::guest::is_guest;
+
+/// Every trial that can run here. What needs programs that only a host has is not in the list of a guest.
+pub(crate) fn trials() -> Vec<Trial> {
+    let everywhere = [
+        fixture::trials(),
+        exact::trials(),
+        drops::trials(),
+        retransmit::trials(),
+        links::trials(),
+        harm::trials(),
+        http::trials(),
+        cli::trials(),
+    ];
+    let on_hosts = if is_guest() { [Vec::new(), Vec::new()] } else { [fixture::host_trials(), oracle::trials()] };
+    everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
+}

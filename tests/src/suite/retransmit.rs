@@ -1,0 +1,112 @@
+//! Retransmissions of a namespace's own sockets: the tracepoints' sum is the kernel's own counter.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use tests::{
+    agent::Agent,
+    namespace::Namespace,
+    run::trial,
+    topology::{CLIENT, Routed, SERVER},
+    wait::{eventually, settled},
+};
+
+use super::counts::{SOON, lost_nothing};
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        trial("retransmit::identity_under_random_loss", identity_under_random_loss),
+        trial("retransmit::lost_syn", lost_syn),
+        trial("retransmit::lost_synack", lost_synack),
+    ]
+}
+
+const DEADLINE: Duration = Duration::from_secs(90);
+const METRIC: &str = "lossprobe_tcp_retransmitted_segments_total";
+
+/// RetransSegs counts attempts; those that failed to leave are in TCPRetransFail and fire no counted event.
+fn kernel_count(namespace: &Namespace) -> Result<f64> {
+    Ok(namespace.mib("Tcp", "RetransSegs")? as f64 - namespace.mib("TcpExt", "TCPRetransFail")? as f64)
+}
+
+/// After the connection has come to rest both counts are the same.
+fn identity(agent: &Agent<'_>, namespace: &Namespace, before: f64) -> Result<f64> {
+    let expected = settled(SOON, Duration::from_millis(500), || kernel_count(namespace))? - before;
+    eventually(SOON, "the agent's sum is the kernel's", || {
+        let metrics = agent.metrics()?;
+        let sum = metrics.sum(METRIC, &[]);
+        let series: Vec<_> = metrics.select(METRIC, &[]).collect();
+        ensure!(sum == expected, "{sum} counted, {expected} by the kernel; {series:?}");
+        Ok(())
+    })?;
+    lost_nothing(agent)?;
+    Ok(expected)
+}
+
+fn identity_under_random_loss() -> Result<()> {
+    const PAYLOAD: usize = 6 << 20;
+    let Routed { client, router, server } = Routed::new()?;
+    router.nft(
+        "table ip t {
+            chain c {
+                type filter hook forward priority 0
+                meta l4proto tcp numgen random mod 100 < 2 drop
+            }
+        }",
+    )?;
+    // Segments one by one, so that losses are single and not whole packets of 64 KiB.
+    client.offloads("c", &[("tso", false), ("gso", false)])?;
+    server.offloads("s", &[("tso", false), ("gso", false)])?;
+    let agent = Agent::start(&client, &["--interface", "c"])?;
+    let before = kernel_count(&client)?;
+    let sent_before = client.mib("Tcp", "OutSegs")? as f64;
+    let sent =
+        |agent: &Agent<'_>| Ok::<_, anyhow::Error>(agent.metrics()?.sum("lossprobe_tcp_sent_segments_total", &[]));
+    let counted_before = sent(&agent)?;
+    client.tcp_transfer(&server, (SERVER, 5001).into(), PAYLOAD, DEADLINE)?;
+    server.tcp_transfer(&client, (CLIENT, 5001).into(), PAYLOAD / 4, DEADLINE)?;
+    let retransmitted = identity(&agent, &client, before)?;
+    ensure!(retransmitted >= 10.0, "only {retransmitted} segments retransmitted at 2 % loss");
+    let named = agent.metrics()?.sum(METRIC, &[("interface", "c")]);
+    ensure!(named == retransmitted, "{named} of {retransmitted} retransmissions have the interface's name");
+    // The scrapes themselves are TCP on loopback, so that the kernel's counter runs ahead of any number in a scrape.
+    let (counted, kernel) = (sent(&agent)? - counted_before, client.mib("Tcp", "OutSegs")? as f64 - sent_before);
+    ensure!(counted > 4000.0 && counted <= kernel, "{counted} segments sent, {kernel} by the kernel");
+    agent.stop()
+}
+
+fn drop_first(flags: &str) -> String {
+    format!(
+        "table ip t {{
+            chain c {{
+                type filter hook forward priority 0
+                tcp flags & (syn | ack) == {flags} numgen inc mod 1000 < 1 drop
+            }}
+        }}"
+    )
+}
+
+fn lost_syn() -> Result<()> {
+    let Routed { client, router, server } = Routed::new()?;
+    router.nft(&drop_first("syn"))?;
+    let agent = Agent::start(&client, &["--interface", "c"])?;
+    let before = kernel_count(&client)?;
+    client.tcp_transfer(&server, (SERVER, 5001).into(), 1000, DEADLINE)?;
+    assert_eq!(identity(&agent, &client, before)?, 1.0);
+    assert_eq!(agent.metrics()?.sum(METRIC, &[("interface", "c"), ("type", "syn")]), 1.0);
+    agent.stop()
+}
+
+fn lost_synack() -> Result<()> {
+    let Routed { client, router, server } = Routed::new()?;
+    router.nft(&drop_first("(syn | ack)"))?;
+    let agent = Agent::start(&server, &["--interface", "s"])?;
+    let before = kernel_count(&server)?;
+    client.tcp_transfer(&server, (SERVER, 5001).into(), 1000, DEADLINE)?;
+    let retransmitted = identity(&agent, &server, before)?;
+    ensure!(retransmitted >= 1.0, "the SYN-ACK was not retransmitted");
+    let named = agent.metrics()?.sum(METRIC, &[("type", "synack")]);
+    ensure!(named == retransmitted, "{named} of {retransmitted} are SYN-ACKs");
+    agent.stop()
+}

@@ -1,0 +1,111 @@
+//! `cargo xtask check`: everything that is judged without running the probe. All steps run even if one fails.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::build;
+use crate::setup::{self, Scope};
+use crate::ui::{self, Phases};
+use crate::workspace::{Workspace, call, find_program, output};
+
+const TABLE_BEGIN: &str = "<!-- metrics:begin -->";
+const TABLE_END: &str = "<!-- metrics:end -->";
+
+/// Runs every check; `fix` rewrites formatting and README's table instead of complaining.
+pub(crate) fn run(workspace: &Workspace, fix: bool) -> Result<()> {
+    let mut phases = Phases::default();
+    if phases.run("set-up", || setup::ensure(workspace, Scope::Check)).is_some() {
+        phases.run("rustfmt", || format(workspace, fix));
+        phases.run("typos", || typos(workspace));
+        phases.run("clippy (host)", || clippy(workspace));
+        phases.run("clippy (eBPF)", || clippy_ebpf(workspace));
+        phases.run("documentation", || documentation(workspace));
+        phases.run("dependencies", || dependencies(workspace));
+        phases.run("README's metric table", || metric_table(workspace, fix));
+    }
+    phases.finish("check")
+}
+
+fn format(workspace: &Workspace, fix: bool) -> Result<()> {
+    let mut cargo = workspace.cargo("fmt");
+    cargo.arg("--all");
+    if !fix {
+        cargo.arg("--check");
+    }
+    call(&mut cargo).context("to repair: cargo xtask check --fix")
+}
+
+fn typos(workspace: &Workspace) -> Result<()> {
+    call(
+        Command::new(setup::typos_program()?).arg("--config").arg(workspace.path("typos.toml")).arg(workspace.path("")),
+    )
+}
+
+fn clippy(workspace: &Workspace) -> Result<()> {
+    let arguments = ["--quiet", "--release", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    call(workspace.cargo("clippy").args(arguments))
+}
+
+/// As probe-user's build script compiles it: same target folder, flags from `.cargo/config.toml` for the eBPF target.
+fn clippy_ebpf(workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace.cargo("clippy");
+    cargo.args(["--quiet", "--release", "--locked", "-p", "probe-ebpf", "--target", "bpfel-unknown-none"]);
+    cargo.args(["-Z", "build-std=core", "--target-dir"]).arg(workspace.target("bpf"));
+    cargo.args(["--", "-D", "warnings"]).env("RUSTC_BOOTSTRAP", "1");
+    call(&mut cargo)
+}
+
+fn documentation(workspace: &Workspace) -> Result<()> {
+    let arguments = ["--quiet", "--release", "--locked", "--no-deps", "--workspace", "--document-private-items"];
+    call(workspace.cargo("doc").args(arguments).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Bans, licences and sources; the advisory database is fetched by the GitHub workflow only.
+fn dependencies(workspace: &Workspace) -> Result<()> {
+    if find_program("cargo-deny").is_none() {
+        ui::say("skipped: cargo-deny is not here (cargo install --locked cargo-deny); the GitHub workflow runs it");
+        return Ok(());
+    }
+    call(workspace.cargo("deny").args(["check", "bans", "licenses", "sources"]))
+}
+
+/// The table between the markers is the output of `lossprobe internal metrics-table`.
+fn metric_table(workspace: &Workspace, fix: bool) -> Result<()> {
+    let agent = build::agent(workspace)?;
+    let table = output(Command::new(agent).args(["internal", "metrics-table"]))?;
+    let path = workspace.path("README.md");
+    let readme = fs::read_to_string(&path).context("read README.md")?;
+    let wanted = with_table(&readme, &table)?;
+    if wanted == readme {
+        return Ok(());
+    }
+    if !fix {
+        bail!("the table in README.md differs from the code; to repair: cargo xtask check --fix");
+    }
+    ui::say("README.md: metric table rewritten");
+    fs::write(&path, wanted).context("write README.md")
+}
+
+fn with_table(readme: &str, table: &str) -> Result<String> {
+    let missing = || format!("README.md: no `{TABLE_BEGIN}` followed by `{TABLE_END}`; add the two lines");
+    let (before, rest) = readme.split_once(TABLE_BEGIN).with_context(missing)?;
+    let (_, after) = rest.split_once(TABLE_END).with_context(missing)?;
+    Ok(format!("{before}{TABLE_BEGIN}\n{}\n{TABLE_END}{after}", table.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_table;
+
+    #[test]
+    fn replaces_only_what_is_between_the_markers() -> anyhow::Result<()> {
+        let readme = "a\n<!-- metrics:begin -->\nold\n<!-- metrics:end -->\nb\n";
+        let once = with_table(readme, "| new |\n")?;
+        assert_eq!(once, "a\n<!-- metrics:begin -->\n| new |\n<!-- metrics:end -->\nb\n");
+        assert_eq!(with_table(&once, "| new |")?, once);
+        assert!(with_table("no markers", "").is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! `cargo xtask`: everything that is done to this repository, by one verb each.
+//!
+//! For whoever has just cloned it: every verb first sets up what it needs (`setup`), says what it installs before it
+//! does, and ends with a message that names the next step. Packaging and publishing are deliberately absent.
+
+mod archive;
+mod build;
+mod check;
+mod initramfs;
+mod kernel;
+mod modules;
+mod run;
+mod setup;
+mod test;
+mod tools;
+mod ui;
+mod vm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use setup::Scope;
+use workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set up, build, run, test and check lossprobe", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install whatever is missing for all the other verbs
+    Setup,
+    /// Build the static release binary target/release/lossprobe
+    Build,
+    /// Show the probe at work: throw-away network, traffic, losses, and what the agent made of them
+    Demo {
+        /// Leave the network and the agent up until Ctrl-C
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run the agent on this machine until Ctrl-C
+    Run {
+        /// Handed to `lossprobe agent`
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Run all tests: the libraries on the host, then everything else on this machine's kernel
+    Test {
+        /// Also run the tests that take long
+        #[arg(long)]
+        full: bool,
+        /// Run only the integration tests whose name contains this, and no library test
+        filter: Option<String>,
+    },
+    /// Formatting, lints for host and eBPF, documentation, spelling, licences, README
+    Check {
+        /// Rewrite what can be rewritten (formatting, README's metric table)
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Run the integration tests on other kernels, in QEMU
+    Vm(vm::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match dispatch(arguments.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(verb: Verb) -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    match verb {
+        Verb::Setup => {
+            setup::ensure(&workspace, Scope::Everything)?;
+            ui::say("everything is in place; try: cargo xtask demo");
+            Ok(())
+        }
+        Verb::Build => {
+            setup::ensure(&workspace, Scope::Build)?;
+            let binary = build::agent(&workspace)?;
+            ui::say(&format!("built {}", binary.display()));
+            Ok(())
+        }
+        Verb::Demo { keep } => run::demo(&workspace, keep),
+        Verb::Run { arguments } => run::agent(&workspace, &arguments),
+        Verb::Test { full, filter } => test::run(&workspace, full, filter.as_deref()),
+        Verb::Check { fix } => check::run(&workspace, fix),
+        Verb::Vm(arguments) => vm::run(&workspace, &arguments),
+    }
+}

@@ -1,0 +1,37 @@
+//! `cargo xtask demo` and `cargo xtask run`: build, then become the program, so that Ctrl-C reaches it and nobody else.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::build;
+use crate::setup::{self, Scope};
+use crate::test::elevated;
+use crate::workspace::{Workspace, show};
+
+/// The demo on a throw-away network of its own.
+pub(crate) fn demo(workspace: &Workspace, keep: bool) -> Result<()> {
+    setup::ensure(workspace, Scope::Demo)?;
+    let agent = build::agent(workspace)?;
+    let demo = build::demo(workspace)?;
+    let mut command = elevated();
+    command.arg(format!("LOSSPROBE_BIN={}", agent.display())).arg(demo);
+    if keep {
+        command.arg("--keep");
+    }
+    become_program(command)
+}
+
+/// The agent on this machine's interfaces.
+pub(crate) fn agent(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    setup::ensure(workspace, Scope::Build)?;
+    let agent = build::agent(workspace)?;
+    let mut command = elevated();
+    command.arg(agent).args(["agent", "--summary"]).args(arguments);
+    become_program(command)
+}
+
+fn become_program(mut command: Command) -> Result<()> {
+    Err(command.exec()).with_context(|| format!("start `{}`", show(&command)))
+}

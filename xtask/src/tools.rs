@@ -1,0 +1,138 @@
+//! The programs that tests and verbs call, the package that holds each on every distribution we know, and how it is
+//! installed there. One list; nothing else names a package.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::setup::Scope;
+use crate::ui;
+use crate::workspace::{find_program, is_root, output};
+
+/// A program of the system and who needs it.
+struct Program {
+    name: &'static str,
+    used_by: &'static [Scope],
+    /// Package names in the order of `MANAGERS`.
+    packages: [&'static str; MANAGERS.len()],
+}
+
+struct Manager {
+    program: &'static str,
+    install: &'static [&'static str],
+    /// Brings the package lists up to date where the manager does not do so by itself.
+    refresh: Option<&'static [&'static str]>,
+}
+
+const MANAGERS: [Manager; 5] = [
+    Manager { program: "apt-get", install: &["install", "-y", "--no-install-recommends"], refresh: Some(&["update"]) },
+    Manager { program: "dnf", install: &["install", "-y"], refresh: None },
+    Manager { program: "pacman", install: &["-S", "--needed", "--noconfirm"], refresh: None },
+    Manager { program: "zypper", install: &["--non-interactive", "install"], refresh: None },
+    Manager { program: "apk", install: &["add"], refresh: None },
+];
+
+const PROGRAMS: [Program; 8] = [
+    Program { name: "nft", used_by: &[Scope::Demo, Scope::Test, Scope::Vm], packages: ["nftables"; 5] },
+    Program {
+        name: "tc",
+        used_by: &[Scope::Demo, Scope::Test, Scope::Vm],
+        packages: ["iproute2", "iproute-tc", "iproute2", "iproute2", "iproute2-tc"],
+    },
+    Program { name: "ethtool", used_by: &[Scope::Test, Scope::Vm], packages: ["ethtool"; 5] },
+    Program {
+        name: "prometheus",
+        used_by: &[Scope::Test],
+        packages: [
+            "prometheus",
+            "/usr/bin/prometheus",
+            "prometheus",
+            "golang-github-prometheus-prometheus",
+            "prometheus",
+        ],
+    },
+    Program {
+        name: "promtool",
+        used_by: &[Scope::Test],
+        packages: [
+            "prometheus",
+            "/usr/bin/promtool",
+            "prometheus",
+            "golang-github-prometheus-prometheus",
+            "prometheus",
+        ],
+    },
+    Program {
+        name: "qemu-system-x86_64",
+        used_by: &[Scope::Vm],
+        packages: ["qemu-system-x86", "qemu-system-x86-core", "qemu-system-x86", "qemu-x86", "qemu-system-x86_64"],
+    },
+    Program { name: "xz", used_by: &[Scope::Vm], packages: ["xz-utils", "xz", "xz", "xz", "xz"] },
+    Program { name: "zstd", used_by: &[Scope::Vm], packages: ["zstd"; 5] },
+];
+
+/// Installs the system's programs that `scope` needs and that are missing.
+pub(crate) fn ensure(scope: Scope, log: &Path) -> Result<()> {
+    let missing = missing(scope);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.iter().map(|program| program.name).collect::<Vec<_>>().join(", ");
+    let Some((index, manager)) = MANAGERS.iter().enumerate().find(|(_, m)| find_program(m.program).is_some()) else {
+        bail!("missing programs: {names}; no package manager that this tool knows was found, so install them by hand");
+    };
+    let mut packages: Vec<&str> = missing.iter().filter_map(|program| program.packages.get(index).copied()).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let by_hand = by_hand(manager, &packages);
+    let Some(prefix) = become_root() else {
+        bail!("missing programs: {names}; installing them needs root, so run: {by_hand}");
+    };
+    ui::say(&format!("missing programs: {names}; installing them by: {by_hand}"));
+    if let Some(refresh) = manager.refresh {
+        ui::watch(&format!("{} update", manager.program), log, None, &mut manager_command(prefix, manager, refresh))?;
+    }
+    let mut install = manager_command(prefix, manager, manager.install);
+    ui::watch(&format!("install {}", packages.join(" ")), log, None, install.args(&packages))
+        .with_context(|| format!("install {names}; by hand: {by_hand}"))?;
+    let still: Vec<&str> = self::missing(scope).iter().map(|program| program.name).collect();
+    anyhow::ensure!(still.is_empty(), "installed {}, yet {} is still not found", packages.join(" "), still.join(", "));
+    Ok(())
+}
+
+/// The command that installs `packages` (named as Debian names them) for a message.
+pub(crate) fn install_hint(debian_package: &str) -> String {
+    MANAGERS
+        .iter()
+        .find(|manager| find_program(manager.program).is_some())
+        .map_or_else(|| format!("install {debian_package}"), |manager| by_hand(manager, &[debian_package]))
+}
+
+/// `Some(words to put before a command)` if this process is root or may become it without being asked for a password.
+pub(crate) fn become_root() -> Option<&'static [&'static str]> {
+    if is_root() {
+        return Some(&[]);
+    }
+    let free = find_program("sudo").is_some() && output(Command::new("sudo").args(["-n", "true"])).is_ok();
+    free.then_some(&["sudo", "-n"])
+}
+
+fn missing(scope: Scope) -> Vec<&'static Program> {
+    let needed = |program: &&Program| scope == Scope::Everything || program.used_by.contains(&scope);
+    PROGRAMS.iter().filter(needed).filter(|program| find_program(program.name).is_none()).collect()
+}
+
+fn by_hand(manager: &Manager, packages: &[&str]) -> String {
+    let sudo = if is_root() { "" } else { "sudo " };
+    let refresh = manager.refresh.map(|words| format!("{sudo}{} {} && ", manager.program, words.join(" ")));
+    let install = manager.install.join(" ");
+    format!("{}{sudo}{} {install} {}", refresh.unwrap_or_default(), manager.program, packages.join(" "))
+}
+
+fn manager_command(prefix: &[&str], manager: &Manager, arguments: &[&str]) -> Command {
+    let mut words = prefix.iter().copied().chain(["env", "DEBIAN_FRONTEND=noninteractive", manager.program]);
+    let mut command = Command::new(words.next().unwrap_or(manager.program));
+    command.args(words).args(arguments);
+    command
+}
