@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     collect::links::{LinkEvent, Watcher},
-    config::{Config, Selection},
+    config::Config,
     export::{Listeners, Source, serve},
     inspect::stats,
     kernel::preflight,
@@ -86,7 +86,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 async fn serve_and_follow(config: Config) -> Result<()> {
     let listeners = listen(&config)?;
     let address = listeners.address()?;
-    let (probe, watcher) = start(&config.selection.clone(), Arc::new(config.clone())).await?;
+    let (probe, watcher) = start(Arc::new(config.clone())).await?;
     let shared = Arc::new(Shared { probe: Mutex::new(probe), latest: Mutex::default() });
     *shared.latest() = Source::read(&*shared);
     let (stop, stopped) = watch::channel(());
@@ -119,10 +119,10 @@ fn listen(config: &Config) -> Result<Listeners> {
 ///
 /// # Errors
 /// If that is not possible, or an interface was named that does not exist.
-pub async fn start(selection: &Selection, config: Arc<Config>) -> Result<(Probe, Watcher)> {
+pub async fn start(config: Arc<Config>) -> Result<(Probe, Watcher)> {
     let (links, watcher) = Watcher::start().await?;
     let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
-    for glob in selection.check_against(&names)? {
+    for glob in config.selection.check_against(&names)? {
         warn!("no interface matches {glob} yet");
     }
     let mut probe = Probe::start(config)?;

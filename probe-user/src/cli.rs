@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::UsageError;
+use crate::config::{UsageError, listen_address};
 
 /// The exit code of an error that reached `main`: 2 if what was typed or configured is wrong, else 1.
 #[must_use]
@@ -51,7 +51,7 @@ const EXAMPLES: &str = "\
 Examples:
   lossprobe agent                        every interface but the loopback, metrics on 127.0.0.1:9976
   curl -s http://127.0.0.1:9976/metrics  what the agent has counted
-  lossprobe stats                        the same as a table; without an agent it watches for 5 seconds
+  lossprobe stats                        the same as a table; without an agent it watches for 5 s
   lossprobe stats --interval 2           rates every 2 seconds until Ctrl-C
 
 Exit codes: 0 done, 1 failed, 2 usage.";
@@ -61,7 +61,7 @@ Examples:
   lossprobe agent --interface eth0 --interface 'tap*'  one interface by name, all taps by pattern
   lossprobe agent --exclude 'veth*' --exclude docker0  everything but these (and the loopback)
   lossprobe agent --interface lo                       the loopback, only when it is asked for
-  lossprobe agent --listen 0.0.0.0:9976                let a Prometheus server on another machine scrape
+  lossprobe agent --listen 0.0.0.0:9976                let Prometheus on another machine scrape
   lossprobe agent --config /etc/lossprobe.toml         settings from a file; flags win over it
 
 Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown keys are errors):
@@ -72,7 +72,7 @@ Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown ke
   log_format = \"json\"
   log_level = \"info\"
   max_interfaces = 1024
-  [drop_classes]            # kernel drop reason = capacity | malformed | config | policy | noise | unknown
+  [drop_classes]  # by the kernel's reason: capacity, malformed, config, policy, noise or unknown
   neigh_failed = \"noise\"
 
 Endpoints: /metrics, /healthz, /readyz, /api/v1/snapshot.
@@ -83,8 +83,8 @@ Examples:
   lossprobe stats                                       one table
   lossprobe stats --interface eth0 --output json | jq   one interface, for programs
   lossprobe stats --interval 1                          rates every second until Ctrl-C
-  lossprobe stats --for 30s                             without an agent: attach, watch for 30 seconds, show
-  lossprobe stats --agent http://127.0.0.1:9976         ask an agent by HTTP instead of its unix socket
+  lossprobe stats --for 30s                             without an agent: watch for 30 s
+  lossprobe stats --agent http://127.0.0.1:9976         ask an agent by HTTP
 
 Exit codes: 0 done, 1 failed, 2 usage.";
 
@@ -99,7 +99,7 @@ pub struct AgentArgs {
     /// Serve metrics and API by HTTP at this address [default: 127.0.0.1:9976]
     ///
     /// Port 0 takes a free port and logs it. Anybody who reaches the address can read the counters.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub listen: Option<SocketAddr>,
 
     /// Serve the API on this unix socket; `none` for no socket [default: /run/lossprobe/lossprobe.sock]

@@ -141,7 +141,7 @@ impl Config {
         let socket = flag_socket.or(file_socket);
         let default_format = if on_terminal { LogFormat::Text } else { LogFormat::Json };
         Ok(Self {
-            selection: Selection::new(include, exclude)?,
+            selection: Selection::new(include, &exclude)?,
             listen: args.listen.or(file_listen).unwrap_or(DEFAULT_LISTEN),
             socket_is_default: socket.is_none(),
             socket: socket.unwrap_or_else(|| Some(DEFAULT_SOCKET.into())),
@@ -227,16 +227,16 @@ impl Selection {
     /// # Errors
     /// A glob that is none.
     pub fn from_flags(interface: &[String], exclude: &[String]) -> Result<Self, UsageError> {
-        Self::new(flag_globs(interface, "--interface")?, flag_globs(exclude, "--exclude")?)
+        Self::new(flag_globs(interface, "--interface")?, &flag_globs(exclude, "--exclude")?)
     }
 
-    fn new(include: Vec<Pattern>, exclude: Vec<Pattern>) -> Result<Self, UsageError> {
+    fn new(include: Vec<Pattern>, exclude: &[Pattern]) -> Result<Self, UsageError> {
         let set = |patterns: &[Pattern], flag: &str| {
             // Each glob is good by itself; together they can be too many for one automaton.
             GlobSet::new(patterns.iter().map(|pattern| &pattern.glob))
                 .map_err(|error| Fault::new(error.to_string(), "use fewer or simpler globs").at(flag))
         };
-        let (include_set, exclude_set) = (set(&include, "--interface")?, set(&exclude, "--exclude")?);
+        let (include_set, exclude_set) = (set(&include, "--interface")?, set(exclude, "--exclude")?);
         Ok(Self { include, include_set, exclude_set })
     }
 
@@ -327,9 +327,17 @@ fn flag_globs(globs: &[String], flag: &str) -> Result<Vec<Pattern>, UsageError> 
     globs.iter().map(|glob| pattern(glob).map_err(|fault| fault.at(flag))).collect()
 }
 
+/// `ADDR:PORT`, numeric: whoever listens on a name does not know where.
+///
+/// # Errors
+/// What is wrong, and how to write it.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    listen(text).map_err(|fault| format!("{}; {}", fault.cause, fault.next_step))
+}
+
 fn listen(text: &str) -> Result<SocketAddr, Fault> {
     text.parse().map_err(|_| {
-        Fault::new(format!("`{text}` is no ADDR:PORT"), "write it as in \"127.0.0.1:9976\" or \"[::1]:9976\"")
+        Fault::new(format!("`{text}` is no ADDR:PORT"), "write numbers, as in 127.0.0.1:9976 or [::1]:9976")
     })
 }
 
@@ -568,7 +576,7 @@ mod tests {
     #[test]
     fn bad_files() {
         for (text, expected) in [
-            ("listen = '127.0.0.1'", "a.toml:1:10: key listen: `127.0.0.1` is no ADDR:PORT; write it as in"),
+            ("listen = '127.0.0.1'", "a.toml:1:10: key listen: `127.0.0.1` is no ADDR:PORT; write numbers, as in"),
             ("\nlisten = 5", "a.toml:2:10: key listen: invalid type: integer `5`, expected a string; "),
             ("listne = 'x'", "a.toml:1:1: key listne: unknown field `listne`, expected one of `interface`,"),
             ("interface = [\n  'eth0',\n  'e['\n]", "a.toml:3:3: key interface: bad glob `e[` at character 2: "),

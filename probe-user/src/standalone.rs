@@ -2,12 +2,14 @@
 
 use std::{
     io::{IsTerminal as _, Write as _},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use tokio::{
+    net::lookup_host,
     signal,
     time::{Instant, sleep_until},
 };
@@ -16,8 +18,11 @@ use crate::{
     agent,
     cli::Output,
     collect::links::Watcher,
-    config::{Config, DEFAULT_SOCKET, Origin, Selection, StatsConfig},
-    inspect::{client, stats},
+    config::{Config, DEFAULT_LISTEN, DEFAULT_SOCKET, Origin, Selection, StatsConfig},
+    inspect::{
+        client::{self, FetchError},
+        stats,
+    },
     kernel::preflight,
     probe::Probe,
     snapshot::Snapshot,
@@ -39,22 +44,20 @@ enum Feed {
 
 impl Feed {
     async fn open(config: &StatsConfig) -> Result<Self> {
-        let default = Origin::Socket(DEFAULT_SOCKET.into());
-        match &config.origin {
-            Origin::Any if client::fetch(&default).await.is_ok() => Ok(Self::Agent(default)),
-            Origin::Any => {
+        match ask(&config.origin).await {
+            Err(error) if matches!(config.origin, Origin::Any) && is_absent(&error) => {
                 preflight::check()?;
                 let own = Arc::new(Config::for_stats(&config.selection));
-                let (probe, watcher) = agent::start(&config.selection, own).await?;
+                let (probe, watcher) = agent::start(own).await?;
                 Ok(Self::Own(Box::new(probe), watcher))
             }
-            named => Ok(Self::Agent(named.clone())),
+            answer => answer.map(|_| Self::Agent(config.origin.clone())),
         }
     }
 
     async fn read(&mut self) -> Result<Snapshot> {
         match self {
-            Self::Agent(origin) => client::fetch(origin).await,
+            Self::Agent(origin) => ask(origin).await,
             Self::Own(probe, _) => probe.snapshot(),
         }
     }
@@ -72,6 +75,24 @@ impl Feed {
             }
         }
     }
+}
+
+/// The snapshot of a running agent.
+async fn ask(origin: &Origin) -> Result<Snapshot> {
+    match origin {
+        Origin::Any => Ok(client::fetch(Some(Path::new(DEFAULT_SOCKET)), None).await?),
+        Origin::Socket(path) => Ok(client::fetch(Some(path), None).await?),
+        Origin::Url(url) => {
+            let authority = (url.host().unwrap_or_default(), url.port_u16().unwrap_or(DEFAULT_LISTEN.port()));
+            let mut addresses = lookup_host(authority).await.with_context(|| format!("look up {url}"))?;
+            Ok(client::fetch(None, Some(addresses.next().with_context(|| format!("{url} has no address"))?)).await?)
+        }
+    }
+}
+
+/// Whether nobody listens, so that attaching without an agent is what is left.
+fn is_absent(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(FetchError::NoAgent { .. }))
 }
 
 async fn show(config: StatsConfig) -> Result<()> {
@@ -124,7 +145,8 @@ fn print(config: &StatsConfig, snapshot: &Snapshot, previous: Option<&Snapshot>)
         Output::Table => {
             let terminal = out.is_terminal();
             let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-            stats::render_table(snapshot, previous, stats::terminal_width(), colour)
+            let width = terminal_size::terminal_size_of(&out).map(|(width, _)| width.0);
+            stats::render_table(snapshot, previous, width, colour)
         }
     };
     match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {

@@ -92,7 +92,8 @@ pub struct Link {
     pub has_parent_device: bool,
     /// The bus device's driver, or `kind` for a device of the kernel's own making; `""` if not known.
     pub driver: String,
-    /// `IFLA_IFALIAS`, `""` if not set.
+    /// `IFLA_IFALIAS`, `""` if not set. The kernel announces no new alias of a device that is down: it comes with the
+    /// device's next change.
     pub alias: String,
 }
 
@@ -155,18 +156,21 @@ pub enum LinkEvent {
 /// # Errors
 /// The kernel refuses; in a container that can be seccomp.
 pub async fn list() -> Result<Vec<Link>> {
-    let mut links = Vec::new();
-    for attempt in 1..=DUMP_ATTEMPTS {
-        let (found, complete) = dump().await.context("list network devices by rtnetlink")?;
-        links = found;
-        if complete {
-            return Ok(links);
+    Ok(list_patiently().await?.0)
+}
+
+/// Every device, and whether nothing changed while they were listed: if it did, one that exists can be missing (below
+/// Linux 6.9, when another of the same hash line vanishes).
+async fn list_patiently() -> Result<(Vec<Link>, bool)> {
+    let mut listed = (Vec::new(), false);
+    for _ in 0..DUMP_ATTEMPTS {
+        listed = dump().await.context("list network devices by rtnetlink")?;
+        if listed.1 {
+            return Ok(listed);
         }
-        debug!(attempt, "the list of network devices changed while it was read");
     }
-    // Whoever watches hears of every change; the list of a namespace that never rests is as good as it gets.
-    warn!("the list of network devices changed {DUMP_ATTEMPTS} times while it was read");
-    Ok(links)
+    debug!("the list of network devices changed {DUMP_ATTEMPTS} times while it was read");
+    Ok(listed)
 }
 
 /// Follows the devices of one namespace.
@@ -185,9 +189,9 @@ impl Watcher {
     /// As [`list`].
     pub async fn start() -> Result<(Vec<Link>, Self)> {
         let announcements = open(1 << (libc::RTNLGRP_LINK - 1)).context("subscribe to changes of network devices")?;
-        let links = list().await?;
+        let (links, complete) = list_patiently().await?;
         let datagram = Vec::with_capacity(DATAGRAM_BYTES);
-        Ok((links, Self { announcements, datagram, queued: VecDeque::new(), stale: false }))
+        Ok((links, Self { announcements, datagram, queued: VecDeque::new(), stale: !complete }))
     }
 
     /// Waits for the next event. Dropping the future loses nothing.
@@ -200,8 +204,9 @@ impl Watcher {
                 return Ok(event);
             }
             if self.stale {
-                let links = list().await?;
-                self.stale = false;
+                self.drain().context("read changes of network devices")?;
+                let (links, complete) = list_patiently().await?;
+                self.stale = !complete;
                 return Ok(LinkEvent::Resync(links));
             }
             self.datagram.clear();
@@ -211,6 +216,21 @@ impl Watcher {
                 // The kernel had no room for an announcement (netlink(7)).
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.stale = true,
                 Err(error) => return Err(error).context("read changes of network devices"),
+            }
+        }
+    }
+
+    /// Throws away what waits. After ENOBUFS that is older than the gap, so a device in it may be gone without a word;
+    /// and the kernel drops every further announcement, without saying so again, until nothing waits any more
+    /// (`NETLINK_S_CONGESTED`, af_netlink.c). Only a list that is asked for after that has no gap behind it.
+    fn drain(&mut self) -> io::Result<()> {
+        loop {
+            self.datagram.clear();
+            match self.announcements.socket_ref().recv(&mut self.datagram, 0) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(error) => return Err(error),
             }
         }
     }

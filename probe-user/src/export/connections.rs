@@ -98,12 +98,8 @@ impl Connections {
         let last_move = LastMove::default();
         let watched = Watched { stream, moves: Arc::clone(&self.moves), last_move: Arc::clone(&last_move) };
         watched.moved();
-        let task = self.tasks.spawn(serve_connection(
-            watched,
-            self.router.clone(),
-            self.limits,
-            self.closing.subscribe(),
-        ));
+        let task =
+            self.tasks.spawn(serve_connection(watched, self.router.clone(), self.limits, self.closing.subscribe()));
         self.open.insert(task.id(), Open { task, last_move });
     }
 

@@ -120,7 +120,10 @@ fn unix_socket(path: &Path) -> nix::Result<(OwnedFd, UnixAddr)> {
 }
 
 fn taken(path: &Path) -> anyhow::Error {
-    anyhow!("another lossprobe agent listens on {}; stop it, or give this one a --socket PATH of its own", path.display())
+    anyhow!(
+        "another lossprobe agent listens on {}; stop it, or give this one a --socket PATH of its own",
+        path.display()
+    )
 }
 
 /// Removes the socket of an agent that is gone. Two agents that start in the same instant may both find it so; the

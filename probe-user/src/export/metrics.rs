@@ -124,7 +124,9 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: "bytes",
         labels: &["interface", "direction"],
-        help: once_per_interface!("Bytes as on the wire: from the MAC header, stripped VLAN tags included, without FCS."),
+        help: once_per_interface!(
+            "Bytes as on the wire: from the MAC header, stripped VLAN tags included, without FCS."
+        ),
         samples: samples::bytes,
     },
     Metric {

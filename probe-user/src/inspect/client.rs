@@ -34,7 +34,9 @@ pub enum FetchError {
         tried: String,
     },
     /// An agent seems to listen, but this user may not talk to it.
-    #[error("may not talk to the agent on {place}: permission denied; run as root, or as a member of the socket's group")]
+    #[error(
+        "may not talk to the agent on {place}: permission denied; run as root, or as a member of the socket's group"
+    )]
     Denied {
         /// The socket.
         place: String,
@@ -52,17 +54,15 @@ pub enum FetchError {
 /// The last tick's snapshot of the agent on `socket`, or where nobody listens there, of the one on `address`.
 ///
 /// # Errors
-/// [`FetchError::NoAgent`] only if nobody listens at any of the two.
+/// [`FetchError::NoAgent`] only if nobody listens at either of them.
 pub async fn fetch(socket: Option<&Path>, address: Option<SocketAddr>) -> Result<Snapshot, FetchError> {
-    let mut tried = Vec::new();
+    let (mut tried, mut denied) = (Vec::new(), None);
     if let Some(socket) = socket {
         let place = socket.display().to_string();
         match within(&place, UnixStream::connect(socket)).await? {
             Ok(stream) => return ask(place, stream).await,
-            // Root's socket does not say that an address would not answer.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied && address.is_none() => {
-                return Err(FetchError::Denied { place });
-            }
+            // The address may answer all the same.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => denied = Some(place),
             Err(error) => tried.push(format!("{place}: {}", describe(&error))),
         }
     }
@@ -72,6 +72,9 @@ pub async fn fetch(socket: Option<&Path>, address: Option<SocketAddr>) -> Result
             Ok(stream) => return ask(place, stream).await,
             Err(error) => tried.push(format!("{place}: {}", describe(&error))),
         }
+    }
+    if let Some(place) = denied {
+        return Err(FetchError::Denied { place });
     }
     if tried.is_empty() {
         tried.push("no socket and no address to ask".to_owned());
@@ -91,7 +94,6 @@ fn describe(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "no such socket".to_owned(),
         ErrorKind::ConnectionRefused => "nobody listens".to_owned(),
-        ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _other => error.to_string(),
     }
 }
@@ -134,13 +136,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        env,
-        net::Ipv4Addr,
-        path::PathBuf,
-        process,
-        sync::Arc,
-    };
+    use std::{env, net::Ipv4Addr, path::PathBuf, process, sync::Arc};
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},

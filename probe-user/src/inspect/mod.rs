@@ -1,4 +1,5 @@
 //! The ad-hoc commands: what a [`Snapshot`](crate::snapshot::Snapshot) looks like to a human, and where one comes from.
 
 pub mod client;
+mod rates;
 pub mod stats;

@@ -124,7 +124,8 @@ fn every_page_answers() {
         let text = server.get("/metrics", "").await;
         has(&text, "200 OK", &["text/plain; version=0.0.4", "lossprobe_drop_members_total 1\n"]);
         assert!(!text.contains("# EOF"));
-        let openmetrics = server.get("/metrics", "Accept: text/plain;q=0.5\r\nAccept: application/openmetrics-text\r\n");
+        let openmetrics =
+            server.get("/metrics", "Accept: text/plain;q=0.5\r\nAccept: application/openmetrics-text\r\n");
         let read_again = "lossprobe_drop_members_total 2\n";
         has(&openmetrics.await, "200 OK", &["application/openmetrics-text; version=1.0.0", read_again, "# EOF\n"]);
         server.stop().await;
@@ -207,7 +208,11 @@ fn a_client_that_does_not_read_is_cut_off() {
         lazy.read_exact(&mut first).await.unwrap();
         assert_eq!(&first, b"HTTP/1.1 200 OK");
         // Writing is how one who does not read learns that the other end is gone.
-        let cut_off = async { while lazy.write_all(b"G").await.is_ok() { tokio::task::yield_now().await } };
+        let cut_off = async {
+            while lazy.write_all(b"G").await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
         timeout(PATIENCE, cut_off).await.expect("cut off");
         let answer = rest(lazy).await;
         assert!(!answer.ends_with("lossprobe_drop_members_total 1\n"), "{} bytes", answer.len());

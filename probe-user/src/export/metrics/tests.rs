@@ -114,8 +114,7 @@ fn golden(openmetrics: bool) -> String {
             golden += &format!("{name}{suffix}{sample}\n");
         }
     };
-    let build =
-        format!("{{version=\"{}\",arch=\"{}\"}} 1", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    let build = format!("{{version=\"{}\",arch=\"{}\"}} 1", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
     family("lossprobe_build", "info", "", "The running lossprobe.", &[&build]);
     family(
         "lossprobe_interface",
@@ -233,13 +232,7 @@ fn golden(openmetrics: bool) -> String {
         "Drop events that were members of a packet already counted, and so were not counted again.",
         &[" 6"],
     );
-    family(
-        "lossprobe_collect_errors",
-        "counter",
-        "",
-        "Reads of a source that failed.",
-        &[r#"{source="netlink"} 1"#],
-    );
+    family("lossprobe_collect_errors", "counter", "", "Reads of a source that failed.", &[r#"{source="netlink"} 1"#]);
     if openmetrics {
         golden += "# EOF\n";
     }
