@@ -42,9 +42,13 @@ pub mod program {
     pub const RETRANSMITS_WITH_ERROR: &str = "lossprobe_retx3";
     /// `tcp:tcp_retransmit_synack`.
     pub const SYNACKS: &str = "lossprobe_synac";
+    /// For measurements: looks at nothing.
+    pub const EMPTY: &str = "lossprobe_none";
+    /// For measurements: counts frames and bytes per interface and nothing else.
+    pub const REFERENCE: &str = "lossprobe_ref";
     /// All of them.
-    pub const ALL: [&str; 7] =
-        [INGRESS, EGRESS, DROPS_WITHOUT_REASON, DROPS, RETRANSMITS, RETRANSMITS_WITH_ERROR, SYNACKS];
+    pub const ALL: [&str; 9] =
+        [INGRESS, EGRESS, DROPS_WITHOUT_REASON, DROPS, RETRANSMITS, RETRANSMITS_WITH_ERROR, SYNACKS, EMPTY, REFERENCE];
 }
 
 /// Names of read-only globals.

@@ -212,6 +212,9 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// Where the finding begins in the kernel's copy of a cursor: number plus one, severity, offset (two bytes).
+    pub const FINDING_AT: usize = core::mem::offset_of!(Cursor, finding);
+
     /// At the first byte of a frame.
     #[must_use]
     #[inline(always)]

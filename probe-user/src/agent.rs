@@ -125,7 +125,7 @@ pub async fn start(config: Arc<Config>) -> Result<(Probe, Watcher)> {
     for glob in config.selection.check_against(&names)? {
         warn!("no interface matches {glob} yet");
     }
-    let mut probe = Probe::start(config)?;
+    let mut probe = Probe::start(config, links.len())?;
     probe.apply(LinkEvent::Resync(links));
     Ok((probe, watcher))
 }

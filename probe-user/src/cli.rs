@@ -71,7 +71,7 @@ Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown ke
   socket = \"/run/lossprobe/lossprobe.sock\"
   log_format = \"json\"
   log_level = \"info\"
-  max_interfaces = 1024
+  max_interfaces = 256
   [drop_classes]  # by the kernel's reason: capacity, malformed, config, policy, noise or unknown
   neigh_failed = \"noise\"
 
@@ -121,7 +121,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "LEVEL", value_enum)]
     pub log_level: Option<LogLevel>,
 
-    /// Watch at most N interfaces at a time, 1 to 4096 [default: 1024]
+    /// Watch at most N interfaces at a time, 1 to 4096 [default: four times what exists, 64 to 1024]
     ///
     /// Kernel memory is reserved for so many; interfaces beyond it are not watched, and counted as refused.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     io::IsTerminal,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    ops::Range,
+    ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -29,8 +29,8 @@ use crate::{
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9976);
 /// Where agent and `stats` meet unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/lossprobe/lossprobe.sock";
-/// Interfaces that are watched at a time unless told otherwise.
-pub const DEFAULT_MAX_INTERFACES: u32 = 1024;
+/// Where no number is set, counters are reserved for four times the interfaces that exist, within these bounds.
+pub const DEFAULT_MAX_INTERFACES: RangeInclusive<u32> = 64..=1024;
 /// Most interfaces that can be asked for: the kernel side finds an interface in a table of so many lines.
 pub const MAX_INTERFACES: u32 = probe_ebpf::abi::SLOT_LINES;
 /// How long `stats` watches without an agent unless told otherwise.
@@ -81,8 +81,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Least important log lines to show.
     pub log_level: LevelFilter,
-    /// Interfaces to watch at a time, 1 to [`MAX_INTERFACES`].
-    pub max_interfaces: u32,
+    /// Interfaces to watch at a time, 1 to [`MAX_INTERFACES`]. `None`: by the number that exist at the start, see [`Self::interfaces_for`].
+    pub max_interfaces: Option<u32>,
     /// Classes of drop reasons.
     pub classes: Classes,
     /// Whether to print a summary every few seconds.
@@ -116,10 +116,19 @@ impl Config {
             socket_is_default: true,
             log_format: LogFormat::Text,
             log_level: LevelFilter::WARN,
-            max_interfaces: DEFAULT_MAX_INTERFACES,
+            max_interfaces: None,
             classes: Classes::default(),
             summary: false,
         }
+    }
+
+    /// Interfaces to reserve counters for where `existing` are there now: room to grow without asking for memory that
+    /// a small node does not have.
+    #[must_use]
+    pub fn interfaces_for(&self, existing: usize) -> u32 {
+        let (least, most) = (*DEFAULT_MAX_INTERFACES.start(), *DEFAULT_MAX_INTERFACES.end());
+        let room = u32::try_from(existing).unwrap_or(most).saturating_mul(4).clamp(least, most).next_power_of_two();
+        self.max_interfaces.unwrap_or(room)
     }
 
     fn merge(args: &AgentArgs, source: &Source<'_>, on_terminal: bool) -> Result<Self, UsageError> {
@@ -147,7 +156,7 @@ impl Config {
             socket: socket.unwrap_or_else(|| Some(DEFAULT_SOCKET.into())),
             log_format: args.log_format.or(file_format).unwrap_or(default_format),
             log_level: args.log_level.or(file_level).unwrap_or_default().into(),
-            max_interfaces: args.max_interfaces.or(file_max).unwrap_or(DEFAULT_MAX_INTERFACES),
+            max_interfaces: args.max_interfaces.or(file_max),
             classes,
             summary: args.summary,
         })
@@ -554,21 +563,21 @@ mod tests {
         assert_eq!((config_of_file.socket, config_of_file.socket_is_default), (None, false));
         assert_eq!(config_of_file.log_format, LogFormat::Text);
         assert_eq!(config_of_file.log_level, LevelFilter::DEBUG);
-        assert_eq!(config_of_file.max_interfaces, 7);
+        assert_eq!(config_of_file.max_interfaces, Some(7));
         assert_eq!(config_of_file.classes.of("neigh_failed"), Class::Noise);
         assert!(config_of_file.selection.selects("tap1", false) && !config_of_file.selection.selects("eth0", false));
 
         let mut args = AgentArgs { max_interfaces: Some(8), socket: Some("/x".into()), ..AgentArgs::default() };
         args.selection.interface = vec!["eth0".to_owned()];
         let of_both = config(text, &args).expect("a good file");
-        assert_eq!((of_both.max_interfaces, of_both.socket), (8, Some("/x".into())));
+        assert_eq!((of_both.max_interfaces, of_both.socket), (Some(8), Some("/x".into())));
         assert!(of_both.selection.selects("eth0", false) && !of_both.selection.selects("tap1", false));
     }
 
     #[test]
     fn defaults() {
         let config = config("", &AgentArgs::default()).expect("nothing is wrong");
-        assert_eq!((config.listen, config.max_interfaces), (DEFAULT_LISTEN, DEFAULT_MAX_INTERFACES));
+        assert_eq!((config.listen, config.max_interfaces), (DEFAULT_LISTEN, None));
         assert_eq!((config.socket, config.socket_is_default), (Some(DEFAULT_SOCKET.into()), true));
         assert_eq!((config.log_format, config.log_level), (LogFormat::Json, LevelFilter::INFO));
     }

@@ -63,17 +63,18 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Loads the programs and attaches the tracepoints; interfaces follow with [`Self::apply`].
+    /// Loads the programs and attaches the tracepoints; the `existing` interfaces follow with [`Self::apply`].
     ///
     /// # Errors
     /// If the kernel does not give what the main job needs.
-    pub fn start(config: Arc<Config>) -> Result<Self> {
-        let mut loaded = load(Capacity::for_interfaces(config.max_interfaces))?;
+    pub fn start(config: Arc<Config>, existing: usize) -> Result<Self> {
+        let max_interfaces = config.interfaces_for(existing);
+        let mut loaded = load(Capacity::for_interfaces(max_interfaces))?;
         let maps = Maps::take(&mut loaded.ebpf)?;
         Ok(Self {
             counted: BTreeMap::new(),
             maps,
-            slots: Slots::new(config.max_interfaces),
+            slots: Slots::new(max_interfaces),
             links: BTreeMap::new(),
             former_names: BTreeMap::new(),
             collect_errors: BTreeMap::from([("snmp".to_owned(), 0), ("maps".to_owned(), 0), ("links".to_owned(), 0)]),

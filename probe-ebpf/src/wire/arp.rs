@@ -15,7 +15,9 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     let packet: [u8; PACKET_BYTES] = cursor.need(frame, at, Malformed::ArpShort)?;
     cursor.packet.network = Network::Arp;
     cursor.packet.network_at = at as u16;
-    let ethernet_ipv4 = be16(&packet, 0) == 1 && be16(&packet, 2) == 0x0800 && packet[4] == 6 && packet[5] == 4;
+    // 1 is Ethernet, 6 is IEEE 802 (RFC 1042), which is the same on the wire; Linux accepts both.
+    let ethernet_ipv4 =
+        matches!(be16(&packet, 0), 1 | 6) && be16(&packet, 2) == 0x0800 && packet[4] == 6 && packet[5] == 4;
     if !ethernet_ipv4 {
         return Err(cursor.fail(Malformed::ArpHdr, at));
     }

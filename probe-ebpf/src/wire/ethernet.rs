@@ -28,6 +28,8 @@ pub const S_TAG: u16 = 0x88a8;
 /// TPID of a service tag before 802.1ad.
 pub const OLD_S_TAG: u16 = 0x9100;
 
+/// The configuration test protocol: a switch port sends such frames to its own address to detect loops.
+const LOOP_TEST: u16 = 0x9000;
 /// Tags that are followed inside one frame.
 const MAX_TAGS: usize = 4;
 const MAX_LENGTH: u16 = 1500;
@@ -53,7 +55,7 @@ fn is_known(ether_type: u16) -> bool {
         ether_type,
         0x8035 | 0x6558 | 0x809b | 0x80f3 | 0x8137 | 0x8847 | 0x8848 | 0x8863 | 0x8864 | 0x888e | 0x88e7 | 0x88f7 | 0x8906
             | 0x8914 | 0x8915 | 0x88e5 | 0x8902 | 0x88cc | 0x8809 | 0x8808 | 0x892f | 0x88fb | 0x88a2 | 0x8892 | 0x88a4
-            | 0x22f3 | 0x8903 | 0x8899 | 0x9000
+            | 0x22f3 | 0x8903 | 0x8899 | LOOP_TEST
     )
 }
 
@@ -72,7 +74,7 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     if cursor.meta.flags & LOOPBACK == 0 {
         let destination = u64::from_be_bytes([0, 0, header[0], header[1], header[2], header[3], header[4], header[5]]);
         let source = u64::from_be_bytes([0, 0, header[6], header[7], header[8], header[9], header[10], header[11]]);
-        if source == destination {
+        if source == destination && be16(&header, 12) != LOOP_TEST {
             cursor.note(Malformed::EthSameAddr, 6);
         }
         if source == 0 {
@@ -169,10 +171,9 @@ pub(super) fn judge_trailer(cursor: &mut Cursor, datagram_end: usize) {
     let frame_bytes = cursor.meta.frame_bytes as usize;
     let padded_bytes = MIN_FRAME_BYTES + TAG_BYTES * usize::from(cursor.tags_in_frame);
     if cursor.meta.first_protocol == 0 && frame_bytes > padded_bytes && frame_bytes > datagram_end {
-        const KEPT_FCS: usize = 4;
-        const PRP_HSR: usize = 6;
-        let trailer_bytes = frame_bytes - datagram_end;
-        if trailer_bytes != KEPT_FCS && trailer_bytes != PRP_HSR {
+        // Kept FCS and PRP/HSR follow the datagram or, where it is short, its padding.
+        let is_excepted = |trailer_bytes| matches!(trailer_bytes, 4 | 6);
+        if !is_excepted(frame_bytes - datagram_end) && !is_excepted(frame_bytes - padded_bytes.max(datagram_end)) {
             cursor.note(Malformed::EthTrailer, datagram_end);
         }
     }

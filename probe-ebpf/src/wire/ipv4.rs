@@ -83,7 +83,7 @@ fn payload_layer(cursor: &mut Cursor, header: &[u8; HEADER_BYTES]) -> Step {
         UDP => Layer::Udp,
         ICMP => Layer::Icmp,
         ICMPV6 => {
-            cursor.note(Malformed::IcmpFamily, usize::from(cursor.packet.network_at) + 9);
+            cursor.note(Malformed::IcmpFamily, cursor.at as usize);
             Layer::End
         }
         _ => Layer::Other,
@@ -141,10 +141,11 @@ fn fragment_step(cursor: &mut Cursor, header: &[u8; HEADER_BYTES]) -> Step {
     let offset_bytes = usize::from(flags & 0x1fff) * 8;
     let more = flags & 0x2000 != 0;
     cursor.packet.transport = Transport::Fragment;
-    if more && payload_bytes % 8 != 0 {
+    if more && !payload_bytes.is_multiple_of(8) {
         return Err(cursor.fail(Malformed::Ip4FragAlign, at + 2));
     }
-    if offset_bytes + payload_bytes > MAX_DATAGRAM_BYTES {
+    // The reassembled datagram has a header too.
+    if offset_bytes + (cursor.end as usize - at) > MAX_DATAGRAM_BYTES {
         return Err(cursor.fail(Malformed::Ip4FragBig, at + 6));
     }
     if more && flags & 0x4000 != 0 {
@@ -185,11 +186,12 @@ pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     }
     if matches!(kind, [RECORD_ROUTE | TIMESTAMP | LOOSE_ROUTE | STRICT_ROUTE]) {
         let first_pointer = if kind == [TIMESTAMP] { 5 } else { 4 };
-        if bytes < 3 {
+        if bytes < first_pointer - 1 {
             return Err(cursor.fail(Malformed::Ip4Opt, at + 1));
         }
         let [pointer] = frame.read(at + 2).ok_or(Stop::Unseen)?;
-        if pointer < first_pointer {
+        // Behind the option (no room left), or with room for four bytes.
+        if pointer < first_pointer || (pointer <= bytes && pointer + 3 > bytes) {
             return Err(cursor.fail(Malformed::Ip4Opt, at + 2));
         }
     }

@@ -81,7 +81,7 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
             cursor.note(Malformed::Ip6Src, at + 8);
         }
     }
-    Ok(follow(cursor, at + 6))
+    Ok(follow(cursor))
 }
 
 /// The payload length where the header's field says 0: of a GSO packet (BIG TCP) or by jumbo option (RFC 2675).
@@ -97,21 +97,22 @@ fn long_payload<F: Frame + ?Sized>(frame: &F, cursor: &Cursor, next_header: u8) 
     jumbo.then(|| u32::from_be_bytes([options[4], options[5], options[6], options[7]]) as usize)
 }
 
-/// The layer behind `cursor.next_header`, whose number stands at `field_at`.
+/// The layer behind `cursor.next_header`. What should not follow is found where it begins.
 #[inline(always)]
-fn follow(cursor: &mut Cursor, field_at: usize) -> Layer {
+fn follow(cursor: &mut Cursor) -> Layer {
+    let at = cursor.at as usize;
     match cursor.next_header {
         TCP | UDP | ICMPV6 if cursor.first_fragment != 0 => first_fragment_transport(cursor),
         TCP => Layer::Tcp,
         UDP => Layer::Udp,
         ICMPV6 => Layer::Icmpv6,
         ICMP => {
-            cursor.note(Malformed::IcmpFamily, field_at);
+            cursor.note(Malformed::IcmpFamily, at);
             Layer::End
         }
         HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY | HOST_IDENTITY | SHIM6 => {
             if cursor.extensions >= MAX_EXTENSIONS {
-                cursor.note(Malformed::Ip6Chain, field_at);
+                cursor.note(Malformed::Ip6Chain, at);
                 Layer::End
             } else {
                 Layer::Ipv6Extension
@@ -119,7 +120,7 @@ fn follow(cursor: &mut Cursor, field_at: usize) -> Layer {
         }
         NO_NEXT => {
             if cursor.at < cursor.end {
-                cursor.note(Malformed::Ip6NoNext, field_at);
+                cursor.note(Malformed::Ip6NoNext, at);
             }
             Layer::End
         }
@@ -170,7 +171,7 @@ pub fn extension_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step
         cursor.option_at = (at + 2) as u16;
         return Ok(Layer::Ipv6Option);
     }
-    Ok(follow(cursor, at))
+    Ok(follow(cursor))
 }
 
 /// Hop-by-hop first and once; routing and fragment once; destination options at most twice.
@@ -200,13 +201,16 @@ fn fragment_is_whole(cursor: &mut Cursor, header: &[u8; 8], at: usize) -> Result
     let offset_bytes = usize::from(field & 0xfff8);
     let more = field & 1 != 0;
     let payload_bytes = cursor.end as usize - at - 8;
+    let network_at = usize::from(cursor.packet.network_at);
     if header[1] != 0 || field & 6 != 0 || (offset_bytes == 0 && !more) {
-        cursor.note(Malformed::Ip6FragResv, at + 2);
+        cursor.note(Malformed::Ip6FragResv, at + if header[1] == 0 { 2 } else { 1 });
     }
-    if more && payload_bytes % 8 != 0 {
-        return Err(cursor.fail(Malformed::Ip6FragAlign, at + 2));
+    if more && !payload_bytes.is_multiple_of(8) {
+        return Err(cursor.fail(Malformed::Ip6FragAlign, network_at + 4));
     }
-    if offset_bytes + payload_bytes > MAX_DATAGRAM_BYTES {
+    // The reassembled payload begins with the headers in front of this one.
+    let unfragmentable_bytes = at - network_at - HEADER_BYTES;
+    if unfragmentable_bytes + offset_bytes + payload_bytes > MAX_DATAGRAM_BYTES {
         return Err(cursor.fail(Malformed::Ip6FragBig, at + 2));
     }
     let atomic = offset_bytes == 0 && !more;
@@ -223,7 +227,7 @@ pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     const PAD1: u8 = 0;
     let (at, end) = (usize::from(cursor.option_at), cursor.at as usize);
     if at >= end {
-        return Ok(follow(cursor, end));
+        return Ok(follow(cursor));
     }
     let [kind] = frame.read(at).ok_or(Stop::Unseen)?;
     if kind == PAD1 {

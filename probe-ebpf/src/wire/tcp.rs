@@ -117,7 +117,7 @@ fn fits(kind: u8, bytes: u8) -> bool {
         MSS => bytes == 4,
         WINDOW_SCALE => bytes == 3,
         SACK_PERMITTED => bytes == 2,
-        SACK => (bytes - 2) % 8 == 0,
+        SACK => (bytes - 2).is_multiple_of(8),
         TIMESTAMPS => bytes == 10,
         MD5 => bytes == 18,
         AUTHENTICATION => bytes >= 4,

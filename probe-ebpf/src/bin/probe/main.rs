@@ -15,6 +15,8 @@ mod layers;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod reference;
+#[cfg(target_arch = "bpf")]
 mod retransmits;
 #[cfg(target_arch = "bpf")]
 mod tc;

@@ -11,7 +11,7 @@ use probe_ebpf::{
 use crate::{context::TcFrame, layers, maps};
 
 /// `TC_ACT_UNSPEC`, `TCX_NEXT`: whoever is next decides.
-const CONTINUE: i32 = -1;
+pub(crate) const CONTINUE: i32 = -1;
 
 #[classifier]
 fn lossprobe_in(context: TcContext) -> i32 {
