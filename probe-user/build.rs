@@ -55,5 +55,6 @@ fn build() -> Result<PathBuf, String> {
     for line in String::from_utf8_lossy(&output.stderr).lines() {
         println!("cargo::warning={line}");
     }
-    Err("the eBPF object does not compile (see above); if rust-src or bpf-linker is missing: `cargo xtask setup`".into())
+    Err("the eBPF object does not compile (see above); if rust-src or bpf-linker is missing: `cargo xtask setup`"
+        .into())
 }

@@ -75,7 +75,9 @@ fn ordinary_ipv4<F: Frame + ?Sized, const N: usize>(frame: &F, head: &[u8; N], m
     }
     let payload_bytes = total_bytes.checked_sub(ipv4::HEADER_BYTES)?;
     let header_bytes = match head[IPV4_AT + 9] {
-        ipv4::TCP => ordinary_tcp::<F, { IPV4_L4_AT + 20 }, { IPV4_L4_AT + 20 + TIMESTAMP_BYTES }>(frame, payload_bytes)?,
+        ipv4::TCP => {
+            ordinary_tcp::<F, { IPV4_L4_AT + 20 }, { IPV4_L4_AT + 20 + TIMESTAMP_BYTES }>(frame, payload_bytes)?
+        }
         ipv4::UDP => {
             ordinary_udp(be16(head, IPV4_L4_AT + 4), payload_bytes)?;
             udp::HEADER_BYTES
@@ -99,7 +101,9 @@ fn ordinary_ipv6<F: Frame + ?Sized>(frame: &F, meta: &Meta) -> Option<Packet> {
         return None;
     }
     let header_bytes = match head[IPV4_AT + 6] {
-        ipv4::TCP => ordinary_tcp::<F, { IPV6_L4_AT + 20 }, { IPV6_L4_AT + 20 + TIMESTAMP_BYTES }>(frame, payload_bytes)?,
+        ipv4::TCP => {
+            ordinary_tcp::<F, { IPV6_L4_AT + 20 }, { IPV6_L4_AT + 20 + TIMESTAMP_BYTES }>(frame, payload_bytes)?
+        }
         ipv4::UDP if be16(head, IPV6_L4_AT + 6) != 0 => {
             ordinary_udp(be16(head, IPV6_L4_AT + 4), payload_bytes)?;
             udp::HEADER_BYTES

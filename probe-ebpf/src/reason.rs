@@ -1,6 +1,6 @@
 //! The closed lists: what can be wrong with a frame, and how sure and how local that is.
 //!
-//! A malformed kind is one entry of [`reasons!`]; everything else (metric label, severity, scope, help text, counter
+//! A malformed kind is one entry of `reasons!`; everything else (metric label, severity, scope, help text, counter
 //! key) is derived from it. The ids are a contract (metric label `reason`); so is the order only within one build.
 
 /// How much a finding says about the health of the wire.

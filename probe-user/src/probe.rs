@@ -137,7 +137,8 @@ impl Probe {
     }
 
     fn attach(&mut self, link: &Link) {
-        let mut counted = Counted { place: None, attached: None, refused: String::new(), baseline: Baseline::default() };
+        let mut counted =
+            Counted { place: None, attached: None, refused: String::new(), baseline: Baseline::default() };
         if let Err(error) = self.try_attach(link, &mut counted) {
             counted.refused = format!("{error:#}");
             if let Some(place) = counted.place.take() {
@@ -393,14 +394,12 @@ fn malformed(place: Place, baseline: &Baseline, counters: &Counters) -> Vec<snap
         let reason = reason::Malformed::from_number(key.reason)?;
         let direction = Direction::ALL.get(usize::from(key.direction))?;
         let frames = frames - baseline.malformed.get(&(key.direction, key.reason)).copied().unwrap_or(0);
-        (reason.severity() > Severity::Info && frames > 0).then(|| {
-            snapshot::Malformed {
-                direction: direction.id().to_owned(),
-                reason: reason.id().to_owned(),
-                severity: reason.severity().id().to_owned(),
-                scope: reason.scope().id().to_owned(),
-                frames,
-            }
+        (reason.severity() > Severity::Info && frames > 0).then(|| snapshot::Malformed {
+            direction: direction.id().to_owned(),
+            reason: reason.id().to_owned(),
+            severity: reason.severity().id().to_owned(),
+            scope: reason.scope().id().to_owned(),
+            frames,
         })
     };
     let mut all: Vec<_> = counters.malformed.iter().filter_map(entry).collect();

@@ -15,7 +15,7 @@ use crate::{
     wait::eventually,
 };
 
-/// Two namespaces and a veth pair: `a` (10.0.0.1, fd00::1, hardware address [`A`]) and `b` (10.0.0.2, fd00::2, [`B`]).
+/// Two namespaces and a veth pair (destructure it by reference: the end that `..` drops takes the pair with it): `a` (10.0.0.1, fd00::1, hardware address [`A`]) and `b` (10.0.0.2, fd00::2, [`B`]).
 pub struct Pair {
     /// Where `a` is.
     pub left: Namespace,

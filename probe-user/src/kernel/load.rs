@@ -148,10 +148,8 @@ fn attach_tracepoint(
         .iter()
         .find(|variant| variant.tracepoint == tracepoint && arguments >= variant.min_arguments)
         .with_context(|| format!("no program takes its {arguments} arguments"))?;
-    let program: &mut BtfTracePoint = ebpf
-        .program_mut(variant.program)
-        .with_context(|| format!("no program {}", variant.program))?
-        .try_into()?;
+    let program: &mut BtfTracePoint =
+        ebpf.program_mut(variant.program).with_context(|| format!("no program {}", variant.program))?.try_into()?;
     program.load(tracepoint, btf).with_context(|| format!("load program {}", variant.program))?;
     program.attach().with_context(|| format!("attach program {}", variant.program))?;
     Ok(variant.program)

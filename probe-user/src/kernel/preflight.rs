@@ -40,7 +40,10 @@ pub fn check() -> Result<()> {
 
 fn effective_capabilities() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/thread-self/status").context("read /proc/thread-self/status")?;
-    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).context("no CapEff in /proc/thread-self/status")?;
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .context("no CapEff in /proc/thread-self/status")?;
     u64::from_str_radix(mask.trim(), 16).context("parse CapEff")
 }
 

@@ -11,9 +11,7 @@ use aya::{
     maps::{Array, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues},
     programs::Program,
 };
-use probe_ebpf::abi::{
-    Direction, DropKey, MalformedKey, RetransmitKey, Slot, Tally, Traffic, map, traffic_index,
-};
+use probe_ebpf::abi::{Direction, DropKey, MalformedKey, RetransmitKey, Slot, Tally, Traffic, map, traffic_index};
 
 /// Everything in the maps at one instant, by the kernel's numbers.
 #[derive(Clone, Debug, Default)]

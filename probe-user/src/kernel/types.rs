@@ -117,7 +117,8 @@ pub fn function_addresses(function: &str) -> Option<Range<u64>> {
         Some((address, words.nth(1)? == function))
     };
     let symbols = || Some(BufReader::new(File::open("/proc/kallsyms").ok()?).lines().map_while(Result::ok));
-    let start = symbols()?.filter_map(symbol).find_map(|(address, found)| (found && address != 0).then_some(address))?;
+    let start =
+        symbols()?.filter_map(symbol).find_map(|(address, found)| (found && address != 0).then_some(address))?;
     let end = symbols()?.filter_map(symbol).map(|(address, _)| address).filter(|address| *address > start).min()?;
     Some(start..end)
 }

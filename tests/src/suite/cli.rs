@@ -72,12 +72,13 @@ fn help_is_golden() -> Result<()> {
 
 /// The contract is the program's own table; a scrape shows nothing that is not in it.
 fn metric_list_is_golden() -> Result<()> {
-    let Pair { left, right } = Pair::new()?;
-    let output = lossprobe(&right, &["internal", "metrics-table"])?;
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
+    let output = lossprobe(right, &["internal", "metrics-table"])?;
     ensure!(output.status.success(), "ended with {}", output.status);
     let table = String::from_utf8(output.stdout)?;
     golden("metrics.txt", &table)?;
-    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let agent = Agent::start(right, &["--interface", "b"])?;
     left.send_udp((RIGHT, 9), 10, 10)?;
     for sample in agent.metrics()?.samples() {
         let row = table.lines().find(|row| row.contains(&format!("`{}`", sample.name)));
@@ -100,29 +101,31 @@ fn refuses(output: &Output, status: i32, expected: &[&str]) -> Result<()> {
 }
 
 fn bad_input() -> Result<()> {
-    let Pair { right, .. } = Pair::new()?;
+    let pair = Pair::new()?;
+    let Pair { right, .. } = &pair;
     right.bridge("uplink0")?;
     for (arguments, status, expected) in [
         (&["agent", "--interface", "uplnik0"][..], 1, &["uplnik0", "uplink0"][..]),
         (&["agent", "--interface", "[a"], 2, &["[a"]),
         (&["agent", "--listen", "nonsense"], 2, &["nonsense"]),
         (&["agent", "--log-format", "xml"], 2, &["xml", "json"]),
-        (&["agent", "--config", "/nonexistent/lossprobe.toml"], 1, &["/nonexistent/lossprobe.toml"]),
+        (&["agent", "--config", "/nonexistent/lossprobe.toml"], 2, &["/nonexistent/lossprobe.toml"]),
         (&["stats", "--for", "yesterday"], 2, &["yesterday"]),
         (&["frobnicate"], 2, &["frobnicate"]),
     ] {
-        let output = lossprobe(&right, arguments)?;
+        let output = lossprobe(right, arguments)?;
         refuses(&output, status, expected).with_context(|| format!("{arguments:?}"))?;
     }
     Ok(())
 }
 
 fn port_taken() -> Result<()> {
-    let Pair { right, .. } = Pair::new()?;
-    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let pair = Pair::new()?;
+    let Pair { right, .. } = &pair;
+    let agent = Agent::start(right, &["--interface", "b"])?;
     let socket = agent.socket().with_extension("second");
     let second = ["agent", "--interface", "b", "--socket", socket.to_str().context("path")?];
-    refuses(&lossprobe(&right, &second)?, 1, &["127.0.0.1:9976"])?;
+    refuses(&lossprobe(right, &second)?, 1, &["127.0.0.1:9976"])?;
     agent.get("/metrics")?;
     agent.stop()
 }
@@ -132,16 +135,17 @@ fn temporary(name: &str) -> PathBuf {
 }
 
 fn bad_configuration() -> Result<()> {
-    let Pair { right, .. } = Pair::new()?;
+    let pair = Pair::new()?;
+    let Pair { right, .. } = &pair;
     let path = temporary("bad.toml");
     let text = path.to_str().context("path")?;
     for (content, expected) in [
-        ("listen = 7\n", &["listen", "line 1"][..]),
-        ("\ninterfase = [\"b\"]\n", &["interfase", "line 2"]),
-        ("listen = \"127.0.0.1:9976\n", &["line 1"]),
+        ("listen = 7\n", &["listen", ":1:"][..]),
+        ("\ninterfase = [\"b\"]\n", &["interfase", ":2:"]),
+        ("listen = \"127.0.0.1:9976\n", &[":1:"]),
     ] {
         fs::write(&path, content)?;
-        let output = lossprobe(&right, &["agent", "--config", text]);
+        let output = lossprobe(right, &["agent", "--config", text]);
         refuses(&output?, 2, &[&[text], expected].concat()).with_context(|| format!("{content:?}"))?;
     }
     fs::remove_file(&path)?;
@@ -149,26 +153,28 @@ fn bad_configuration() -> Result<()> {
 }
 
 fn stats_from_the_agent() -> Result<()> {
-    let Pair { left, right } = Pair::new()?;
-    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
+    let agent = Agent::start(right, &["--interface", "b"])?;
     left.send_udp((RIGHT, 9), 100, 10)?;
     let socket = agent.socket().to_str().context("path")?;
-    let json = stats(&right, &["stats", "--socket", socket, "--output", "json"])?;
+    let json = stats(right, &["stats", "--socket", socket, "--output", "json"])?;
     ensure!(json.to_string().contains("\"b\""), "no interface b in {json}");
-    let table = lossprobe(&right, &["stats", "--socket", socket])?;
+    let table = lossprobe(right, &["stats", "--socket", socket])?;
     let text = String::from_utf8(table.stdout)?;
     ensure!(table.status.success() && text.contains('b'), "{text}");
     agent.stop()
 }
 
 fn stats_by_itself() -> Result<()> {
-    let Pair { right, .. } = Pair::new()?;
-    let json = stats(&right, &["stats", "--for", "1s", "--output", "json"])?;
+    let pair = Pair::new()?;
+    let Pair { right, .. } = &pair;
+    let json = stats(right, &["stats", "--for", "1s", "--output", "json"])?;
     ensure!(json.to_string().contains("\"b\""), "no interface b in {json}");
     // One that was asked for and is not there is an error, not a reason to attach.
     let nobody = temporary("nobody.sock");
     let socket = nobody.to_str().context("path")?;
-    refuses(&lossprobe(&right, &["stats", "--socket", socket])?, 1, &[socket])
+    refuses(&lossprobe(right, &["stats", "--socket", socket])?, 1, &[socket])
 }
 
 fn stats(namespace: &Namespace, arguments: &[&str]) -> Result<Value> {

@@ -79,9 +79,10 @@ fn drops_exactly(
 
 fn packet_filter_on_input() -> Result<()> {
     requires_kernel(5, 17, "drop reasons")?;
-    let Pair { left, right } = Pair::new()?;
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
     right.nft(&drop_rule("input"))?;
-    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let agent = Agent::start(right, &["--interface", "b"])?;
     drops_exactly(&agent, ("b", "netfilter_drop", "policy"), COUNT, || left.send_udp((RIGHT, 5000), COUNT, 10))?;
     assert_eq!(right.nft_counter("ip t", "gone")?.0, COUNT as u64);
     agent.stop()
@@ -89,10 +90,11 @@ fn packet_filter_on_input() -> Result<()> {
 
 fn packet_filter_on_forward() -> Result<()> {
     requires_kernel(5, 17, "drop reasons")?;
-    let Routed { client, router, server } = Routed::new()?;
+    let net = Routed::new()?;
+    let Routed { client, router, server } = &net;
     let _sink = server.udp((SERVER, 5001))?;
     router.nft(&drop_rule("forward"))?;
-    let agent = Agent::start(&router, &["--interface", "r*"])?;
+    let agent = Agent::start(router, &["--interface", "r*"])?;
     drops_exactly(&agent, ("r1", "netfilter_drop", "policy"), COUNT, || {
         client.send_udp((SERVER, 5001), COUNT, 10)?;
         client.send_udp((SERVER, 5000), COUNT, 10)
@@ -103,9 +105,10 @@ fn packet_filter_on_forward() -> Result<()> {
 /// In the output hook a packet has no device yet: its route's device is named.
 fn packet_filter_on_output() -> Result<()> {
     requires_kernel(5, 17, "drop reasons")?;
-    let Pair { left, .. } = Pair::new()?;
+    let pair = Pair::new()?;
+    let Pair { left, .. } = &pair;
     left.nft(&drop_rule("output"))?;
-    let agent = Agent::start(&left, &["--interface", "a"])?;
+    let agent = Agent::start(left, &["--interface", "a"])?;
     let socket = left.udp(([0; 4], 0))?;
     drops_exactly(&agent, ("a", "netfilter_drop", "policy"), COUNT, || {
         for _ in 0..COUNT {
@@ -119,8 +122,9 @@ fn packet_filter_on_output() -> Result<()> {
 
 fn closed_udp_port() -> Result<()> {
     requires_kernel(5, 17, "drop reasons")?;
-    let Pair { left, right } = Pair::new()?;
-    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
+    let agent = Agent::start(right, &["--interface", "b"])?;
     drops_exactly(&agent, ("b", "no_socket", "noise"), COUNT, || left.send_udp((RIGHT, 9), COUNT, 10))?;
     agent.stop()
 }
@@ -151,7 +155,8 @@ fn of_other_namespaces_have_no_name() -> Result<()> {
 
 fn gso_packet_is_its_segments() -> Result<()> {
     requires_kernel(5, 17, "drop reasons")?;
-    let Routed { client, router, .. } = Routed::new()?;
+    let net = Routed::new()?;
+    let Routed { client, router, .. } = &net;
     router.nft(
         "table ip t {
             counter gone {}
@@ -161,11 +166,11 @@ fn gso_packet_is_its_segments() -> Result<()> {
             }
         }",
     )?;
-    let agent = Agent::start(&router, &["--interface", "r1"])?;
+    let agent = Agent::start(router, &["--interface", "r1"])?;
     let addresses = |ip: &mut tests::frames::Ipv4| (ip.source, ip.destination) = (CLIENT, SERVER);
     let frame = ethernet(ROUTER1_MAC, CLIENT_MAC).ipv4(addresses).tcp(1, 5000).payload(9500).bytes();
     let gso = Gso { segment_bytes: 1000, header_bytes: 54, transport_at: 34, version6: false };
-    let socket = PacketSocket::sender(&client, "c")?;
+    let socket = PacketSocket::sender(client, "c")?;
     drops_exactly(&agent, ("r1", "netfilter_drop", "policy"), 100 * 10, || {
         (0..100).try_for_each(|_| socket.send_gso(&frame, gso))
     })?;
@@ -179,12 +184,13 @@ fn members_of_a_frag_list_count_once() -> Result<()> {
     const PACKETS: usize = 10;
     const MEMBERS: usize = 20;
     requires_kernel(5, 17, "drop reasons")?;
-    let Routed { client, router, .. } = Routed::new()?;
+    let net = Routed::new()?;
+    let Routed { client, router, .. } = &net;
     // One send of 20 datagrams is cut in front of the device, crosses as one batch, and is merged behind it.
     client.offloads("c", &[("tx-udp-segmentation", false)])?;
     router.offloads("r1", &[("gro", true), ("rx-gro-list", true)])?;
     router.nft(&drop_rule("forward"))?;
-    let agent = Agent::start(&router, &["--interface", "r1"])?;
+    let agent = Agent::start(router, &["--interface", "r1"])?;
     let members = || Ok::<_, anyhow::Error>(agent.metrics()?.sum("lossprobe_drop_members_total", &[]));
     let before = members()?;
     let socket = client.udp((CLIENT, 6000))?;

@@ -40,9 +40,10 @@ const ELSEWHERE: Mac = [2, 0, 0, 0, 0, 0x0c];
 fn udp_datagrams() -> Result<()> {
     const COUNT: usize = 10_000;
     const BYTES: usize = 14 + 20 + 8 + 100;
-    let Pair { left, right } = Pair::new()?;
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
     let (_sink, _other_sink) = (right.udp((RIGHT, 5000))?, left.udp((LEFT, 5000))?);
-    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let agent = Agent::start(right, &["--interface", "b"])?;
     let expected = Counts::new(COUNT as u64, (COUNT * BYTES) as u64);
     counts_exactly(&agent, ("b", "ingress"), expected, || left.send_udp((RIGHT, 5000), COUNT, 100))?;
     counts_exactly(&agent, ("b", "egress"), expected, || right.send_udp((LEFT, 5000), COUNT, 100))?;
@@ -80,9 +81,10 @@ fn crafted_frames() -> Result<()> {
         ("shorter than an IPv4 header", start().ip4().cut(20)),
         ("wrong checksum", start().ipv4(|ip| ip.checksum = Checksum::Wrong).udp(1, 2).payload(50)),
     ];
-    let Pair { left, right } = Pair::new()?;
-    let (from_left, from_right) = (PacketSocket::sender(&left, "a")?, PacketSocket::sender(&right, "b")?);
-    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
+    let (from_left, from_right) = (PacketSocket::sender(left, "a")?, PacketSocket::sender(right, "b")?);
+    let agent = Agent::start(right, &["--interface", "b"])?;
     for (name, frame) in rows {
         let frame = frame.bytes();
         let expected = Counts::new(COUNT as u64, (COUNT * frame.len()) as u64);
@@ -104,7 +106,8 @@ fn syn_with_options(tcp: &mut tests::frames::Tcp) {
 fn vlan_device() -> Result<()> {
     const COUNT: usize = 1000;
     const BYTES: usize = 14 + 20 + 8 + 100;
-    let Pair { left, right } = Pair::new()?;
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
     requires_module("8021q", left.vlan("a.5", "a", 5))?;
     right.vlan("b.5", "b", 5)?;
     for (namespace, name, address) in [(&left, "a.5", [10, 0, 5, 1]), (&right, "b.5", [10, 0, 5, 2])] {
@@ -113,8 +116,8 @@ fn vlan_device() -> Result<()> {
     left.neighbour("a.5", [10, 0, 5, 2], B)?;
     let _sink = right.udp(([10, 0, 5, 2], 5000))?;
     let (there, here) = (
-        Agent::start(&left, &["--interface", "a*"])?,
-        Agent::start(&right, &["--interface", "b", "--interface", "b.5"])?,
+        Agent::start(left, &["--interface", "a*"])?,
+        Agent::start(right, &["--interface", "b", "--interface", "b.5"])?,
     );
     let tagged = Counts::new(COUNT as u64, (COUNT * (BYTES + 4)) as u64);
     let untagged = Counts::new(COUNT as u64, (COUNT * BYTES) as u64);
@@ -147,25 +150,25 @@ fn tcp_segments(shape: &Shape) -> Result<()> {
     let header = if shape.version6 { 14 + 40 + 32 } else { 14 + 20 + 32 };
     let address = if shape.version6 { (RIGHT6, 5001).into() } else { (RIGHT, 5001).into() };
     let (sender, receiver) = (Agent::start(left, &["--interface", "a"])?, Agent::start(right, &["--interface", "b"])?);
+    // Scrapes are TCP too, so there is none between these two readings.
+    let segments = || {
+        let read = || Ok([left.mib("Tcp", "OutSegs")?, right.mib("Tcp", "OutSegs")?]);
+        settled(SOON, Duration::from_millis(300), read)
+    };
+    let before = segments()?;
     left.tcp_transfer(right, address, PAYLOAD, Duration::from_secs(60))?;
-    let segments = || Ok((left.mib("Tcp", "OutSegs")?, right.mib("Tcp", "OutSegs")?));
-    let (data, answers) = settled(SOON, Duration::from_millis(300), segments)?;
+    let [data, answers] = segments()?;
+    let (data, answers) = (data - before[0], answers - before[1]);
     ensure!(left.mib("Tcp", "RetransSegs")? == 0, "a link without loss has retransmissions");
     let data = Counts::new(data, PAYLOAD as u64 + data * header + SYN_EXCESS);
     let answers = Counts::new(answers, answers * header + SYN_EXCESS);
     let nothing = || Ok(());
     for (agent, interface, out, back) in [(&sender, "a", "egress", "ingress"), (&receiver, "b", "ingress", "egress")] {
         let metrics = agent.metrics()?;
-        ensure!(
-            Counts::of(&metrics, interface, out) == data,
-            "{interface} {out}: {:?}, sent {data:?}",
-            Counts::of(&metrics, interface, out)
-        );
-        ensure!(
-            Counts::of(&metrics, interface, back) == answers,
-            "{interface} {back}: {:?}, sent {answers:?}",
-            Counts::of(&metrics, interface, back)
-        );
+        for (direction, expected) in [(out, data), (back, answers)] {
+            let counted = Counts::of(&metrics, interface, direction);
+            ensure!(counted == expected, "{interface} {direction}: counted {counted:?}, sent {expected:?}");
+        }
         counts_exactly(agent, (interface, out), Counts::default(), nothing)?;
         let malformed = metrics.sum("lossprobe_malformed_frames_total", &[("interface", interface)]);
         ensure!(malformed == 0.0, "{malformed} malformed frames in ordinary TCP on {interface}");
@@ -178,9 +181,10 @@ fn tcp_segments(shape: &Shape) -> Result<()> {
 /// A virtual machine's packets say how to cut them, not into how many.
 fn gso_packets_of_unknown_count() -> Result<()> {
     const COUNT: u64 = 100;
-    let Pair { left, right } = Pair::new()?;
-    let (here, there) = (Agent::start(&left, &["--interface", "a"])?, Agent::start(&right, &["--interface", "b"])?);
-    let socket = PacketSocket::sender(&left, "a")?;
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
+    let (here, there) = (Agent::start(left, &["--interface", "a"])?, Agent::start(right, &["--interface", "b"])?);
+    let socket = PacketSocket::sender(left, "a")?;
     let four = ethernet(ELSEWHERE, A).ip4().tcp(1, 2).payload(3500).bytes();
     let six = ethernet(ELSEWHERE, A).ip6().tcp(1, 2).payload(3000).bytes();
     let gso = Gso { segment_bytes: 1000, header_bytes: 54, transport_at: 34, version6: false };

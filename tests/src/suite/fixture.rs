@@ -139,12 +139,14 @@ fn links() -> Result<()> {
 }
 
 fn vlan_link() -> Result<()> {
-    let Pair { left, .. } = Pair::new()?;
+    let pair = Pair::new()?;
+    let Pair { left, .. } = &pair;
     requires_module("8021q", left.vlan("a.5", "a", 5))
 }
 
 fn traffic() -> Result<()> {
-    let Routed { client, router, server } = Routed::new()?;
+    let net = Routed::new()?;
+    let Routed { client, router, server } = &net;
     router.nft(
         "table ip t {
             counter seen {}
@@ -160,7 +162,7 @@ fn traffic() -> Result<()> {
     client.send_udp((SERVER, 5000), 100, 10)?;
     assert_eq!(router.nft_counter("ip t", "lost")?, (10, 380));
     assert_eq!(router.nft_counter("ip t", "seen")?, (90, 90 * 38));
-    client.tcp_transfer(&server, (SERVER, 5001).into(), 1 << 20, Duration::from_secs(30))?;
+    client.tcp_transfer(server, (SERVER, 5001).into(), 1 << 20, Duration::from_secs(30))?;
     assert!(client.mib("Tcp", "OutSegs")? > 700);
     assert_eq!(client.mib("Tcp", "RetransSegs")? + server.mib("TcpExt", "TCPRetransFail")?, 0);
     server.send_udp((CLIENT, 9), 1, 10)?;
@@ -168,8 +170,9 @@ fn traffic() -> Result<()> {
 }
 
 fn traffic_over_ipv6() -> Result<()> {
-    let Pair { left, right } = Pair::new()?.with_ipv6()?;
-    left.tcp_transfer(&right, (RIGHT6, 5001).into(), 1 << 16, Duration::from_secs(30))
+    let pair = Pair::new()?.with_ipv6()?;
+    let Pair { left, right } = &pair;
+    left.tcp_transfer(right, (RIGHT6, 5001).into(), 1 << 16, Duration::from_secs(30))
 }
 
 fn tun_and_tap() -> Result<()> {

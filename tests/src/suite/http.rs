@@ -26,8 +26,9 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 fn endpoints() -> Result<()> {
-    let Pair { right, .. } = Pair::new()?;
-    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let pair = Pair::new()?;
+    let Pair { right, .. } = &pair;
+    let agent = Agent::start(right, &["--interface", "b"])?;
     agent.get("/healthz")?;
     agent.get("/readyz")?;
     ensure!(agent.json("/api/v1/snapshot")?.is_object(), "the snapshot is an object");
@@ -36,7 +37,7 @@ fn endpoints() -> Result<()> {
         ("POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", 405),
         ("GET /metrics?x=1 HTTP/1.0\r\n\r\n", 200),
     ] {
-        let answer = exchange(&right, Agent::address(), request.as_bytes())?;
+        let answer = exchange(right, Agent::address(), request.as_bytes())?;
         assert_eq!(parse(&answer)?.status, status, "{request:?}");
     }
     agent.stop()
@@ -44,9 +45,10 @@ fn endpoints() -> Result<()> {
 
 /// One function makes both formats from the same output.
 fn negotiation() -> Result<()> {
-    let Pair { right, .. } = Pair::new()?;
-    let agent = Agent::start(&right, &["--interface", "b"])?;
-    let ask = |accept: &[(&str, &str)]| get(&right, Agent::address(), "/metrics", accept);
+    let pair = Pair::new()?;
+    let Pair { right, .. } = &pair;
+    let agent = Agent::start(right, &["--interface", "b"])?;
+    let ask = |accept: &[(&str, &str)]| get(right, Agent::address(), "/metrics", accept);
     let kind = |response: &tests::http::Response| response.headers.get("content-type").cloned().unwrap_or_default();
     let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
     for accept in [prometheus, "application/openmetrics-text", "application/openmetrics-text; version=1.0.0"] {
@@ -80,8 +82,9 @@ fn answers_in_time(namespace: &Namespace) -> Result<()> {
 }
 
 fn garbage() -> Result<()> {
-    let Pair { right, .. } = Pair::new()?;
-    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let pair = Pair::new()?;
+    let Pair { right, .. } = &pair;
+    let agent = Agent::start(right, &["--interface", "b"])?;
     let long_line = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(1 << 20));
     let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(100_000));
     let endless_body =
@@ -98,7 +101,7 @@ fn garbage() -> Result<()> {
         endless_body.as_bytes(),
     ];
     for request in requests {
-        let mut stream = connect(&right, Agent::address())?;
+        let mut stream = connect(right, Agent::address())?;
         let _refused = stream.write_all(request);
         let _closed = stream.shutdown(std::net::Shutdown::Write);
         let mut answer = Vec::new();
@@ -111,7 +114,7 @@ fn garbage() -> Result<()> {
         if let Ok(response) = parse(&answer) {
             ensure!((400..600).contains(&response.status), "{shown:?} answered with {}", response.status);
         }
-        answers_in_time(&right).with_context(|| format!("after {shown:?}"))?;
+        answers_in_time(right).with_context(|| format!("after {shown:?}"))?;
     }
     agent.stop()
 }
@@ -119,17 +122,18 @@ fn garbage() -> Result<()> {
 /// Clients that never finish their request neither stop the others nor stay for ever.
 fn slow_clients() -> Result<()> {
     const CLIENTS: usize = 200;
-    let Pair { right, .. } = Pair::new()?;
-    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let pair = Pair::new()?;
+    let Pair { right, .. } = &pair;
+    let agent = Agent::start(right, &["--interface", "b"])?;
     let slow: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let mut stream = connect(&right, Agent::address())?;
+            let mut stream = connect(right, Agent::address())?;
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: ")?;
             stream.set_nonblocking(true)?;
             Ok(stream)
         })
         .collect::<Result<_>>()?;
-    answers_in_time(&right).context("with 200 slow clients")?;
+    answers_in_time(right).context("with 200 slow clients")?;
     let mut waiting: Vec<_> = slow.iter().collect();
     eventually(Duration::from_secs(60), "the slow clients have been sent away", || {
         waiting.retain(|stream| {
@@ -145,6 +149,6 @@ fn slow_clients() -> Result<()> {
         ensure!(waiting.is_empty(), "{} are still connected", waiting.len());
         Ok(())
     })?;
-    answers_in_time(&right)?;
+    answers_in_time(right)?;
     agent.stop()
 }

@@ -24,15 +24,16 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 fn promtool_is_silent() -> Result<()> {
-    let Pair { left, right } = Pair::new()?;
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
     right.alias("b", "a \"quoted\" \\ alias")?;
-    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let agent = Agent::start(right, &["--interface", "b"])?;
     // Something of everything, so that no metric family is empty.
     left.send_udp((RIGHT, 9), 10, 10)?;
     let broken = ethernet(B, A).ipv4(|ip| ip.checksum = Checksum::Wrong).udp(1, 2).payload(50).bytes();
-    PacketSocket::sender(&left, "a")?.send_copies(&broken, 10)?;
+    PacketSocket::sender(left, "a")?.send_copies(&broken, 10)?;
     let text = agent.get("/metrics")?;
-    let output = program::output(&right, "promtool", &["check", "metrics"], &text)?;
+    let output = program::output(right, "promtool", &["check", "metrics"], &text)?;
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     ensure!(output.status.success() && said.is_empty(), "promtool says {}: {said}", output.status);
     agent.stop()
@@ -49,8 +50,9 @@ impl Drop for Scratch {
 
 fn prometheus_scrapes() -> Result<()> {
     program::installed("prometheus")?;
-    let Pair { right, .. } = Pair::new()?;
-    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let pair = Pair::new()?;
+    let Pair { right, .. } = &pair;
+    let agent = Agent::start(right, &["--interface", "b"])?;
     let scratch = Scratch(env::temp_dir().join(format!("lossprobe-tests-prometheus-{}", std::process::id())));
     fs::create_dir_all(&scratch.0)?;
     let config = scratch.0.join("prometheus.yml");
@@ -59,7 +61,7 @@ fn prometheus_scrapes() -> Result<()> {
         "global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: lossprobe\n  static_configs:\n  - targets: [127.0.0.1:9976]\n",
     )?;
     let log = fs::File::create(scratch.0.join("log"))?;
-    let mut server = child::command(&right, "prometheus")?
+    let mut server = child::command(right, "prometheus")?
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", scratch.0.join("data").display()))
         .arg("--web.listen-address=127.0.0.1:9090")
@@ -70,7 +72,7 @@ fn prometheus_scrapes() -> Result<()> {
         .context("start prometheus")?;
     let address: SocketAddr = ([127, 0, 0, 1], 9090).into();
     let query = |expression: &str| -> Result<Value> {
-        let response = http::get(&right, address, &format!("/api/v1/query?query={expression}"), &[])?;
+        let response = http::get(right, address, &format!("/api/v1/query?query={expression}"), &[])?;
         Ok(serde_json::from_str(&response.body)?)
     };
     let scraped = eventually(Duration::from_secs(60), "prometheus has scraped the agent", || {

@@ -46,7 +46,8 @@ fn identity(agent: &Agent<'_>, namespace: &Namespace, before: f64) -> Result<f64
 
 fn identity_under_random_loss() -> Result<()> {
     const PAYLOAD: usize = 6 << 20;
-    let Routed { client, router, server } = Routed::new()?;
+    let net = Routed::new()?;
+    let Routed { client, router, server } = &net;
     router.nft(
         "table ip t {
             chain c {
@@ -58,15 +59,15 @@ fn identity_under_random_loss() -> Result<()> {
     // Segments one by one, so that losses are single and not whole packets of 64 KiB.
     client.offloads("c", &[("tso", false), ("gso", false)])?;
     server.offloads("s", &[("tso", false), ("gso", false)])?;
-    let agent = Agent::start(&client, &["--interface", "c"])?;
-    let before = kernel_count(&client)?;
+    let agent = Agent::start(client, &["--interface", "c"])?;
+    let before = kernel_count(client)?;
     let sent_before = client.mib("Tcp", "OutSegs")? as f64;
     let sent =
         |agent: &Agent<'_>| Ok::<_, anyhow::Error>(agent.metrics()?.sum("lossprobe_tcp_sent_segments_total", &[]));
     let counted_before = sent(&agent)?;
-    client.tcp_transfer(&server, (SERVER, 5001).into(), PAYLOAD, DEADLINE)?;
-    server.tcp_transfer(&client, (CLIENT, 5001).into(), PAYLOAD / 4, DEADLINE)?;
-    let retransmitted = identity(&agent, &client, before)?;
+    client.tcp_transfer(server, (SERVER, 5001).into(), PAYLOAD, DEADLINE)?;
+    server.tcp_transfer(client, (CLIENT, 5001).into(), PAYLOAD / 4, DEADLINE)?;
+    let retransmitted = identity(&agent, client, before)?;
     ensure!(retransmitted >= 10.0, "only {retransmitted} segments retransmitted at 2 % loss");
     let named = agent.metrics()?.sum(METRIC, &[("interface", "c")]);
     ensure!(named == retransmitted, "{named} of {retransmitted} retransmissions have the interface's name");
@@ -88,23 +89,25 @@ fn drop_first(flags: &str) -> String {
 }
 
 fn lost_syn() -> Result<()> {
-    let Routed { client, router, server } = Routed::new()?;
+    let net = Routed::new()?;
+    let Routed { client, router, server } = &net;
     router.nft(&drop_first("syn"))?;
-    let agent = Agent::start(&client, &["--interface", "c"])?;
-    let before = kernel_count(&client)?;
-    client.tcp_transfer(&server, (SERVER, 5001).into(), 1000, DEADLINE)?;
-    assert_eq!(identity(&agent, &client, before)?, 1.0);
+    let agent = Agent::start(client, &["--interface", "c"])?;
+    let before = kernel_count(client)?;
+    client.tcp_transfer(server, (SERVER, 5001).into(), 1000, DEADLINE)?;
+    assert_eq!(identity(&agent, client, before)?, 1.0);
     assert_eq!(agent.metrics()?.sum(METRIC, &[("interface", "c"), ("type", "syn")]), 1.0);
     agent.stop()
 }
 
 fn lost_synack() -> Result<()> {
-    let Routed { client, router, server } = Routed::new()?;
+    let net = Routed::new()?;
+    let Routed { client, router, server } = &net;
     router.nft(&drop_first("(syn | ack)"))?;
-    let agent = Agent::start(&server, &["--interface", "s"])?;
-    let before = kernel_count(&server)?;
-    client.tcp_transfer(&server, (SERVER, 5001).into(), 1000, DEADLINE)?;
-    let retransmitted = identity(&agent, &server, before)?;
+    let agent = Agent::start(server, &["--interface", "s"])?;
+    let before = kernel_count(server)?;
+    client.tcp_transfer(server, (SERVER, 5001).into(), 1000, DEADLINE)?;
+    let retransmitted = identity(&agent, server, before)?;
     ensure!(retransmitted >= 1.0, "the SYN-ACK was not retransmitted");
     let named = agent.metrics()?.sum(METRIC, &[("type", "synack")]);
     ensure!(named == retransmitted, "{named} of {retransmitted} are SYN-ACKs");

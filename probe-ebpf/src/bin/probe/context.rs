@@ -64,14 +64,24 @@ impl TcFrame {
     #[inline(always)]
     pub(crate) fn meta(&self, slot: &Slot, flags: u8, first_protocol: u16) -> Meta {
         // SAFETY: as in `ifindex`.
-        let (frame_bytes, gso_size, tagged) = unsafe { ((*self.skb).len, (*self.skb).gso_size, (*self.skb).vlan_present) };
+        let (frame_bytes, gso_size, tagged) =
+            unsafe { ((*self.skb).len, (*self.skb).gso_size, (*self.skb).vlan_present) };
         let (tag_protocol, tag_control) = if tagged == 0 {
             (0, 0)
         } else {
             // SAFETY: as in `ifindex`.
             unsafe { (u16::from_be((*self.skb).vlan_proto as u16), (*self.skb).vlan_tci as u16) }
         };
-        Meta { frame_bytes, gso_size, mtu_bytes: slot.mtu_bytes, tag_protocol, tag_control, first_protocol, flags, pad: 0 }
+        Meta {
+            frame_bytes,
+            gso_size,
+            mtu_bytes: slot.mtu_bytes,
+            tag_protocol,
+            tag_control,
+            first_protocol,
+            flags,
+            pad: 0,
+        }
     }
 
     /// Copies the frame's first bytes into `scratch`; on devices without MAC header from the network header on.

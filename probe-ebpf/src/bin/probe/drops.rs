@@ -62,10 +62,7 @@ fn attribute_by_route(skb: KernelObject) -> Option<(u32, u32)> {
     }
     let device: u64 = untyped(route + u64::from(offset!(dst_entry_dev)))?;
     let net: u64 = untyped(device + u64::from(offset!(net_device_nd_net)))?;
-    Some((
-        untyped(net + u64::from(offset!(net_ns_inum)))?,
-        untyped(device + u64::from(offset!(net_device_ifindex)))?,
-    ))
+    Some((untyped(net + u64::from(offset!(net_ns_inum)))?, untyped(device + u64::from(offset!(net_device_ifindex)))?))
 }
 
 #[inline(always)]

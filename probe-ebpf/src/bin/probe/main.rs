@@ -4,7 +4,10 @@
 //! host. Packet pointers live in `context`, map pointers in `maps`, and nowhere else is there `unsafe` code.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
-#![cfg_attr(target_arch = "bpf", allow(internal_features))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(clippy::needless_pass_by_value, reason = "aya's macros hand contexts over by value")
+)]
 
 #[cfg(target_arch = "bpf")]
 mod context;

@@ -41,7 +41,7 @@ pub(crate) use offset;
 
 #[inline(always)]
 pub(crate) fn offset_field<const AT: usize>() -> u32 {
-    const { assert!(AT + size_of::<u32>() <= size_of::<Offsets>() && AT % align_of::<u32>() == 0) };
+    const { assert!(AT + size_of::<u32>() <= size_of::<Offsets>() && AT.is_multiple_of(align_of::<u32>())) };
     // SAFETY: inside the static and aligned, as asserted. Volatile because the loader rewrites it after compilation.
     unsafe { (&raw const OFFSETS).byte_add(AT).cast::<u32>().read_volatile() }
 }

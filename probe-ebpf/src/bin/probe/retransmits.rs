@@ -46,11 +46,8 @@ fn observe_segment(socket: KernelObject, skb: KernelObject) {
 fn count(socket: KernelObject, kind: Retransmit, segments: u64) {
     let netns = netns_of(socket.object_at(offset!(sock_skc_net)));
     let route = socket.object_at(offset!(sock_sk_dst_cache));
-    let ifindex = if route.is_null() {
-        0
-    } else {
-        route.object_at(offset!(dst_entry_dev)).u32_at(offset!(net_device_ifindex))
-    };
+    let ifindex =
+        if route.is_null() { 0 } else { route.object_at(offset!(dst_entry_dev)).u32_at(offset!(net_device_ifindex)) };
     let key = RetransmitKey { netns, ifindex, kind: kind as u8, pad: [0; 3] };
     maps::count_retransmit(&key, segments);
 }

@@ -54,7 +54,14 @@ fn observe(context: &TcContext, direction: Direction) {
 
 /// The complete classifier, for every frame that is not plainly ordinary.
 #[inline(always)]
-fn examine(context: &TcContext, frame: &TcFrame, meta: &Meta, traffic: &mut Traffic, slot: &Slot, direction: Direction) {
+fn examine(
+    context: &TcContext,
+    frame: &TcFrame,
+    meta: &Meta,
+    traffic: &mut Traffic,
+    slot: &Slot,
+    direction: Direction,
+) {
     let Some(scratch) = maps::scratch() else { return };
     scratch.cursor = Cursor::new(*meta);
     let first = scratch.cursor.first_layer();
