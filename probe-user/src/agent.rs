@@ -1,6 +1,7 @@
 //! The daemon: one thread that follows interfaces, takes a snapshot every second and answers requests.
 
 use std::{
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -24,7 +25,10 @@ use crate::{
 };
 
 const TICK: Duration = Duration::from_secs(1);
+/// In ticks.
 const SUMMARY_EVERY: u32 = 5;
+/// In ticks.
+const RETRY_REFUSED_EVERY: u32 = 10;
 /// Pause before the interfaces are listed anew after the kernel refused.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -105,6 +109,10 @@ async fn serve_and_follow(config: Config) -> Result<()> {
 }
 
 fn listen(config: &Config) -> Result<Listeners> {
+    if let (true, Some(folder)) = (config.socket_is_default, config.socket.as_deref().and_then(Path::parent)) {
+        // What goes wrong here shows when the socket is bound.
+        let _ = std::fs::create_dir(folder);
+    }
     match Listeners::bind(config.listen, config.socket.as_deref()) {
         Err(error) if config.socket_is_default => {
             let without = Listeners::bind(config.listen, None)?;
@@ -175,10 +183,13 @@ async fn tick(shared: Arc<Shared>, summary: bool) {
         if let Some(log) = &mut log {
             log.flush();
         }
+        if count % RETRY_REFUSED_EVERY == 0 {
+            shared.probe().retry_refused();
+        }
         let snapshot = Source::read(&*shared);
         *shared.latest() = Arc::clone(&snapshot);
         if summary && count % SUMMARY_EVERY == 0 && count > 0 {
-            println!("{}", stats::render_table(&snapshot, Some(&shown), None, false));
+            print!("{}", stats::render_table(&snapshot, Some(&shown), None, false));
             shown = snapshot;
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -26,14 +26,19 @@ use crate::{
         read::{Counters, Maps, missed_runs},
         slots::{Place, Slots},
     },
-    snapshot::{self, Snapshot, Traffic},
+    snapshot::{self, Attachment, Snapshot, Traffic},
 };
+
+/// How old the description of what hangs on an interface may become: it costs a few system calls for each.
+const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
 
 /// An interface that is selected.
 #[derive(Debug)]
 struct Counted {
     place: Option<Place>,
     attached: Option<Attached>,
+    described: Vec<Attachment>,
+    described_at: Instant,
     /// Why nothing is attached.
     refused: String,
     baseline: Baseline,
@@ -136,15 +141,33 @@ impl Probe {
         }
     }
 
+    /// Tries again what was refused: counters come free, a device becomes ready.
+    pub fn retry_refused(&mut self) {
+        let refused = |(ifindex, counted): (&u32, &Counted)| {
+            counted.attached.is_none().then(|| self.links.get(ifindex).cloned()).flatten()
+        };
+        let refused: Vec<Link> = self.counted.iter().filter_map(refused).collect();
+        refused.iter().for_each(|link| self.attach(link));
+    }
+
     fn attach(&mut self, link: &Link) {
         let mut counted =
-            Counted { place: None, attached: None, refused: String::new(), baseline: Baseline::default() };
+            Counted {
+            place: None,
+            attached: None,
+            described: Vec::new(),
+            described_at: Instant::now(),
+            refused: String::new(),
+            baseline: Baseline::default(),
+        };
         if let Err(error) = self.try_attach(link, &mut counted) {
             counted.refused = format!("{error:#}");
             if let Some(place) = counted.place.take() {
                 self.vacate(place);
             }
-            warn!(interface = link.name, "not counted: {}", counted.refused);
+            if self.counted.get(&link.ifindex).is_none_or(|before| before.refused != counted.refused) {
+                warn!(interface = link.name, "not counted: {}", counted.refused);
+            }
         } else {
             info!(interface = link.name, kind = link.kind, "counted");
         }
@@ -154,9 +177,14 @@ impl Probe {
     fn try_attach(&mut self, link: &Link, counted: &mut Counted) -> Result<()> {
         let place = self.slots.take(link.ifindex, Instant::now())?;
         counted.place = Some(place);
-        counted.baseline = self.baseline(place.slot)?;
+        if place.reused {
+            counted.baseline = self.baseline(place.slot)?;
+        }
         self.maps.set_slot(place.line, slot_of(link, place.slot))?;
-        counted.attached = Some(attach::attach(&mut self.loaded.ebpf, &link.name, link.ifindex)?);
+        let attached = attach::attach(&mut self.loaded.ebpf, &link.name, link.ifindex)?;
+        counted.described = attached.describe(&link.name, &self.loaded.ebpf);
+        self.loaded.features.insert("tcx".to_owned(), attached.is_tcx());
+        counted.attached = Some(attached);
         Ok(())
     }
 
@@ -225,6 +253,7 @@ impl Probe {
                 None
             }
         };
+        self.describe_anew();
         self.former_names.retain(|ifindex, _| counters.drops.iter().any(|(key, _)| key.ifindex == *ifindex));
         let mut interfaces: Vec<_> = self
             .counted
@@ -242,6 +271,19 @@ impl Probe {
             tcp: snapshot::Tcp { sent_segments, retransmitted: self.retransmitted(&counters) },
             probe: self.honesty(&counters),
         })
+    }
+
+    /// Asks the kernel again where our programs stand among others, which come and go unannounced.
+    fn describe_anew(&mut self) {
+        let now = Instant::now();
+        for (ifindex, counted) in &mut self.counted {
+            if let (Some(attached), Some(link)) = (&counted.attached, self.links.get(ifindex))
+                && now.duration_since(counted.described_at) >= DESCRIBE_EVERY
+            {
+                counted.described = attached.describe(&link.name, &self.loaded.ebpf);
+                counted.described_at = now;
+            }
+        }
     }
 
     fn interface(&self, link: &Link, counted: &Counted, counters: &Counters) -> Result<snapshot::Interface> {
@@ -268,10 +310,7 @@ impl Probe {
             alias: link.alias.clone(),
             up: link.up,
             link: link_kind_id(link.link_kind()).to_owned(),
-            attached: counted
-                .attached
-                .as_ref()
-                .map_or_else(Vec::new, |attached| attached.describe(&link.name, &self.loaded.ebpf)),
+            attached: counted.described.clone(),
             refused: counted.refused.clone(),
             ingress: traffic(Direction::Ingress)?,
             egress: traffic(Direction::Egress)?,

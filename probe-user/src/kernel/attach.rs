@@ -96,6 +96,12 @@ fn is_unsupported(error: &ProgramError) -> bool {
 }
 
 impl Attached {
+    /// Whether all of it hangs on tcx links.
+    #[must_use]
+    pub fn is_tcx(&self) -> bool {
+        self.links.iter().all(|(_, mode, _)| *mode == Mode::Tcx)
+    }
+
     /// What hangs where; the place among others is asked anew, since others come and go.
     #[must_use]
     pub fn describe(&self, name: &str, ebpf: &Ebpf) -> Vec<Attachment> {

@@ -30,6 +30,8 @@ pub struct Place {
     pub line: u32,
     /// Index of the counters.
     pub slot: u32,
+    /// Whether they show what a former owner left.
+    pub reused: bool,
 }
 
 /// Who is where.
@@ -57,21 +59,21 @@ impl Slots {
         let line = (first..first + SLOT_PROBES)
             .find(|line| !self.lines.contains_key(line))
             .ok_or(SlotError::Collision(ifindex))?;
-        let slot = self.free_slot(now).ok_or(SlotError::Full(self.capacity))?;
+        let (slot, reused) = self.free_slot(now).ok_or(SlotError::Full(self.capacity))?;
         self.lines.insert(line, ifindex);
-        Ok(Place { line, slot })
+        Ok(Place { line, slot, reused })
     }
 
     /// Fresh counters first; then those that rested longest, if long enough.
-    fn free_slot(&mut self, now: Instant) -> Option<u32> {
+    fn free_slot(&mut self, now: Instant) -> Option<(u32, bool)> {
         if self.never_used < self.capacity {
             self.never_used += 1;
-            return Some(self.never_used - 1);
+            return Some((self.never_used - 1, false));
         }
         let (since, slot) = *self.resting.first()?;
         (now.duration_since(since) >= GRACE).then(|| {
             self.resting.remove(0);
-            slot
+            (slot, true)
         })
     }
 
@@ -102,10 +104,10 @@ mod tests {
     fn counters_rest_before_they_are_reused() {
         let (mut slots, start) = (Slots::new(2), Instant::now());
         let first = slots.take(7, start).unwrap();
-        assert_eq!(slots.take(8, start), Ok(Place { line: 8, slot: 1 }));
+        assert_eq!(slots.take(8, start), Ok(Place { line: 8, slot: 1, reused: false }));
         slots.release(first, start);
         assert_eq!(slots.take(9, start), Err(SlotError::Full(2)));
-        assert_eq!(slots.take(9, start + GRACE), Ok(Place { line: 9, slot: 0 }));
+        assert_eq!(slots.take(9, start + GRACE), Ok(Place { line: 9, slot: 0, reused: true }));
         assert_eq!(slots.len(), 2);
     }
 

@@ -30,7 +30,7 @@ impl Counts {
         Self { frames: frames as f64, bytes: bytes as f64 }
     }
 
-    fn since(self, before: Self) -> Self {
+    pub(super) fn since(self, before: Self) -> Self {
         Self { frames: self.frames - before.frames, bytes: self.bytes - before.bytes }
     }
 }

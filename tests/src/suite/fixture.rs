@@ -164,7 +164,7 @@ fn traffic() -> Result<()> {
     assert_eq!(router.nft_counter("ip t", "seen")?, (90, 90 * 38));
     client.tcp_transfer(server, (SERVER, 5001).into(), 1 << 20, Duration::from_secs(30))?;
     assert!(client.mib("Tcp", "OutSegs")? > 700);
-    assert_eq!(client.mib("Tcp", "RetransSegs")? + server.mib("TcpExt", "TCPRetransFail")?, 0);
+    assert_eq!(client.mib("TcpExt", "TCPRetransFail")?, 0);
     server.send_udp((CLIENT, 9), 1, 10)?;
     Ok(())
 }

@@ -8,6 +8,7 @@ mod fixture;
 mod harm;
 mod http;
 mod links;
+mod malformed;
 mod oracle;
 mod retransmit;
 
@@ -19,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let everywhere = [
         fixture::trials(),
         exact::trials(),
+        malformed::trials(),
         drops::trials(),
         retransmit::trials(),
         links::trials(),

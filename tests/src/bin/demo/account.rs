@@ -91,7 +91,7 @@ impl<'a> Account<'a> {
         }
         let wrong = self.rows.iter().filter(|row| row.found != row.made as f64).count();
         match wrong {
-            0 => println!("\nEverything that was done was found, and nothing else."),
+            0 => println!("\nEverything that was done was found, number for number."),
             _ => println!("\n{wrong} of {} do not match.", self.rows.len()),
         }
         wrong == 0

@@ -66,7 +66,7 @@ fn link() -> Vec<Row> {
 }
 
 fn tags() -> Vec<Row> {
-    let behind = |tag_bytes| of(Ipv4, Udp, (14 + tag_bytes, 34 + tag_bytes), 42 + tag_bytes, 100);
+    let behind = |tag_bytes: u16| of(Ipv4, Udp, (14 + tag_bytes, 34 + tag_bytes), 42 + tag_bytes, 100);
     vec![
         good("tag", datagram(start().vlan(5)), veth(), behind(4)),
         good("VLAN 1", datagram(start().vlan(1)), veth(), behind(4)),
@@ -84,7 +84,12 @@ fn tags() -> Vec<Row> {
             Meta { flags: physical().flags, ..stripped(0x8100, 5) },
             udp4(14),
         ),
-        good("tagged, padded to 64", start().vlan(5).ip4().udp(1, 2).pad(64), physical(), of(Ipv4, Udp, (18, 38), 46, 0)),
+        good(
+            "tagged, padded to 64",
+            start().vlan(5).ip4().udp(1, 2).pad(64),
+            physical(),
+            of(Ipv4, Udp, (18, 38), 46, 0),
+        ),
         other("802.3 behind a tag", start().vlan(5).llc(plain).payload(35), veth()),
     ]
 }
@@ -148,7 +153,11 @@ fn ipv4() -> Vec<Row> {
         options("record route without room", &[7, 7, 8, 10, 0, 0, 1, 0]),
         options("time stamp", &[68, 8, 5, 0, 0, 0, 0, 0]),
         options("time stamps without room", &[68, 4, 5, 0]),
-        other("IGMP with router alert", start().ipv4(|ip| (ip.protocol, ip.options) = (2, vec![148, 4, 0, 0])).payload(8), veth()),
+        other(
+            "IGMP with router alert",
+            start().ipv4(|ip| (ip.protocol, ip.options) = (2, vec![148, 4, 0, 0])).payload(8),
+            veth(),
+        ),
         other("IP in IP", start().ipv4(|ip| ip.protocol = 4).payload(40), veth()),
         fragment("first fragment", |ip| ip.more_fragments = true),
         fragment("later fragment", |ip| (ip.more_fragments, ip.fragment_offset) = (true, 9)),
@@ -177,7 +186,12 @@ fn ipv4() -> Vec<Row> {
 fn ipv6() -> Vec<Row> {
     vec![
         good("UDP over IPv6", start().ip6().udp(1, 2).payload(100), veth(), udp6(100)),
-        good("IPv6 padded to 60", start().ipv6(|ip| ip.next_header = 59).pad(60), veth(), of(Ipv6, Nothing, (14, 0), 54, 0)),
+        good(
+            "IPv6 padded to 60",
+            start().ipv6(|ip| ip.next_header = 59).pad(60),
+            veth(),
+            of(Ipv6, Nothing, (14, 0), 54, 0),
+        ),
         good("jumbogram", jumbo(116), veth(), of(Ipv6, Udp, (14, 62), 70, 100)),
         good(
             "::1 on loopback",
@@ -198,7 +212,12 @@ fn ipv6() -> Vec<Row> {
             veth(),
             of(Ipv6, Icmpv6, (14, 54), 58, 52),
         ),
-        good("four bytes of ICMPv6", start().ipv6(|ip| ip.next_header = 58).data([128, 0, 0, 0]), veth(), of(Ipv6, Icmpv6, (14, 54), 58, 0)),
+        good(
+            "four bytes of ICMPv6",
+            start().ipv6(|ip| ip.next_header = 58).data([128, 0, 0, 0]),
+            veth(),
+            of(Ipv6, Icmpv6, (14, 54), 58, 0),
+        ),
         other("ESP", start().ipv6(|ip| ip.next_header = 50).payload(40), veth()),
     ]
 }
@@ -206,8 +225,9 @@ fn ipv6() -> Vec<Row> {
 fn extensions() -> Vec<Row> {
     let eight = (0..8).fold(start().ip6(), |frame, _| frame.extension(135, plain));
     let first = |header: &mut tests::frames::Fragment| header.more_fragments = true;
-    let padded = |body: &'static [u8]| start().ip6().hop_by_hop(move |header| header.body = body.to_vec()).udp(1, 2).payload(9);
-    let behind = |bytes| of(Ipv6, Udp, (14, 54 + bytes), 62 + bytes, 9);
+    let padded =
+        |body: &'static [u8]| start().ip6().hop_by_hop(move |header| header.body = body.to_vec()).udp(1, 2).payload(9);
+    let behind = |bytes: u16| of(Ipv6, Udp, (14, 54 + bytes), 62 + bytes, 9);
     vec![
         good("hop-by-hop options", padded(&[5, 2, 0, 0, 1, 0]), veth(), behind(8)),
         good("padding by single bytes", padded(&[0; 6]), veth(), behind(8)),
@@ -221,13 +241,22 @@ fn extensions() -> Vec<Row> {
         good("eight extension headers", eight.udp(1, 2).payload(9), veth(), behind(64)),
         good(
             "authentication header",
-            start().ip6().extension(51, |header| (header.length_units, header.body) = (Some(4), vec![0; 22])).udp(1, 2).payload(9),
+            start()
+                .ip6()
+                .extension(51, |header| (header.length_units, header.body) = (Some(4), vec![0; 22]))
+                .udp(1, 2)
+                .payload(9),
             veth(),
             behind(24),
         ),
         good(
             "first fragment with the whole chain",
-            start().ip6().fragment(first).destination_options(plain).udp_with(1, 2, |udp| udp.length = 2008).payload(16),
+            start()
+                .ip6()
+                .fragment(first)
+                .destination_options(plain)
+                .udp_with(1, 2, |udp| udp.length = 2008)
+                .payload(16),
             veth(),
             of(Ipv6, Fragment, (14, 0), 70, 24),
         ),
@@ -312,7 +341,12 @@ fn segmented() -> Vec<Row> {
     let tcp = |payload| of(Ipv4, Tcp, (14, 34), 54, payload);
     vec![
         good("GSO packet longer than the MTU", start().ip4().tcp(1, 2).payload(3000), gso(1448), tcp(3000)),
-        good("GSO packet of total length 0", start().ipv4(|ip| ip.total_length = 0).tcp(1, 2).payload(3000), gso(1448), tcp(3000)),
+        good(
+            "GSO packet of total length 0",
+            start().ipv4(|ip| ip.total_length = 0).tcp(1, 2).payload(3000),
+            gso(1448),
+            tcp(3000),
+        ),
         good(
             "GSO packet of payload length 0",
             start().ipv6(|ip| ip.payload_length = 0).tcp(1, 2).payload(3000),
@@ -329,8 +363,18 @@ fn segmented() -> Vec<Row> {
             gso(1428),
             of(Ipv6, Tcp, (14, 62), 82, 3000),
         ),
-        good("UDP length of one segment", start().ip4().udp_with(1, 2, |udp| udp.length = 508).payload(1000), gso(500), udp4(1000)),
-        good("UDP length beyond the packet", start().ip4().udp_with(1, 2, |udp| udp.length += 9).payload(1000), gso(500), udp4(1000)),
+        good(
+            "UDP length of one segment",
+            start().ip4().udp_with(1, 2, |udp| udp.length = 508).payload(1000),
+            gso(500),
+            udp4(1000),
+        ),
+        good(
+            "UDP length beyond the packet",
+            start().ip4().udp_with(1, 2, |udp| udp.length += 9).payload(1000),
+            gso(500),
+            udp4(1000),
+        ),
     ]
 }
 
@@ -343,7 +387,12 @@ fn elsewhere() -> Vec<Row> {
         good("IPv4 on a tun", ip4(), network(0x0800), bare(Ipv4, 20, 100)),
         good("IPv6 on a tun", ip6, network(0x86dd), bare(Ipv6, 40, 100)),
         good("bytes behind the datagram on a tun", ip4().trailer([0; 50]), network(0x0800), bare(Ipv4, 20, 100)),
-        good("ARP on a device without Ethernet header", packet().arp(|arp| arp.sender_mac = B), network(0x0806), of(Arp, Nothing, (0, 0), 28, 0)),
+        good(
+            "ARP on a device without Ethernet header",
+            packet().arp(|arp| arp.sender_mac = B),
+            network(0x0806),
+            of(Arp, Nothing, (0, 0), 28, 0),
+        ),
         other("MPLS on a device without Ethernet header", packet().payload(50), network(0x8847)),
     ]
 }

@@ -3,7 +3,9 @@
 //! Offsets: Ethernet 0, IPv4 and IPv6 header 14, what follows IPv4 34, what follows IPv6 54.
 
 use probe_ebpf::{classify::Meta, reason::Malformed};
-use tests::frames::{A, B, Checksum, Ethernet, Extension, Frame, Ipv4, Ipv6, Mac, ethernet, ethernet_with, flag, plain};
+use tests::frames::{
+    A, B, Checksum, Ethernet, Extension, Frame, Ipv4, Ipv6, Mac, ethernet, ethernet_with, flag, plain,
+};
 
 use super::{Row, bad, gso, loopback, network, physical, stripped, veth};
 
@@ -85,7 +87,13 @@ fn tags() -> Vec<Row> {
         bad("priority tag", datagram(start().tag(0x8100, 0, |tag| tag.priority = 7)), veth(), Malformed::Vlan0, 14),
         bad("stripped priority tag", datagram(start()), stripped(0x8100, 0xe000), Malformed::Vlan0, 12),
         bad("three tags", datagram(start().qinq(5, 6).vlan(7)), veth(), Malformed::VlanDepth, 20),
-        bad("stripped tag and two more", datagram(start().vlan(6).vlan(7)), stripped(0x88a8, 5), Malformed::VlanDepth, 16),
+        bad(
+            "stripped tag and two more",
+            datagram(start().vlan(6).vlan(7)),
+            stripped(0x88a8, 5),
+            Malformed::VlanDepth,
+            16,
+        ),
         bad("five tags", datagram(start().qinq(5, 6).vlan(7).vlan(8).vlan(9)), veth(), Malformed::VlanDepth, 20),
         bad("customer tag outside", datagram(start().vlan(5).tag(0x88a8, 6, plain)), veth(), Malformed::VlanOrder, 16),
         bad(
@@ -260,7 +268,13 @@ fn ipv6() -> Vec<Row> {
             18,
         ),
         bad("jumbo length one too large", jumbo(117), veth(), Malformed::Ip6Trunc, 18),
-        bad("IPv6 source multicast", with(|ip| ip.source = [0xff02, 0, 0, 0, 0, 0, 0, 1].into()), veth(), Malformed::Ip6Src, 22),
+        bad(
+            "IPv6 source multicast",
+            with(|ip| ip.source = [0xff02, 0, 0, 0, 0, 0, 0, 1].into()),
+            veth(),
+            Malformed::Ip6Src,
+            22,
+        ),
         bad("source ::1", with(|ip| ip.source = [0, 0, 0, 0, 0, 0, 0, 1].into()), veth(), Malformed::Ip6Src, 22),
         bad(
             "bytes behind no next header",
@@ -296,7 +310,13 @@ fn ipv6_extensions() -> Vec<Row> {
     let options = |body: &'static [u8]| start().ip6().hop_by_hop(move |header| header.body = body.to_vec()).udp(1, 2);
     let long = |header: &mut Extension| header.length_units = Some(9);
     vec![
-        bad("extension header of 80 bytes in 16", start().ip6().hop_by_hop(long).udp(1, 2), veth(), Malformed::Ip6ExtTrunc, 55),
+        bad(
+            "extension header of 80 bytes in 16",
+            start().ip6().hop_by_hop(long).udp(1, 2),
+            veth(),
+            Malformed::Ip6ExtTrunc,
+            55,
+        ),
         bad(
             "extension header of 7 bytes",
             start().ipv6(|ip| ip.next_header = 60).payload(7),
@@ -318,7 +338,13 @@ fn ipv6_extensions() -> Vec<Row> {
             Malformed::Ip6HbhPos,
             62,
         ),
-        bad("hop-by-hop twice", start().ip6().hop_by_hop(plain).hop_by_hop(plain).udp(1, 2), veth(), Malformed::Ip6Dup, 62),
+        bad(
+            "hop-by-hop twice",
+            start().ip6().hop_by_hop(plain).hop_by_hop(plain).udp(1, 2),
+            veth(),
+            Malformed::Ip6Dup,
+            62,
+        ),
         bad("routing twice", start().ip6().routing(4).routing(4).udp(1, 2), veth(), Malformed::Ip6Dup, 62),
         bad("fragment twice", start().ip6().fragment(plain).fragment(plain).udp(1, 2), veth(), Malformed::Ip6Dup, 62),
         bad(
@@ -338,7 +364,13 @@ fn ipv6_extensions() -> Vec<Row> {
             Malformed::Ip6OptLen,
             57,
         ),
-        bad("IPv6 fragment of 15 bytes", start().ip6().fragment(first).payload(15), veth(), Malformed::Ip6FragAlign, 18),
+        bad(
+            "IPv6 fragment of 15 bytes",
+            start().ip6().fragment(first).payload(15),
+            veth(),
+            Malformed::Ip6FragAlign,
+            18,
+        ),
         bad(
             "IPv6 fragment ends at 65,536",
             start().ip6().fragment(|header| header.offset = 8191).payload(8),
@@ -394,11 +426,25 @@ fn ipv6_extensions() -> Vec<Row> {
 }
 
 fn tcp() -> Vec<Row> {
-    let flags = |name, flags| bad(name, start().ip4().tcp_with(1, 2, move |tcp| tcp.flags = flags), veth(), Malformed::TcpFlags, 47);
+    let flags = |name, flags| {
+        bad(name, start().ip4().tcp_with(1, 2, move |tcp| tcp.flags = flags), veth(), Malformed::TcpFlags, 47)
+    };
     vec![
         bad("19 bytes of TCP", start().ipv4(|ip| ip.protocol = 6).payload(19), veth(), Malformed::TcpShort, 34),
-        bad("19 bytes of TCP over IPv6", start().ipv6(|ip| ip.next_header = 6).payload(19), veth(), Malformed::TcpShort, 54),
-        bad("data offset 16", start().ip4().tcp_with(1, 2, |tcp| tcp.header_words = Some(4)), veth(), Malformed::TcpDoff, 46),
+        bad(
+            "19 bytes of TCP over IPv6",
+            start().ipv6(|ip| ip.next_header = 6).payload(19),
+            veth(),
+            Malformed::TcpShort,
+            54,
+        ),
+        bad(
+            "data offset 16",
+            start().ip4().tcp_with(1, 2, |tcp| tcp.header_words = Some(4)),
+            veth(),
+            Malformed::TcpDoff,
+            46,
+        ),
         bad(
             "data offset 24 in 23 bytes",
             start().ip4().tcp_with(1, 2, |tcp| tcp.header_words = Some(6)).payload(3),
@@ -430,7 +476,13 @@ fn tcp() -> Vec<Row> {
             Malformed::TcpAckNz,
             42,
         ),
-        bad("urgent pointer without URG", start().ip4().tcp_with(1, 2, |tcp| tcp.urgent = 7), veth(), Malformed::TcpUrgNz, 52),
+        bad(
+            "urgent pointer without URG",
+            start().ip4().tcp_with(1, 2, |tcp| tcp.urgent = 7),
+            veth(),
+            Malformed::TcpUrgNz,
+            52,
+        ),
     ]
 }
 
@@ -482,7 +534,8 @@ fn udp() -> Vec<Row> {
 }
 
 fn icmp() -> Vec<Row> {
-    let discovery = |kind, hop_limit, code| start().ipv6(move |ip| ip.hop_limit = hop_limit).icmpv6(kind, code).payload(16);
+    let discovery =
+        |kind, hop_limit, code| start().ipv6(move |ip| ip.hop_limit = hop_limit).icmpv6(kind, code).payload(16);
     vec![
         bad("7 bytes of ICMP", start().ipv4(|ip| ip.protocol = 1).payload(7), veth(), Malformed::IcmpShort, 34),
         bad("ICMPv6 in IPv4", start().ipv4(|ip| ip.protocol = 58).payload(8), veth(), Malformed::IcmpFamily, 34),

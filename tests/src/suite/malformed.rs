@@ -1,0 +1,320 @@
+//! The classifier: a table of frames ([`rows`], [`legal`]) and a generator ([`random`]), each judged on the host and
+//! by the kernel's own copy of the program ([`kernel`]), with equal results.
+//!
+//! What cannot be given to `BPF_PROG_TEST_RUN` runs on the host only ([`Row::in_kernel`]): frames under 15 bytes, tags
+//! that were taken out of the frame, devices without Ethernet header. The first are sent over a veth here as far as
+//! Linux lets them (14 bytes), the others live in `exact`.
+
+mod kernel;
+mod legal;
+mod random;
+mod rows;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Result, bail, ensure};
+use libtest_mimic::Trial;
+use probe_ebpf::{
+    abi::{Traffic, WINDOW_BYTES},
+    classify::{Cursor, FROM_WIRE, Finding, LOOPBACK, Layer, Meta, Packet, classify},
+    fast,
+    reason::{Malformed, Severity},
+};
+use tests::{
+    agent::Agent,
+    frames::{Frame, ethernet, plain},
+    run::trial,
+    topology::Pair,
+    wait::eventually,
+    wire::PacketSocket,
+};
+
+use kernel::{Kernel, View};
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        trial("malformed::every_reason_has_a_row", every_reason_has_a_row),
+        trial("malformed::rows_on_the_host", || rows().iter().try_for_each(Row::check_on_host)),
+        trial("malformed::rows_in_the_kernel", rows_in_the_kernel),
+        trial("malformed::rows_on_a_wire", rows_on_a_wire),
+        trial("malformed::what_is_cut_is_not_well_formed", what_is_cut_is_not_well_formed),
+        trial("malformed::fast_path_implies_classifier", random::fast_path_implies_classifier),
+        trial("malformed::random_frames_in_the_kernel", random::in_the_kernel),
+    ]
+}
+
+/// A frame and what is to be said of it.
+struct Row {
+    name: &'static str,
+    frame: Vec<u8>,
+    meta: Meta,
+    expected: Expected,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Expected {
+    /// This contradiction at this offset.
+    Malformed(Malformed, u16),
+    /// No contradiction, everything understood.
+    WellFormed(Packet),
+    /// No contradiction, not everything understood.
+    NotUnderstood,
+    /// Well formed, but the headers reach beyond the window.
+    BeyondWindow(Packet),
+}
+
+fn rows() -> Vec<Row> {
+    [rows::contradictions(), legal::exceptions()].into_iter().flatten().collect()
+}
+
+fn row(name: &'static str, frame: &Frame, meta: Meta, expected: Expected) -> Row {
+    let frame = frame.bytes();
+    Row { name, meta: Meta { frame_bytes: frame.len() as u32, ..meta }, frame, expected }
+}
+
+fn bad(name: &'static str, frame: Frame, meta: Meta, reason: Malformed, at: u16) -> Row {
+    row(name, &frame, meta, Expected::Malformed(reason, at))
+}
+
+fn good(name: &'static str, frame: Frame, meta: Meta, packet: Packet) -> Row {
+    row(name, &frame, meta, Expected::WellFormed(packet))
+}
+
+fn other(name: &'static str, frame: Frame, meta: Meta) -> Row {
+    row(name, &frame, meta, Expected::NotUnderstood)
+}
+
+fn beyond(name: &'static str, frame: Frame, meta: Meta, packet: Packet) -> Row {
+    row(name, &frame, meta, Expected::BeyondWindow(packet))
+}
+
+/// A frame on a virtual device.
+fn veth() -> Meta {
+    Meta { mtu_bytes: 1500, ..Meta::default() }
+}
+
+/// A frame that a network card received.
+fn physical() -> Meta {
+    Meta { flags: FROM_WIRE, ..veth() }
+}
+
+fn loopback() -> Meta {
+    Meta { flags: LOOPBACK, mtu_bytes: 65_536, ..Meta::default() }
+}
+
+/// A packet of segments with that much payload each.
+fn gso(payload_bytes: u32) -> Meta {
+    Meta { gso_size: payload_bytes, ..veth() }
+}
+
+/// A frame whose tag the network card took out.
+fn stripped(tag_protocol: u16, tag_control: u16) -> Meta {
+    Meta { tag_protocol, tag_control, ..veth() }
+}
+
+/// A packet of a device without Ethernet header.
+fn network(first_protocol: u16) -> Meta {
+    Meta { first_protocol, ..veth() }
+}
+
+impl Row {
+    fn check_on_host(&self) -> Result<()> {
+        let Self { name, frame, meta, expected } = self;
+        let (cursor, outcome) = classify(&frame[..], *meta);
+        let seen = match (cursor.finding(), outcome) {
+            (Some(Finding { reason, at }), _) => Expected::Malformed(reason, at),
+            (None, Layer::End) => Expected::WellFormed(cursor.packet),
+            (None, Layer::Other) => Expected::NotUnderstood,
+            (None, end) => bail!("row {name:?} ends in {end:?}: {cursor:?}"),
+        };
+        let in_window = classify(window(frame), *meta);
+        if let Expected::BeyondWindow(packet) = expected {
+            ensure!(seen == Expected::WellFormed(*packet), "row {name:?}: expected {packet:?}, got {seen:?}");
+            ensure!(in_window.1 == Layer::Unseen && in_window.0.finding().is_none(), "row {name:?}: {in_window:?}");
+        } else {
+            ensure!(seen == *expected, "row {name:?}: expected {expected:?}, got {seen:?} of {frame:02x?}");
+            ensure!(in_window == (cursor, outcome), "row {name:?}: from {WINDOW_BYTES} bytes {in_window:?}");
+        }
+        // An exception may need the classifier, a contradiction always does.
+        let plainly = fast::ordinary(&frame[..], meta);
+        let agrees = match (plainly, expected) {
+            (None, _) => true,
+            (Some(packet), Expected::WellFormed(expected)) => packet == *expected,
+            (Some(_), _) => false,
+        };
+        ensure!(agrees, "row {name:?}: the fast path says {plainly:?}");
+        Ok(())
+    }
+
+    fn in_kernel(&self) -> bool {
+        kernel::can_run(&self.frame, &self.meta)
+    }
+}
+
+/// What the kernel's program can see of a frame.
+fn window(frame: &[u8]) -> &[u8] {
+    &frame[..frame.len().min(WINDOW_BYTES)]
+}
+
+/// What the program must have written: the classifier's state unless the fast path took the frame, and the counters.
+fn model(frame: &[u8], meta: &Meta, gso_segs: u32) -> (Option<(Cursor, Layer)>, Traffic) {
+    let examined = fast::ordinary(frame, meta).map_or_else(|| Err(classify(window(frame), *meta)), Ok);
+    let (packet, outcome) = match &examined {
+        Ok(packet) => (*packet, Layer::End),
+        Err((cursor, outcome)) => (cursor.packet, *outcome),
+    };
+    let (bytes, header_bytes) = (u64::from(meta.frame_bytes), u64::from(packet.header_bytes));
+    let segments = match (meta.gso_size, gso_segs) {
+        (0, _) => 1,
+        (size, 0) => bytes.saturating_sub(header_bytes).div_ceil(u64::from(size)).max(1),
+        (_, segments) => u64::from(segments),
+    };
+    let traffic = Traffic {
+        frames: segments,
+        bytes: bytes + (segments - 1) * header_bytes,
+        unseen_frames: u64::from(outcome == Layer::Unseen),
+        other_frames: u64::from(outcome == Layer::Other),
+    };
+    (examined.err(), traffic)
+}
+
+fn every_reason_has_a_row() -> Result<()> {
+    let rows = rows();
+    for reason in Malformed::ALL {
+        let has_row = |row: &Row| matches!(row.expected, Expected::Malformed(found, _) if found == *reason);
+        ensure!(rows.iter().any(has_row), "{} has no row", reason.id());
+        let host_only = matches!(reason, Malformed::EthShort);
+        ensure!(
+            host_only || rows.iter().any(|row| has_row(row) && row.in_kernel()),
+            "{} has no row that the kernel runs",
+            reason.id()
+        );
+    }
+    let mut names: Vec<_> = rows.iter().map(|row| row.name).collect();
+    names.sort_unstable();
+    ensure!(names.windows(2).all(|pair| pair[0] != pair[1]), "two rows of the same name");
+    Ok(())
+}
+
+fn rows_in_the_kernel() -> Result<()> {
+    let rows = rows();
+    Kernel::run(|kernel| {
+        let mut before = kernel.malformed()?;
+        for row in rows.iter().filter(|row| row.in_kernel()) {
+            let gso_segs = row.meta.gso_size.min(3);
+            check_in_kernel(kernel, row.name, &row.frame, &row.meta, gso_segs)?;
+            let now = kernel.malformed()?;
+            let counted: Vec<_> = now.iter().filter(|(reason, count)| before.get(reason) != Some(count)).collect();
+            let expected = match row.expected {
+                Expected::Malformed(reason, _) if reason.severity() >= Severity::Warning => {
+                    vec![(reason as u8, before.get(&(reason as u8)).unwrap_or(&0) + 1)]
+                }
+                _ => Vec::new(),
+            };
+            ensure!(
+                counted.iter().map(|(reason, count)| (**reason, **count)).eq(expected.iter().copied()),
+                "row {:?}: counted {counted:?}, expected {expected:?}",
+                row.name
+            );
+            before = now;
+        }
+        Ok(())
+    })
+}
+
+/// Runs one frame in the kernel and compares everything that it left behind with the host.
+fn check_in_kernel(
+    kernel: &mut Kernel,
+    name: &str,
+    frame: &[u8],
+    meta: &Meta,
+    gso_segs: u32,
+) -> Result<Option<Finding>> {
+    let (expected, expected_traffic) = model(frame, meta, gso_segs);
+    let (seen, traffic) = kernel.judge(frame, meta, gso_segs)?;
+    let expected_view = expected.as_ref().map(|(cursor, _)| View::from(cursor));
+    let about = || format!("{name}: {meta:?} {frame:02x?}");
+    ensure!(seen == expected_view, "the kernel says {seen:?}, the host {expected_view:?} of {}", about());
+    ensure!(traffic == expected_traffic, "the kernel counts {traffic:?}, the host {expected_traffic:?} of {}", about());
+    Ok(expected.and_then(|(cursor, _)| cursor.finding()))
+}
+
+/// Through a real device and a whole agent: each row counts under its reason's label and nothing else does. Rows of
+/// other circumstances (segments, loopback, physical cards) and tagged frames, whose outer tag Linux takes out before
+/// the hook, are not sent.
+fn rows_on_a_wire() -> Result<()> {
+    const COPIES: u32 = 3;
+    let first_14 = |name, ether_type, reason| {
+        let header = move |header: &mut tests::frames::Ethernet| header.ether_type = ether_type;
+        let frame = tests::frames::ethernet_with(tests::frames::B, tests::frames::A, header);
+        bad(name, frame, veth(), reason, 0)
+    };
+    let short = vec![
+        first_14("an Ethernet header and no IPv4", 0x0800, Malformed::Ip4Short),
+        first_14("an Ethernet header and no IPv6", 0x86dd, Malformed::Ip6Short),
+        first_14("an Ethernet header and no ARP", 0x0806, Malformed::ArpShort),
+        first_14("an Ethernet header and no LLC", 0, Malformed::LlcShort),
+        first_14("an Ethernet header of length 1", 1, Malformed::EthLenGt),
+    ];
+    let sendable = |row: &Row| {
+        (14..=1514).contains(&row.frame.len()) && row.meta == Meta { frame_bytes: row.meta.frame_bytes, ..veth() }
+    };
+    let untagged = |row: &Row| !matches!(row.frame[12..14], [0x81, 0] | [0x88, 0xa8]);
+    let Pair { left, right } = Pair::new()?;
+    let agent = Agent::start(&right, &["--interface", "b"])?;
+    let socket = PacketSocket::sender(&left, "a")?;
+    let mut expected = BTreeMap::<&str, f64>::new();
+    let mut sent = 0;
+    for row in rows().into_iter().chain(short).filter(|row| sendable(row) && untagged(row)) {
+        socket.send_copies(&row.frame, COPIES as usize)?;
+        sent += COPIES;
+        if let Expected::Malformed(reason, _) = row.expected
+            && reason.severity() >= Severity::Warning
+        {
+            *expected.entry(reason.id()).or_default() += f64::from(COPIES);
+        }
+    }
+    let labels = [("interface", "b"), ("direction", "ingress")];
+    let metrics = eventually(Duration::from_secs(10), "all rows are counted", || {
+        let metrics = agent.metrics()?;
+        let frames = metrics.sum("lossprobe_frames_total", &labels);
+        ensure!(frames == f64::from(sent), "{frames} of {sent} frames");
+        Ok(metrics)
+    })?;
+    let counted: BTreeMap<&str, f64> = metrics
+        .select("lossprobe_malformed_frames_total", &labels)
+        .filter(|sample| sample.value != 0.0)
+        .map(|sample| (sample.labels.get("reason").map_or("", String::as_str), sample.value))
+        .collect();
+    ensure!(counted == expected, "counted {counted:?}\nexpected {expected:?}");
+    ensure!(counted.len() > 50, "only {} reasons were sent", counted.len());
+    agent.stop()
+}
+
+/// Whatever is left of a well-formed frame is well formed only if no header and no byte of the datagram is missing.
+fn what_is_cut_is_not_well_formed() -> Result<()> {
+    let mut cuts = 0;
+    for row in rows() {
+        let (Expected::WellFormed(whole) | Expected::BeyondWindow(whole)) = row.expected else { continue };
+        for length in 0..row.frame.len() {
+            let meta = Meta { frame_bytes: length as u32, ..row.meta };
+            let (cursor, outcome) = classify(&row.frame[..length], meta);
+            cuts += 1;
+            if outcome != Layer::End || cursor.finding().is_some() {
+                continue;
+            }
+            // A GSO packet without length ends where the frame ends; behind ARP everything is padding.
+            let needs_payload = meta.gso_size == 0 && whole.network != probe_ebpf::classify::Network::Arp;
+            let needed = u32::from(whole.header_bytes) + if needs_payload { whole.payload_bytes } else { 0 };
+            ensure!(
+                cursor.packet.header_bytes == whole.header_bytes && meta.frame_bytes >= needed,
+                "row {:?} cut to {length} bytes: {cursor:?}",
+                row.name
+            );
+        }
+    }
+    ensure!(cuts > 5000, "only {cuts} cuts");
+    let tagged = ethernet(tests::frames::B, tests::frames::A).tag(0x8100, 5, plain).ip4().tcp(1, 2).bytes();
+    ensure!(tagged.len() == 58, "the builder's frames are as long as their headers");
+    Ok(())
+}
