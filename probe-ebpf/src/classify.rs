@@ -343,3 +343,43 @@ pub fn classify<F: Frame + ?Sized>(frame: &F, meta: Meta) -> (Cursor, Layer) {
     });
     (cursor, outcome)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_cross_the_boundary_as_numbers() {
+        let unseen = Layer::Unseen as u64;
+        for number in 0..=Layer::Ipv4Option as u64 {
+            assert_eq!(Layer::from_number(number) as u64, number);
+        }
+        for number in [Layer::Ipv4Option as u64 + 1, 256, u64::MAX] {
+            assert_eq!(Layer::from_number(number) as u64, unseen);
+        }
+    }
+
+    #[test]
+    fn the_gravest_finding_stays_and_among_equals_the_first() {
+        let mut cursor = Cursor::new(Meta::default());
+        assert_eq!((cursor.finding(), cursor.counted_finding()), (None, None));
+        cursor.note(Malformed::Vlan0, 1);
+        assert_eq!((cursor.finding().map(|finding| finding.at), cursor.counted_finding()), (Some(1), None));
+        cursor.note(Malformed::Ip4Src, 2);
+        cursor.note(Malformed::Ip4Ttl0, 3);
+        cursor.note(Malformed::UdpSurplus, 4);
+        assert_eq!(cursor.finding(), Some(Finding { reason: Malformed::Ip4Src, at: 2 }));
+        assert_eq!(cursor.fail(Malformed::TcpDoff, 5), Stop::Contradiction);
+        assert_eq!(cursor.counted_finding(), Some(Malformed::TcpDoff as u8));
+    }
+
+    #[test]
+    fn a_walk_is_bounded() {
+        let mut steps = 0;
+        let outcome = walk(Layer::TcpOption, |layer| {
+            steps += 1;
+            layer
+        });
+        assert_eq!((outcome, steps), (Layer::Unseen, MAX_STEPS));
+    }
+}

@@ -35,3 +35,20 @@ pub(crate) fn be16<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
 pub(crate) fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_end_with_the_bytes() {
+        let bytes = &[1, 2, 3, 4][..];
+        assert_eq!(bytes.read::<2>(2), Some([3, 4]));
+        assert_eq!(bytes.read::<2>(3), None);
+        assert_eq!(bytes.read::<0>(4), Some([]));
+        assert_eq!(bytes.read::<1>(usize::MAX), None);
+        assert_eq!(bytes.head::<4>(), Some(&[1, 2, 3, 4]));
+        assert_eq!(bytes.head::<5>(), None);
+        assert_eq!((be16(&[0, 1, 2], 1), be32(&[0, 1, 2, 3, 4], 1)), (0x0102, 0x0102_0304));
+    }
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::build;
 use crate::setup::{self, Scope};
@@ -34,7 +34,7 @@ fn format(workspace: &Workspace, fix: bool) -> Result<()> {
     if !fix {
         cargo.arg("--check");
     }
-    call(&mut cargo).context("to repair: cargo xtask check --fix")
+    call(&mut cargo).map_err(|error| anyhow!("{error:#}; to repair: cargo xtask check --fix"))
 }
 
 fn typos(workspace: &Workspace) -> Result<()> {
@@ -48,12 +48,15 @@ fn clippy(workspace: &Workspace) -> Result<()> {
     call(workspace.cargo("clippy").args(arguments))
 }
 
-/// As probe-user's build script compiles it: same target folder, flags from `.cargo/config.toml` for the eBPF target.
+/// As probe-user's build script compiles it: same folder (its configuration file holds the flags), profile and target
+/// folder. RUSTFLAGS would replace those flags.
 fn clippy_ebpf(workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo("clippy");
-    cargo.args(["--quiet", "--release", "--locked", "-p", "probe-ebpf", "--target", "bpfel-unknown-none"]);
-    cargo.args(["-Z", "build-std=core", "--target-dir"]).arg(workspace.target("bpf"));
-    cargo.args(["--", "-D", "warnings"]).env("RUSTC_BOOTSTRAP", "1");
+    cargo.current_dir(workspace.path("probe-ebpf")).env("RUSTC_BOOTSTRAP", "1");
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    cargo.args(["--quiet", "--locked", "--profile", "bpf", "-p", "probe-ebpf", "--lib", "--bin", "probe"]);
+    cargo.args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--target-dir"]);
+    cargo.arg(workspace.target("bpf")).args(["--", "-D", "warnings"]);
     call(&mut cargo)
 }
 

@@ -78,12 +78,12 @@ pub(crate) fn collect(folder: &Path) -> Result<Vec<Module>> {
     names.sort_unstable();
     let mut collected = Collected { files: &files, done: Vec::new(), modules: Vec::new() };
     for wanted in WANTED {
-        match wanted.strip_suffix('*') {
-            Some(prefix) => {
-                names.iter().filter(|name| name.starts_with(prefix)).try_for_each(|name| collected.add(name))?
-            }
-            None if files.contains_key(*wanted) => collected.add(wanted)?,
-            None => {}
+        let fits = |name: &&&str| match wanted.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => *name == wanted,
+        };
+        for name in names.iter().filter(fits) {
+            collected.add(name)?;
         }
     }
     Ok(collected.modules)

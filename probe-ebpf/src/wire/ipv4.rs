@@ -201,3 +201,19 @@ pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     cursor.option_at = (at + usize::from(bytes)) as u16;
     Ok(Layer::Ipv4Option)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_fold_as_by_end_around_carry() {
+        for sum in [0, 1, 0xffff, 0x1_0000, 0x1_ffff, 0xffff_ffff, 0x1_0000_0000, 15 * 0xffff_ffff] {
+            let mut expected: u64 = sum;
+            while expected > 0xffff {
+                expected = (expected & 0xffff) + (expected >> 16);
+            }
+            assert_eq!(fold(sum), expected, "{sum:#x}");
+        }
+    }
+}

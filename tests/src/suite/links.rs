@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -39,9 +40,12 @@ fn attached(metrics: &Metrics) -> BTreeSet<&str> {
     names.filter_map(|sample| sample.labels.get("interface").map(String::as_str)).collect()
 }
 
+/// A slot that has lost its link rests for 10 s before the next owner takes it, and waiting links get it then.
+const AFTER_GRACE: Duration = Duration::from_secs(25);
+
 fn reaches(agent: &Agent<'_>, expected: &[&str]) -> Result<()> {
     let expected: BTreeSet<_> = expected.iter().copied().collect();
-    eventually(SOON, &format!("attached to {expected:?}"), || {
+    eventually(AFTER_GRACE, &format!("attached to {expected:?}"), || {
         let metrics = agent.metrics()?;
         let now = attached(&metrics);
         ensure!(now == expected, "attached to {now:?}");

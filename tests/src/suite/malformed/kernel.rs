@@ -40,9 +40,16 @@ pub(super) struct Kernel {
     counted: Traffic,
 }
 
-/// Whether `BPF_PROG_TEST_RUN` can be given this frame under these circumstances.
+/// Whether `BPF_PROG_TEST_RUN` can be given this frame under these circumstances. The IP header that the EtherType
+/// promises must be there (since 6.18).
 pub(super) fn can_run(frame: &[u8], meta: &Meta) -> bool {
-    FRAME_BYTES.contains(&frame.len()) && meta.tag_protocol == 0 && meta.first_protocol == 0
+    let promised_bytes = match frame.get(12..14) {
+        Some([0x08, 0x00]) => 20,
+        Some([0x86, 0xdd]) => 40,
+        _ => 0,
+    };
+    let fits = FRAME_BYTES.contains(&frame.len()) && frame.len() >= 14 + promised_bytes;
+    fits && meta.tag_protocol == 0 && meta.first_protocol == 0
 }
 
 impl Kernel {

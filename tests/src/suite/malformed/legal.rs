@@ -17,7 +17,7 @@ use super::{
 
 /// Every row whose frame is as it should be.
 pub(super) fn exceptions() -> Vec<Row> {
-    [link(), tags(), arp(), ipv4(), ipv6(), extensions(), tcp(), udp(), segmented(), elsewhere()]
+    [addresses(), link(), tags(), arp(), ipv4(), ipv6(), extensions(), tcp(), udp(), segmented(), elsewhere()]
         .into_iter()
         .flatten()
         .collect()
@@ -35,6 +35,37 @@ fn udp4(payload_bytes: u32) -> Packet {
 
 fn udp6(payload_bytes: u32) -> Packet {
     of(Ipv6, Udp, (14, 54), 62, payload_bytes)
+}
+
+/// Addresses that are equal but for one bit of byte `at`.
+fn nearly_equal(name: &'static str, at: usize) -> Row {
+    let mut source = B;
+    source[at] ^= 2;
+    good(name, datagram(ethernet(B, source)), veth(), udp4(100))
+}
+
+/// A source of which one byte is not zero.
+fn nearly_zero(name: &'static str, at: usize) -> Row {
+    let mut source = [0; 6];
+    source[at] = 2;
+    good(name, datagram(ethernet(B, source)), veth(), udp4(100))
+}
+
+fn addresses() -> Vec<Row> {
+    vec![
+        nearly_equal("addresses differ in byte 0", 0),
+        nearly_equal("addresses differ in byte 1", 1),
+        nearly_equal("addresses differ in byte 2", 2),
+        nearly_equal("addresses differ in byte 3", 3),
+        nearly_equal("addresses differ in byte 4", 4),
+        nearly_equal("addresses differ in byte 5", 5),
+        nearly_zero("source zero but for byte 0", 0),
+        nearly_zero("source zero but for byte 1", 1),
+        nearly_zero("source zero but for byte 2", 2),
+        nearly_zero("source zero but for byte 3", 3),
+        nearly_zero("source zero but for byte 4", 4),
+        nearly_zero("source zero but for byte 5", 5),
+    ]
 }
 
 fn link() -> Vec<Row> {
@@ -267,7 +298,7 @@ fn extensions() -> Vec<Row> {
             of(Ipv6, Fragment, (14, 0), 62, 24),
         ),
         good(
-            "later fragment",
+            "later IPv6 fragment",
             start().ip6().fragment(|header| (header.offset, header.next_header) = (9, 6)).payload(3),
             veth(),
             of(Ipv6, Fragment, (14, 0), 62, 3),
@@ -305,7 +336,7 @@ fn tcp() -> Vec<Row> {
         row("MD5", flag::ACK, &[1, 1, 19, 18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         row("authentication", flag::ACK, &[29, 16, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         row("unknown option", flag::ACK, &[254, 4, 0, 0]),
-        row("end of options and rubbish", flag::ACK, &[0, 1, 1, 1, 1, 2, 9, 9]),
+        row("end of TCP options and rubbish", flag::ACK, &[0, 1, 1, 1, 1, 2, 9, 9]),
         row("three NOPs", flag::ACK, &[1, 1, 1, 5, 2, 1, 1, 1]),
         good(
             "urgent data",

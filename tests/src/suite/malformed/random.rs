@@ -12,7 +12,9 @@ use probe_ebpf::{
     reason::{Malformed, Severity},
 };
 
-use super::{check_in_kernel, kernel::Kernel, rows, window};
+use tests::frames::Tcp;
+
+use super::{check_in_kernel, kernel::Kernel, physical, rows, rows::start, window};
 
 /// Tenfold with `LOSSPROBE_FULL=1`.
 const KERNEL_FRAMES: usize = 100_000;
@@ -48,13 +50,13 @@ pub(super) fn fast_path_implies_classifier() -> Result<()> {
             about()
         );
         findings.extend(cursor.finding().map(|finding| finding.reason.id()));
-        outcomes[outcome as usize] += 1;
+        outcomes[seen.1 as usize] += 1;
     }
     let missing: Vec<_> = Malformed::ALL.iter().map(|reason| reason.id()).filter(|id| !findings.contains(id)).collect();
     ensure!(missing.is_empty(), "the generator makes no {missing:?}");
     let total = full(HOST_FRAMES);
     ensure!(taken * 20 > total, "only {taken} of {total} frames took the fast path");
-    ensure!(outcomes.iter().all(|count| count * 200 > total), "End, Other, Unseen: {outcomes:?}");
+    ensure!(outcomes.iter().all(|count| count * 500 > total), "End, Other, Unseen: {outcomes:?}");
     Ok(())
 }
 
@@ -92,7 +94,21 @@ struct Generator {
 
 impl Generator {
     fn new(seed: u64) -> Self {
-        Self { state: seed, pool: rows().into_iter().map(|row| (row.frame, row.meta)).collect() }
+        let mut pool: Vec<_> = rows().into_iter().map(|row| (row.frame, row.meta)).collect();
+        // One in five is what the fast path is for.
+        let timed = |tcp: &mut Tcp| tcp.options = vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+        let ordinary = [
+            start().ip4().udp(1, 2).payload(20).bytes(),
+            start().ip4().udp(1, 2).pad(60).bytes(),
+            start().ip4().tcp(1, 2).payload(20).bytes(),
+            start().ip4().tcp_with(1, 2, timed).payload(20).bytes(),
+            start().ip6().udp(1, 2).payload(20).bytes(),
+            start().ip6().tcp(1, 2).payload(20).bytes(),
+            start().ip6().tcp_with(1, 2, timed).payload(20).bytes(),
+        ];
+        let count = pool.len() / 4;
+        pool.extend(ordinary.iter().cycle().take(count).map(|frame| (frame.clone(), physical())));
+        Self { state: seed, pool }
     }
 
     fn number(&mut self) -> u64 {

@@ -48,7 +48,7 @@ fn link() -> Vec<Row> {
         bad("group bit in the source", datagram(ethernet(B, GROUP)), veth(), Malformed::EthSrcGroup, 6),
         bad("group bit in the source on loopback", datagram(ethernet(B, GROUP)), loopback(), Malformed::EthSrcGroup, 6),
         bad("source zero", datagram(ethernet(B, ZERO)), veth(), Malformed::EthSrcZero, 6),
-        bad("source is destination", datagram(ethernet(A, A)), veth(), Malformed::EthSameAddr, 6),
+        bad("source MAC is destination", datagram(ethernet(A, A)), veth(), Malformed::EthSameAddr, 6),
         bad("type 1501", with_type(1501).payload(60), veth(), Malformed::EthTypeGap, 12),
         bad("type 1535", with_type(1535).payload(60), veth(), Malformed::EthTypeGap, 12),
         bad("length one too large", with_type(39).llc(plain).payload(35), veth(), Malformed::EthLenGt, 12),
@@ -149,6 +149,7 @@ fn ipv4() -> Vec<Row> {
     let (source, offset) = (26, 20);
     vec![
         bad("19 bytes of IPv4", datagram(start()).cut(33), veth(), Malformed::Ip4Short, 14),
+        bad("19 bytes of IPv4 behind a tag", datagram(start().vlan(5)).cut(37), veth(), Malformed::Ip4Short, 18),
         bad("version 6", with(|ip| ip.version = 6), veth(), Malformed::Ip4Ver, 14),
         bad("version 0", with(|ip| ip.version = 0), veth(), Malformed::Ip4Ver, 14),
         bad("header of 16 bytes", with(|ip| ip.header_words = Some(4)), veth(), Malformed::Ip4Ihl, 14),
@@ -256,6 +257,7 @@ fn ipv6() -> Vec<Row> {
     let with = |change: fn(&mut Ipv6)| start().ipv6(change).udp(1000, 2000).payload(100);
     vec![
         bad("39 bytes of IPv6", with(plain).cut(53), veth(), Malformed::Ip6Short, 14),
+        bad("39 bytes of IPv6 behind a tag", start().vlan(5).ip6().udp(1, 2).cut(57), veth(), Malformed::Ip6Short, 18),
         bad("version 4", with(|ip| ip.version = 4), veth(), Malformed::Ip6Ver, 14),
         bad("payload length one too large", with(|ip| ip.payload_length += 1), veth(), Malformed::Ip6Trunc, 18),
         bad("cut in the IPv6 payload", with(plain).cut(100), veth(), Malformed::Ip6Trunc, 18),
@@ -401,7 +403,7 @@ fn ipv6_extensions() -> Vec<Row> {
         ),
         bad("atomic fragment", start().ip6().fragment(plain).udp(1, 2), veth(), Malformed::Ip6FragResv, 56),
         bad(
-            "first fragment with 16 bytes of TCP",
+            "first IPv6 fragment with 16 bytes of TCP",
             start().ip6().fragment(|header| (header.more_fragments, header.next_header) = (true, 6)).payload(16),
             veth(),
             Malformed::Ip6FirstFrag,
