@@ -3,17 +3,17 @@
 //! Asked for first at ingress and last at egress. tcx is tried by attaching, never concluded from a version; where the
 //! kernel has none (before 6.6), clsact carries the same programs.
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
     programs::{
         LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-        tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, qdisc_add_clsact},
+        tc::{NlOptions, SchedClassifierLink, TcAttachOptions},
     },
 };
 use probe_ebpf::abi::{Direction, program};
 
-use super::load::classifier;
+use super::{clsact::Clsact, load::classifier};
 use crate::snapshot::Attachment;
 
 /// How a program hangs on an interface.
@@ -37,7 +37,9 @@ impl Mode {
 /// What hangs on one interface. Dropping it detaches.
 #[derive(Debug)]
 pub struct Attached {
+    // Before the qdisc that carries them.
     links: Vec<(Direction, Mode, SchedClassifierLink)>,
+    clsact: Option<Clsact>,
 }
 
 /// Priority of our clsact filters: ours comes first at ingress and last at egress.
@@ -49,11 +51,12 @@ const LAST_PRIORITY: u16 = 0xfffe;
 /// # Errors
 /// If the interface is gone or renamed meanwhile, or the kernel refuses; then nothing is left attached.
 pub fn attach(ebpf: &mut Ebpf, name: &str, ifindex: u32) -> Result<Attached> {
-    let mut attached = Attached { links: Vec::with_capacity(2) };
+    let mut attached = Attached { links: Vec::with_capacity(2), clsact: None };
     for direction in Direction::ALL {
         check_identity(name, ifindex)?;
         let (mode, link) =
-            attach_one(ebpf, name, direction).with_context(|| format!("attach to {} of {name}", direction.id()))?;
+            attach_one(ebpf, (name, ifindex), direction, &mut attached.clsact)
+                .with_context(|| format!("attach to {} of {name}", direction.id()))?;
         attached.links.push((direction, mode, link));
         // The library attaches by name: were it renamed in between, this would be another interface.
         check_identity(name, ifindex)?;
@@ -69,7 +72,12 @@ fn check_identity(name: &str, ifindex: u32) -> Result<()> {
     Ok(())
 }
 
-fn attach_one(ebpf: &mut Ebpf, name: &str, direction: Direction) -> Result<(Mode, SchedClassifierLink)> {
+fn attach_one(
+    ebpf: &mut Ebpf,
+    (name, ifindex): (&str, u32),
+    direction: Direction,
+    clsact: &mut Option<Clsact>,
+) -> Result<(Mode, SchedClassifierLink)> {
     let (program, hook, order, priority) = match direction {
         Direction::Ingress => (program::INGRESS, TcAttachType::Ingress, LinkOrder::first(), FIRST_PRIORITY),
         Direction::Egress => (program::EGRESS, TcAttachType::Egress, LinkOrder::last(), LAST_PRIORITY),
@@ -80,10 +88,8 @@ fn attach_one(ebpf: &mut Ebpf, name: &str, direction: Direction) -> Result<(Mode
         Err(error) if !is_unsupported(&error) => return Err(error.into()),
         Err(_) => {}
     }
-    match qdisc_add_clsact(name) {
-        Ok(()) => {}
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(nix::libc::EEXIST) => {}
-        Err(error) => return Err(anyhow!(error).context("add the clsact qdisc")),
+    if clsact.is_none() {
+        *clsact = Some(Clsact::ensure(name, ifindex)?);
     }
     let options = NlOptions { priority, ..NlOptions::default() };
     let id = program.attach_with_options(name, hook, TcAttachOptions::Netlink(options))?;

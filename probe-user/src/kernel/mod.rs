@@ -5,6 +5,7 @@
 
 pub mod attach;
 pub mod btf;
+mod clsact;
 pub mod load;
 pub mod preflight;
 pub mod read;

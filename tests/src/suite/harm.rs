@@ -80,7 +80,12 @@ fn foreign_filters_stay() -> Result<()> {
     program::run(right, "tc", &["qdisc", "add", "dev", "b", "clsact"], "")?;
     let rule = "filter add dev b ingress pref 7 protocol ip u32 match ip dport 5000 0xffff flowid 1:1";
     program::run(right, "tc", &rule.split(' ').collect::<Vec<_>>(), "")?;
-    let look = || program::run(right, "tc", &["filter", "show", "dev", "b", "ingress"], "");
+    // Below tcx the agent's own filter stands in the list too, while it runs.
+    let look = || -> Result<String> {
+        let filters = program::run(right, "tc", &["filter", "show", "dev", "b", "ingress"], "")?;
+        let foreign = |line: &&str| !line.contains("pref 1 bpf chain 0");
+        Ok(filters.lines().filter(foreign).collect::<Vec<_>>().join("\n"))
+    };
     let before = look()?;
     let sink = right.udp((RIGHT, 5000))?;
     let agent = Agent::start(right, &["--interface", "b"])?;
@@ -92,6 +97,8 @@ fn foreign_filters_stay() -> Result<()> {
     assert_eq!(before, look()?);
     agent.stop()?;
     assert_eq!(before, look()?);
+    let left = program::run(right, "tc", &["filter", "show", "dev", "b", "ingress"], "")?;
+    assert!(!left.contains("lossprobe"), "{left}");
     Ok(())
 }
 
