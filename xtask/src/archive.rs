@@ -59,7 +59,7 @@ impl Archive {
         // No package is installed in the eyes of this configuration, or the host's own version would be preferred.
         archive.write("status", "")?;
         let log = archive.folder.join("update.log");
-        ui::watch(&format!("package list of {}", suite.name()), &log, None, archive.apt("apt-get").arg("update"))?;
+        ui::watch(&format!("package list of {}", suite.name()), &log, archive.apt("apt-get").arg("update"))?;
         Ok(archive)
     }
 
@@ -93,7 +93,7 @@ impl Archive {
         let log = self.folder.join("download.log");
         let mut download = self.apt("apt-get");
         download.args(["download", package]).current_dir(&downloads);
-        ui::watch(&format!("download {package}"), &log, None, &mut download)?;
+        ui::watch(&format!("download {package}"), &log, &mut download)?;
         let files = fs::read_dir(&downloads).with_context(|| format!("list {}", downloads.display()))?;
         for file in files {
             output(Command::new("dpkg").arg("-x").arg(file?.path()).arg(folder))?;

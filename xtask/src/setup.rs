@@ -89,7 +89,7 @@ fn rust_src(workspace: &Workspace, rustc: &Rustc, logs: &Path) -> Result<()> {
         ui::say("rust-src is missing; installing it by: rustup component add rust-src");
         let mut rustup = Command::new("rustup");
         rustup.args(["component", "add", "rust-src"]).current_dir(workspace.path(""));
-        match ui::watch("rustup component add rust-src", &logs.join("rust-src.log"), None, &mut rustup) {
+        match ui::watch("rustup component add rust-src", &logs.join("rust-src.log"), &mut rustup) {
             Ok(()) if present() => return Ok(()),
             Ok(()) => ui::say("rustup reports success, yet the sources are not there"),
             Err(error) => ui::say(&format!("rustup cannot: {}", first_error(&logs.join("rust-src.log"), &error))),
@@ -151,7 +151,7 @@ fn bpf_linker(workspace: &Workspace, logs: &Path) -> Result<()> {
     cargo.args(["--locked", "--force", "--version", BPF_LINKER, "bpf-linker"]);
     let by_hand = workspace::show(&cargo);
     ui::say(&format!("bpf-linker {BPF_LINKER} is missing; installing it by: {by_hand} (a minute or two)"));
-    ui::watch("install bpf-linker", &logs.join("bpf-linker.log"), None, &mut cargo)?;
+    ui::watch("install bpf-linker", &logs.join("bpf-linker.log"), &mut cargo)?;
     let version = found();
     anyhow::ensure!(
         fits(&version),
@@ -183,8 +183,7 @@ fn typos(logs: &Path) -> Result<()> {
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--upgrade", "--target"]).arg(&folder).arg(&wheel);
     pip.env("PIP_ROOT_USER_ACTION", "ignore");
-    ui::watch("install typos", &logs.join("typos.log"), None, &mut pip)
-        .with_context(|| format!("by hand: {by_hand}"))?;
+    ui::watch("install typos", &logs.join("typos.log"), &mut pip).with_context(|| format!("by hand: {by_hand}"))?;
     let program = typos_program()?;
     anyhow::ensure!(program.exists(), "typos was installed, yet {} is not there", program.display());
     Ok(())

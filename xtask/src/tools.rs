@@ -91,10 +91,10 @@ pub(crate) fn ensure(scope: Scope, log: &Path) -> Result<()> {
     };
     ui::say(&format!("missing programs: {names}; installing them by: {by_hand}"));
     if let Some(refresh) = manager.refresh {
-        ui::watch(&format!("{} update", manager.program), log, None, &mut manager_command(prefix, manager, refresh))?;
+        ui::watch(&format!("{} update", manager.program), log, &mut manager_command(prefix, manager, refresh))?;
     }
     let mut install = manager_command(prefix, manager, manager.install);
-    ui::watch(&format!("install {}", packages.join(" ")), log, None, install.args(&packages))
+    ui::watch(&format!("install {}", packages.join(" ")), log, install.args(&packages))
         .with_context(|| format!("install {names}; by hand: {by_hand}"))?;
     let still: Vec<&str> = self::missing(scope).iter().map(|program| program.name).collect();
     anyhow::ensure!(still.is_empty(), "installed {}, yet {} is still not found", packages.join(" "), still.join(", "));

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,28 +21,17 @@ pub(crate) fn say(line: &str) {
     eprintln!("{line}");
 }
 
-/// Runs a long command with its output in `log`, showing the log's last line beside a spinner. `limit` ends it.
-pub(crate) fn watch(what: &str, log: &Path, limit: Option<Duration>, command: &mut Command) -> Result<()> {
-    let shown = show(command);
-    let status = watch_status(what, log, limit, command)?;
-    match status {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => {
-            bail!("{what}: `{shown}` failed ({status}); its last lines ({}):\n{}", log.display(), tail(log))
-        }
-        None => {
-            bail!("{what}: `{shown}` took too long and was ended; its last lines ({}):\n{}", log.display(), tail(log))
-        }
+/// Runs a long command with its output in `log`, showing the log's last line beside a spinner.
+pub(crate) fn watch(what: &str, log: &Path, command: &mut Command) -> Result<()> {
+    let status = watch_status(what, log, command)?;
+    if !status.success() {
+        bail!("{what}: `{}` failed ({status}); its last lines ({}):\n{}", show(command), log.display(), tail(log));
     }
+    Ok(())
 }
 
-/// As `watch`, but leaves the judgement to the caller; `None` when the time limit ended the command.
-pub(crate) fn watch_status(
-    what: &str,
-    log: &Path,
-    limit: Option<Duration>,
-    command: &mut Command,
-) -> Result<Option<ExitStatus>> {
+/// As `watch`, but leaves the judgement to the caller.
+pub(crate) fn watch_status(what: &str, log: &Path, command: &mut Command) -> Result<ExitStatus> {
     if let Some(folder) = log.parent() {
         create_folder(folder)?;
     }
@@ -61,32 +50,19 @@ pub(crate) fn watch_status(
         say(&format!("{what} …"));
     }
     let started = Instant::now();
-    let status = wait(&mut child, limit, || {
+    let status = loop {
+        if let Some(status) = child.try_wait().with_context(|| format!("{what}: wait for `{shown}`"))? {
+            break status;
+        }
         bar.set_message(last_line(log));
         bar.tick();
-    });
+        thread::sleep(POLL);
+    };
     bar.finish_and_clear();
-    let status = status.with_context(|| format!("{what}: wait for `{shown}`"))?;
-    if status.is_some_and(|status| status.success()) {
+    if status.success() {
         say(&format!("{what}: {}", seconds(started.elapsed())));
     }
     Ok(status)
-}
-
-fn wait(child: &mut Child, limit: Option<Duration>, mut every: impl FnMut()) -> Result<Option<ExitStatus>> {
-    let started = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if limit.is_some_and(|limit| started.elapsed() > limit) {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        every();
-        thread::sleep(POLL);
-    }
 }
 
 /// The last lines of a log, carriage returns and terminal control codes removed.

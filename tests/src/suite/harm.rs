@@ -94,7 +94,10 @@ fn foreign_filters_stay() -> Result<()> {
     for _ in 0..20 {
         sink.recv(&mut [0; 16]).context("what was counted is also delivered")?;
     }
-    assert_eq!(before, look()?);
+    // Below 6.6 the agent's own filter is in the same list.
+    let beside = look()?;
+    let gone: Vec<_> = before.lines().filter(|line| !beside.contains(line)).collect();
+    ensure!(gone.is_empty(), "gone while the agent runs: {gone:?}");
     agent.stop()?;
     assert_eq!(before, look()?);
     let left = program::run(right, "tc", &["filter", "show", "dev", "b", "ingress"], "")?;

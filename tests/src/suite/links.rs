@@ -67,6 +67,17 @@ fn counts_under(agent: &Agent<'_>, name: &str, far: (&Namespace, &str)) -> Resul
     Ok(())
 }
 
+/// The far end's carrier comes back on a kernel thread; until then its queue swallows frames without an error.
+fn carrier_is_back(agent: &Agent<'_>, name: &str, far: (&Namespace, &str)) -> Result<()> {
+    eventually(SOON, "a frame arrives", || {
+        let frames = || Ok::<_, anyhow::Error>(Counts::of(&agent.metrics()?, name, "ingress").frames);
+        let before = frames()?;
+        PacketSocket::sender(far.0, far.1)?.send_copies(&[0; 64], 1)?;
+        ensure!(frames()? > before, "none counted");
+        Ok(())
+    })
+}
+
 fn appear_and_vanish() -> Result<()> {
     let (here, there) = (Namespace::new("here")?, Namespace::new("there")?);
     // A pattern that matches nothing yet is a wish for the future, not an error.
@@ -112,8 +123,7 @@ fn down_and_up() -> Result<()> {
     here.down("x1")?;
     here.up("x1")?;
     reaches(&agent, &["x1"])?;
-    // The far end's carrier comes back on a kernel thread.
-    eventually(SOON, "the carrier is back", || PacketSocket::sender(&there, "p1")?.send_copies(&[0; 64], 1))?;
+    carrier_is_back(&agent, "x1", (&there, "p1"))?;
     counts_under(&agent, "x1", (&there, "p1"))?;
     agent.stop()
 }
@@ -128,6 +138,7 @@ fn moved_away_and_back() -> Result<()> {
     there.move_link("x1", &here)?;
     here.up("x1")?;
     reaches(&agent, &["x1"])?;
+    carrier_is_back(&agent, "x1", (&there, "p1"))?;
     counts_under(&agent, "x1", (&there, "p1"))?;
     agent.stop()
 }

@@ -10,6 +10,7 @@ mod http;
 mod links;
 mod malformed;
 mod oracle;
+mod privilege;
 mod retransmit;
 
 use libtest_mimic::Trial;
@@ -28,6 +29,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         http::trials(),
         cli::trials(),
     ];
-    let on_hosts = if is_guest() { [Vec::new(), Vec::new()] } else { [fixture::host_trials(), oracle::trials()] };
+    let on_hosts = if is_guest() {
+        Vec::new()
+    } else {
+        vec![fixture::host_trials(), oracle::trials(), privilege::host_trials()]
+    };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
 }

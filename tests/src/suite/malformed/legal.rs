@@ -80,6 +80,7 @@ fn link() -> Vec<Row> {
         good("1600 bytes at an unknown MTU", short().payload(1558), Meta { mtu_bytes: 0, ..veth() }, udp4(1558)),
         good("FCS kept", datagram(start()).trailer([9; 4]), veth(), udp4(100)),
         good("FCS kept behind padding", short().pad(60).trailer([9; 4]), veth(), udp4(0)),
+        good("FCS kept of a frame without padding", short().payload(16).trailer([9; 4]), veth(), udp4(16)),
         good("PRP trailer", datagram(start()).trailer([9; 6]), veth(), udp4(100)),
         good("PRP trailer behind padding", short().pad(60).trailer([9; 6]), physical(), udp4(0)),
         good("PRP trailer behind IPv6", start().ip6().udp(1, 2).payload(9).trailer([9; 6]), veth(), udp6(9)),
@@ -131,6 +132,12 @@ fn arp() -> Vec<Row> {
     };
     vec![
         row("ARP request", plain),
+        good(
+            "ARP of an address without equal bytes",
+            ethernet(B, [2, 1, 3, 4, 5, 6]).arp(|arp| arp.sender_mac = [2, 1, 3, 4, 5, 6]).pad(60),
+            physical(),
+            of(Arp, Nothing, (14, 0), 42, 18),
+        ),
         row("gratuitous ARP", |arp| arp.target_ip = arp.sender_ip),
         row("ARP probe", |arp| arp.sender_ip = [0; 4].into()),
         row("hardware type IEEE 802", |arp| arp.hardware_type = 6),
@@ -180,6 +187,7 @@ fn ipv4() -> Vec<Row> {
         local("source is destination on loopback", |ip| ip.source = ip.destination),
         options("router alert", &[148, 4, 0, 0]),
         options("end of options and rubbish", &[0, 1, 2, 3]),
+        options("unknown option of two bytes at the end", &[1, 1, 94, 2]),
         options("record route with room", &[7, 7, 4, 0, 0, 0, 0, 0]),
         options("record route without room", &[7, 7, 8, 10, 0, 0, 1, 0]),
         options("time stamp", &[68, 8, 5, 0, 0, 0, 0, 0]),
@@ -261,6 +269,7 @@ fn extensions() -> Vec<Row> {
     let behind = |bytes: u16| of(Ipv6, Udp, (14, 54 + bytes), 62 + bytes, 9);
     vec![
         good("hop-by-hop options", padded(&[5, 2, 0, 0, 1, 0]), veth(), behind(8)),
+        good("empty option at the end", padded(&[1, 2, 0, 0, 0x3e, 0]), veth(), behind(8)),
         good("padding by single bytes", padded(&[0; 6]), veth(), behind(8)),
         good("option ends with its header", padded(&[0x3e, 4, 1, 2, 3, 4]), veth(), behind(8)),
         good(
@@ -270,6 +279,8 @@ fn extensions() -> Vec<Row> {
             behind(24),
         ),
         good("eight extension headers", eight.udp(1, 2).payload(9), veth(), behind(64)),
+        good("host identity header", start().ip6().extension(139, plain).udp(1, 2).payload(9), veth(), behind(8)),
+        good("shim6 header", start().ip6().extension(140, plain).udp(1, 2).payload(9), veth(), behind(8)),
         good(
             "authentication header",
             start()
