@@ -151,8 +151,7 @@ impl Probe {
     }
 
     fn attach(&mut self, link: &Link) {
-        let mut counted =
-            Counted {
+        let mut counted = Counted {
             place: None,
             attached: None,
             described: Vec::new(),

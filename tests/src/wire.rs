@@ -98,8 +98,8 @@ impl PacketSocket {
     }
 
     /// Sends one TCP frame as `segment_bytes` of payload per segment, to be cut by whoever is last: a GSO packet, as a
-    /// virtual machine hands it to its tap (the kernel calls it untrusted and leaves `gso_segs` at zero). The frame's
-    /// TCP checksum must be that of the pseudo header; see [`gso_frame`].
+    /// virtual machine hands it to its tap (the kernel calls it untrusted and leaves `gso_segs` at zero). The TCP
+    /// checksums of the segments are wrong, because the frame's own does not stand for the pseudo header alone.
     ///
     /// # Errors
     /// When the kernel refuses the header.

@@ -54,9 +54,8 @@ pub fn attach(ebpf: &mut Ebpf, name: &str, ifindex: u32) -> Result<Attached> {
     let mut attached = Attached { links: Vec::with_capacity(2), clsact: None };
     for direction in Direction::ALL {
         check_identity(name, ifindex)?;
-        let (mode, link) =
-            attach_one(ebpf, (name, ifindex), direction, &mut attached.clsact)
-                .with_context(|| format!("attach to {} of {name}", direction.id()))?;
+        let (mode, link) = attach_one(ebpf, (name, ifindex), direction, &mut attached.clsact)
+            .with_context(|| format!("attach to {} of {name}", direction.id()))?;
         attached.links.push((direction, mode, link));
         // The library attaches by name: were it renamed in between, this would be another interface.
         check_identity(name, ifindex)?;

@@ -29,10 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         http::trials(),
         cli::trials(),
     ];
-    let on_hosts = if is_guest() {
-        Vec::new()
-    } else {
-        vec![fixture::host_trials(), oracle::trials(), privilege::host_trials()]
-    };
+    let on_hosts =
+        if is_guest() { Vec::new() } else { vec![fixture::host_trials(), oracle::trials(), privilege::host_trials()] };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
 }

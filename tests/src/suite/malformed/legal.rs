@@ -7,7 +7,9 @@ use probe_ebpf::classify::{
     Packet,
     Transport::{self, Fragment, Icmpv6, None as Nothing, Tcp, Udp},
 };
-use tests::frames::{A, B, Checksum, Ethernet, Frame, Udp as UdpHeader, ethernet, ethernet_with, flag, packet, plain};
+use tests::frames::{
+    A, B, Checksum, Ethernet, Frame, Tcp as TcpHeader, Udp as UdpHeader, ethernet, ethernet_with, flag, packet, plain,
+};
 
 use super::{
     Row, beyond, good, gso, loopback, network, other, physical,
@@ -21,6 +23,32 @@ pub(super) fn exceptions() -> Vec<Row> {
         .into_iter()
         .flatten()
         .collect()
+}
+
+/// What most frames on most wires look like: the fast path is for exactly these. None is longer than its headers.
+pub(super) fn ordinary() -> Vec<(Vec<u8>, Meta)> {
+    let timed = |tcp: &mut TcpHeader| tcp.options = vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+    let frames = [
+        (start().ip4().udp(1, 2), veth()),
+        (start().ip4().udp(1, 2).payload(18), physical()),
+        (start().ip4().udp(1, 2).pad(60), physical()),
+        (start().ip4().udp(1, 2), loopback()),
+        (start().ip4().udp(1, 2).payload(1480), veth()),
+        (start().ip4().udp(1, 2), stripped(0x8100, 5)),
+        (start().ip4().tcp(1, 2), veth()),
+        (start().ip4().tcp_with(1, 2, timed), veth()),
+        (start().ip4().tcp_with(1, 2, timed).payload(3000), gso(1448)),
+        (start().ip6().udp(1, 2), veth()),
+        (start().ip6().tcp(1, 2), veth()),
+        (start().ip6().tcp_with(1, 2, timed), physical()),
+    ];
+    frames
+        .map(|(frame, meta)| (frame.bytes(), meta))
+        .map(|(frame, meta)| {
+            let frame_bytes = frame.len() as u32;
+            (frame, Meta { frame_bytes, ..meta })
+        })
+        .into()
 }
 
 /// Protocols, offsets of both headers, bytes of all headers and of what follows.
@@ -371,6 +399,9 @@ fn udp() -> Vec<Row> {
         tunnel("GENEVE without checksum over IPv6", 6081),
         tunnel("MPLS in UDP without checksum over IPv6", 6635),
         tunnel("GTP-U without checksum over IPv6", 2152),
+        tunnel("LISP without checksum over IPv6", 4341),
+        tunnel("GUE without checksum over IPv6", 6080),
+        tunnel("VXLAN of older kernels without checksum over IPv6", 8472),
         tunnel("RoCEv2 without checksum over IPv6", 4791),
         tunnel("AMT without checksum over IPv6", 2268),
         tunnel("GRE in UDP without checksum over IPv6", 4754),

@@ -12,9 +12,7 @@ use probe_ebpf::{
     reason::{Malformed, Severity},
 };
 
-use tests::frames::Tcp;
-
-use super::{check_in_kernel, kernel::Kernel, physical, rows, rows::start, window};
+use super::{check_in_kernel, kernel::Kernel, legal::ordinary, rows, window};
 
 /// Tenfold with `LOSSPROBE_FULL=1`.
 const KERNEL_FRAMES: usize = 100_000;
@@ -96,18 +94,8 @@ impl Generator {
     fn new(seed: u64) -> Self {
         let mut pool: Vec<_> = rows().into_iter().map(|row| (row.frame, row.meta)).collect();
         // One in five is what the fast path is for.
-        let timed = |tcp: &mut Tcp| tcp.options = vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
-        let ordinary = [
-            start().ip4().udp(1, 2).payload(20).bytes(),
-            start().ip4().udp(1, 2).pad(60).bytes(),
-            start().ip4().tcp(1, 2).payload(20).bytes(),
-            start().ip4().tcp_with(1, 2, timed).payload(20).bytes(),
-            start().ip6().udp(1, 2).payload(20).bytes(),
-            start().ip6().tcp(1, 2).payload(20).bytes(),
-            start().ip6().tcp_with(1, 2, timed).payload(20).bytes(),
-        ];
         let count = pool.len() / 4;
-        pool.extend(ordinary.iter().cycle().take(count).map(|frame| (frame.clone(), physical())));
+        pool.extend(ordinary().into_iter().cycle().take(count));
         Self { state: seed, pool }
     }
 
