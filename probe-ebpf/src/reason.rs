@@ -105,7 +105,7 @@ reasons! {
     EthRunt "eth_runt" Warning "ethernet" Local "IEEE 802.3 4A.4.2" "the frame has fewer than 60 bytes at the ingress of a device with a parent device (a stripped tag excepted)";
     EthSrcGroup "eth_src_group" Error "ethernet" Local "IEEE 802.3 3.2.3" "the group bit is set in the source address";
     EthSrcZero "eth_src_zero" Warning "ethernet" Local "IEEE 802 8.2" "the source address is 00:00:00:00:00:00 (loopback excepted)";
-    EthSameAddr "eth_same_addr" Warning "ethernet" Local "IEEE 802 8.2" "source and destination address are equal (loopback excepted)";
+    EthSameAddr "eth_same_addr" Warning "ethernet" Local "IEEE 802 8.2" "source and destination address are equal (loopback and the loop test 0x9000 excepted)";
     EthTypeGap "eth_type_gap" Error "ethernet" Local "IEEE 802.3 3.2.6" "the type field is between 1501 and 1535: neither a length nor a type";
     EthLenGt "eth_len_gt" Error "ethernet" Local "IEEE 802.3 3.2.6" "the 802.3 length reaches beyond the frame";
     LlcShort "llc_short" Error "ethernet" Local "IEEE 802.2 3.2" "an 802.3 frame has fewer than 3 LLC bytes (raw IPX, 0xFFFF, excepted)";
@@ -121,7 +121,7 @@ reasons! {
     VlanLenGt "vlan_len_gt" Error "vlan" Local "IEEE 802.3 3.2.6" "the 802.3 length behind a tag reaches beyond the frame";
 
     ArpShort "arp_short" Error "arp" Local "RFC 826" "the ARP packet has fewer than 28 bytes";
-    ArpHdr "arp_hdr" Error "arp" Local "RFC 826" "hardware type, protocol type or an address length is not Ethernet/IPv4's";
+    ArpHdr "arp_hdr" Error "arp" Local "RFC 826" "hardware type, protocol type or an address length is not Ethernet/IPv4's (hardware type 6, IEEE 802, excepted)";
     ArpOp "arp_op" Warning "arp" Local "RFC 826, RFC 5494" "the operation is none of 1, 2, 3, 4, 8, 9";
     ArpSha "arp_sha" Info "arp" Local "RFC 826" "the sender hardware address is not the Ethernet source (proxy ARP, VRRP and bonding do this)";
     ArpShaGroup "arp_sha_group" Warning "arp" Local "RFC 826" "the sender hardware address has the group bit set";
@@ -132,7 +132,7 @@ reasons! {
     Ip4LenLtHdr "ip4_len_lt_hdr" Error "ipv4" Local "RFC 1812 5.2.2" "the total length is under the header length (0 on a GSO packet excepted)";
     Ip4Trunc "ip4_trunc" Error "ipv4" Local "RFC 791 3.1, RFC 1812 5.2.2" "the total length reaches beyond the bytes present";
     Ip4Csum "ip4_csum" Error "ipv4" Local "RFC 1122 3.2.1.2, RFC 1812 5.2.2" "the header checksum is wrong";
-    Ip4Opt "ip4_opt" Error "ipv4" Path "RFC 791 3.1" "an option is shorter than 2 bytes, runs past the header, or has a pointer before its data";
+    Ip4Opt "ip4_opt" Error "ipv4" Path "RFC 791 3.1" "an option is shorter than 2 bytes, runs past the header, or has a bad pointer";
     Ip4SourceRoute "ip4_source_route" Warning "ipv4" Path "RFC 7126" "a loose or strict source route is present";
     Ip4Resv "ip4_resv" Warning "ipv4" Path "RFC 791 3.1" "the reserved flag is set";
     Ip4FragAlign "ip4_frag_align" Error "ipv4" Path "RFC 791 3.2" "more fragments follow but the payload is not a multiple of 8 bytes";

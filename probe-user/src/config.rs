@@ -30,7 +30,7 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 /// Where agent and `stats` meet unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/lossprobe/lossprobe.sock";
 /// Where no number is set, counters are reserved for four times the interfaces that exist, within these bounds.
-pub const DEFAULT_MAX_INTERFACES: RangeInclusive<u32> = 64..=1024;
+pub const DEFAULT_MAX_INTERFACES: RangeInclusive<u32> = 128..=1024;
 /// Most interfaces that can be asked for: the kernel side finds an interface in a table of so many lines.
 pub const MAX_INTERFACES: u32 = probe_ebpf::abi::SLOT_LINES;
 /// How long `stats` watches without an agent unless told otherwise.

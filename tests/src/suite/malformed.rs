@@ -1,4 +1,4 @@
-//! The classifier: a table of frames ([`rows`], [`legal`]) and a generator ([`random`]), each judged on the host and
+//! The classifier: a table of frames ([`mod@rows`], [`legal`]) and a generator ([`random`]), each judged on the host and
 //! by the kernel's own copy of the program ([`kernel`]), with equal results.
 //!
 //! What cannot be given to `BPF_PROG_TEST_RUN` runs on the host only ([`Row::in_kernel`]): frames under 15 bytes

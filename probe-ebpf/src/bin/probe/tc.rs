@@ -34,14 +34,14 @@ fn observe(context: &TcContext, direction: Direction) {
         Direction::Ingress => slot.flags,
         Direction::Egress => slot.flags & !FROM_WIRE,
     };
-    let (opaque, first_protocol) = match (slot.link_kind, direction) {
-        (kind, _) if kind == LinkKind::Ethernet as u8 => (false, 0),
-        (kind, _) if kind == LinkKind::Network as u8 => (false, frame.protocol()),
-        (kind, Direction::Ingress) if kind == LinkKind::NetworkIngress as u8 => (false, frame.protocol()),
-        _ => (true, 0),
+    let first_protocol = match (slot.link_kind, direction) {
+        (kind, _) if kind == LinkKind::Ethernet as u8 => Some(0),
+        (kind, _) if kind == LinkKind::Network as u8 => named(frame.protocol()),
+        (kind, Direction::Ingress) if kind == LinkKind::NetworkIngress as u8 => named(frame.protocol()),
+        _ => None,
     };
-    let meta = frame.meta(slot, flags, first_protocol);
-    if opaque {
+    let meta = frame.meta(slot, flags, first_protocol.unwrap_or(0));
+    if first_protocol.is_none() {
         count(traffic, &frame, &meta, 0);
         traffic.other_frames += 1;
         return;
@@ -50,6 +50,12 @@ fn observe(context: &TcContext, direction: Direction) {
         Some(packet) => count(traffic, &frame, &meta, packet.header_bytes),
         None => examine(context, &frame, &meta, traffic, slot, direction),
     }
+}
+
+/// A packet that nobody gave a protocol is not looked into.
+#[inline(always)]
+fn named(protocol: u16) -> Option<u16> {
+    (protocol != 0).then_some(protocol)
 }
 
 /// The complete classifier, for every frame that is not plainly ordinary.

@@ -306,6 +306,19 @@ fn extensions() -> Vec<Row> {
             veth(),
             behind(24),
         ),
+        good(
+            "each extension header in its order",
+            start()
+                .ip6()
+                .hop_by_hop(plain)
+                .destination_options(plain)
+                .routing(4)
+                .fragment(first)
+                .udp_with(1, 2, |udp| udp.length = 2008)
+                .payload(16),
+            veth(),
+            of(Ipv6, Fragment, (14, 0), 54 + 4 * 8, 24),
+        ),
         good("eight extension headers", eight.udp(1, 2).payload(9), veth(), behind(64)),
         good("host identity header", start().ip6().extension(139, plain).udp(1, 2).payload(9), veth(), behind(8)),
         good("shim6 header", start().ip6().extension(140, plain).udp(1, 2).payload(9), veth(), behind(8)),
