@@ -160,13 +160,16 @@ pub enum Family {
     Arp = 3,
 }
 
+/// Every network namespace but the agent's, and those that are not known.
+pub const OTHER_NETNS: u32 = 0;
+
 /// Key of [`map::DROPS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct DropKey {
-    /// Inode number of the network namespace, 0 if not known.
+    /// Inode number of the agent's network namespace, or [`OTHER_NETNS`].
     pub netns: u32,
-    /// Interface index in that namespace, 0 if the kernel knows none.
+    /// Interface index in the agent's namespace, 0 if the kernel knows none, and for all others.
     pub ifindex: u32,
     /// The kernel's `enum skb_drop_reason`, subsystem bits included; 0 where the kernel has no reasons.
     pub reason: u32,
@@ -208,8 +211,6 @@ impl Retransmit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct RetransmitKey {
-    /// Inode number of the socket's network namespace.
-    pub netns: u32,
     /// Interface index of the socket's route, 0 if it has none.
     pub ifindex: u32,
     /// A [`Retransmit`].
@@ -217,7 +218,7 @@ pub struct RetransmitKey {
     #[doc(hidden)]
     pub pad: [u8; 3],
 }
-const _: () = assert!(size_of::<RetransmitKey>() == 12);
+const _: () = assert!(size_of::<RetransmitKey>() == 8);
 
 macro_rules! tallies {
     ($($variant:ident $map:literal $cause:literal;)+) => {

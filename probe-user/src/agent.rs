@@ -1,6 +1,7 @@
 //! The daemon: one thread that follows interfaces, takes a snapshot every second and answers requests.
 
 use std::{
+    io::Write as _,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -8,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     time::{MissedTickBehavior, interval, sleep},
 };
@@ -28,7 +29,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// In ticks.
 const SUMMARY_EVERY: u32 = 5;
 /// In ticks.
-const RETRY_REFUSED_EVERY: u32 = 10;
+const TIDY_EVERY: u32 = 10;
 /// Pause before the interfaces are listed anew after the kernel refused.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -88,24 +89,57 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 async fn serve_and_follow(config: Config) -> Result<()> {
+    // Before anything is attached: a signal from now on ends the agent in order.
+    let mut ending = Ending::listen()?;
     let listeners = listen(&config)?;
     let address = listeners.address()?;
-    let (probe, watcher) = start(Arc::new(config.clone())).await?;
-    let shared = Arc::new(Shared { probe: Mutex::new(probe), latest: Mutex::default() });
-    *shared.latest() = Source::read(&*shared);
+    let (mut probe, watcher) = start(Arc::new(config.clone())).await?;
+    let latest = Mutex::new(Arc::new(probe.snapshot()?));
+    let shared = Arc::new(Shared { probe: Mutex::new(probe), latest });
     let (stop, stopped) = watch::channel(());
-    let server = tokio::spawn(serve(listeners, Arc::clone(&shared) as Arc<dyn Source>, closed(stopped.clone())));
-    let follower = tokio::spawn(follow(Arc::clone(&shared), watcher));
-    let ticker = tokio::spawn(tick(Arc::clone(&shared), config.summary));
+    let server = tokio::spawn(serve(listeners, Arc::clone(&shared) as Arc<dyn Source>, closed(stopped)));
+    let mut follower = tokio::spawn(follow(Arc::clone(&shared), watcher));
+    let mut ticker = tokio::spawn(tick(Arc::clone(&shared), config.summary));
     info!(%address, interfaces = shared.latest().interfaces.len(), "metrics at http://{address}/metrics");
 
-    ended().await?;
+    let outcome = tokio::select! {
+        () = ending.wait() => Ok(()),
+        ended = &mut ticker => ended.context("the ticker ended abnormally").and_then(|outcome| outcome),
+        ended = &mut follower => ended.context("following interfaces ended abnormally"),
+    };
     info!("ending");
-    drop((stop, stopped));
-    for task in [follower, ticker] {
-        task.abort();
+    drop(stop);
+    follower.abort();
+    ticker.abort();
+    server.await.context("the server ended abnormally")??;
+    outcome
+}
+
+/// SIGINT and SIGTERM.
+pub struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ending {
+    /// Takes both signals from their default, which would end the process without detaching anything.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn listen() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
+        })
     }
-    server.await.context("the server ended abnormally")?
+
+    /// Until one of them comes.
+    pub async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 fn listen(config: &Config) -> Result<Listeners> {
@@ -143,16 +177,6 @@ async fn closed(mut stopped: watch::Receiver<()>) {
     let _ = stopped.changed().await;
 }
 
-async fn ended() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
-}
-
 async fn follow(shared: Arc<Shared>, mut watcher: Watcher) {
     loop {
         match watcher.next().await {
@@ -170,27 +194,32 @@ async fn follow(shared: Arc<Shared>, mut watcher: Watcher) {
     }
 }
 
-async fn tick(shared: Arc<Shared>, summary: bool) {
+/// Takes a snapshot every second. An agent that cannot read its counters any more ends.
+async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut shown = Source::latest(&*shared);
     // What the programs log is what happens once; reading it with the tick is soon enough.
     let mut log = aya_log::EbpfLogger::init(shared.probe().ebpf_mut())
         .inspect_err(|error| warn!("the log of the eBPF programs is not read: {error}"))
         .ok();
-    for count in 0_u32.. {
+    let mut summary = summary.then(|| Source::latest(&*shared));
+    let mut count = 0_u32;
+    loop {
         ticks.tick().await;
+        count = count.wrapping_add(1);
         if let Some(log) = &mut log {
             log.flush();
         }
-        if count % RETRY_REFUSED_EVERY == 0 {
+        if count.is_multiple_of(TIDY_EVERY) {
             shared.probe().retry_refused();
+            shared.probe().forget_vanished()?;
         }
-        let snapshot = Source::read(&*shared);
+        let snapshot = Arc::new(shared.probe().snapshot().context("read the counters")?);
         *shared.latest() = Arc::clone(&snapshot);
-        if summary && count % SUMMARY_EVERY == 0 && count > 0 {
-            print!("{}", stats::render_table(&snapshot, Some(&shown), None, false));
-            shown = snapshot;
+        if let Some(shown) = summary.take_if(|_| count.is_multiple_of(SUMMARY_EVERY)) {
+            let table = stats::render_table(&snapshot, Some(&shown), None, false);
+            // Whoever closes standard output has seen enough.
+            summary = writeln!(std::io::stdout(), "{table}").is_ok().then_some(snapshot);
         }
     }
 }

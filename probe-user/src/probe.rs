@@ -32,6 +32,9 @@ use crate::{
 /// How old the description of what hangs on an interface may become: it costs a few system calls for each.
 const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
 
+/// How long counts of a vanished interface are shown: some scrapes long.
+const FORGET_AFTER: Duration = Duration::from_mins(2);
+
 /// An interface that is selected.
 #[derive(Debug)]
 struct Counted {
@@ -61,8 +64,12 @@ pub struct Probe {
     maps: Maps,
     slots: Slots,
     links: BTreeMap<u32, Link>,
-    /// Names of interfaces that are gone but still stand in drop counters.
-    former_names: BTreeMap<u32, String>,
+    /// Names of interfaces that are gone, and when they went: their counts are shown for a while.
+    former: BTreeMap<u32, (String, Instant)>,
+    /// When an interface index was first met in counters before the kernel had announced its name.
+    nameless: BTreeMap<u32, Instant>,
+    /// Segments sent by this namespace before the agent's start.
+    sent_before: Option<u64>,
     collect_errors: BTreeMap<String, u64>,
     started: Instant,
 }
@@ -81,7 +88,9 @@ impl Probe {
             maps,
             slots: Slots::new(max_interfaces),
             links: BTreeMap::new(),
-            former_names: BTreeMap::new(),
+            former: BTreeMap::new(),
+            nameless: BTreeMap::new(),
+            sent_before: snmp::read().ok().and_then(|snmp| sent_segments(&snmp)),
             collect_errors: BTreeMap::from([("snmp".to_owned(), 0), ("maps".to_owned(), 0), ("links".to_owned(), 0)]),
             started: Instant::now(),
             config,
@@ -130,14 +139,15 @@ impl Probe {
             }
             (true, _) => self.attach(&link),
         }
-        self.former_names.remove(&ifindex);
+        self.former.remove(&ifindex);
+        self.nameless.remove(&ifindex);
         self.links.insert(ifindex, link);
     }
 
     fn forget(&mut self, ifindex: u32) {
         self.detach(ifindex);
         if let Some(link) = self.links.remove(&ifindex) {
-            self.former_names.insert(ifindex, link.name);
+            self.former.insert(ifindex, (link.name, Instant::now()));
         }
     }
 
@@ -182,7 +192,7 @@ impl Probe {
         self.maps.set_slot(place.line, slot_of(link, place.slot))?;
         let attached = attach::attach(&mut self.loaded.ebpf, &link.name, link.ifindex)?;
         counted.described = attached.describe(&link.name, &self.loaded.ebpf);
-        self.loaded.features.insert("tcx".to_owned(), attached.is_tcx());
+        *self.loaded.features.entry("tcx".to_owned()).or_default() |= attached.is_tcx();
         counted.attached = Some(attached);
         Ok(())
     }
@@ -246,14 +256,13 @@ impl Probe {
     pub fn snapshot(&mut self) -> Result<Snapshot> {
         let counters = self.maps.counters()?;
         let sent_segments = match snmp::read() {
-            Ok(snmp) => snmp.get("Tcp", "OutSegs").and_then(|segments| u64::try_from(segments).ok()),
+            Ok(snmp) => sent_segments(&snmp).zip(self.sent_before).and_then(|(now, before)| now.checked_sub(before)),
             Err(_) => {
                 self.collect_error("snmp");
                 None
             }
         };
         self.describe_anew();
-        self.former_names.retain(|ifindex, _| counters.drops.iter().any(|(key, _)| key.ifindex == *ifindex));
         let mut interfaces: Vec<_> = self
             .counted
             .iter()
@@ -321,14 +330,12 @@ impl Probe {
         let mut sums = BTreeMap::<_, u64>::new();
         for (key, packets) in &counters.drops {
             let own = key.netns == self.loaded.netns;
-            let interface = if own { self.name_at(key.ifindex) } else { String::new() };
-            let reason = self.loaded.types.drop_reason(key.reason);
-            *sums.entry((key.netns, interface, reason, key.family)).or_default() += packets;
+            let Some(interface) = self.name_at(key.ifindex) else { continue };
+            *sums.entry((own, interface, self.loaded.types.drop_reason(key.reason), key.family)).or_default() += packets;
         }
-        let drop = |((netns, interface, reason, family), packets): ((u32, String, String, u8), u64)| snapshot::Drop {
-            netns: if netns == self.loaded.netns { "own" } else { "other" }.to_owned(),
-            netns_inode: netns,
-            interface,
+        let drop = |((own, interface, reason, family), packets): ((bool, &str, String, u8), u64)| snapshot::Drop {
+            netns: if own { "own" } else { "other" }.to_owned(),
+            interface: interface.to_owned(),
             class: self.config.classes.of(&reason).id().to_owned(),
             reason,
             family: family_id(family).to_owned(),
@@ -337,24 +344,60 @@ impl Probe {
         sums.into_iter().map(drop).collect()
     }
 
-    fn name_at(&self, ifindex: u32) -> String {
-        let present = self.links.get(&ifindex).map(|link| &link.name);
-        present.or_else(|| self.former_names.get(&ifindex)).cloned().unwrap_or_default()
+    /// The interface's name, `""` where the kernel knows no interface, `None` where its name has not been announced
+    /// yet: such counts are shown with the name, so that no series falls.
+    fn name_at(&self, ifindex: u32) -> Option<&str> {
+        match ifindex {
+            0 => Some(""),
+            _ => match self.links.get(&ifindex) {
+                Some(link) => Some(&link.name),
+                None => self.former.get(&ifindex).map(|(name, _)| name.as_str()),
+            },
+        }
     }
 
     fn retransmitted(&self, counters: &Counters) -> Vec<snapshot::Retransmitted> {
         use probe_ebpf::abi::Retransmit;
         let mut sums = BTreeMap::<_, u64>::new();
         for (key, segments) in &counters.retransmits {
-            if key.netns == self.loaded.netns
-                && let Some(kind) = Retransmit::ALL.get(usize::from(key.kind))
+            if let (Some(kind), Some(interface)) =
+                (Retransmit::ALL.get(usize::from(key.kind)), self.name_at(key.ifindex))
             {
-                *sums.entry((self.name_at(key.ifindex), kind.id())).or_default() += segments;
+                *sums.entry((interface, kind.id())).or_default() += segments;
             }
         }
-        let entry =
-            |((interface, kind), segments)| snapshot::Retransmitted { interface, kind: String::from(kind), segments };
+        let entry = |((interface, kind), segments)| snapshot::Retransmitted {
+            interface: String::from(interface),
+            kind: String::from(kind),
+            segments,
+        };
         sums.into_iter().map(entry).collect()
+    }
+
+    /// Gives up the counters of interfaces that vanished long ago, so that interfaces that come and go fill no map.
+    ///
+    /// # Errors
+    /// If the maps cannot be read or written.
+    pub fn forget_vanished(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let due = |since: &Instant| now.duration_since(*since) >= FORGET_AFTER;
+        let counters = self.maps.counters()?;
+        let indices = counters.drops.iter().map(|(key, _)| key.ifindex);
+        let indices = indices.chain(counters.retransmits.iter().map(|(key, _)| key.ifindex));
+        for ifindex in indices.filter(|ifindex| *ifindex != 0) {
+            if !self.links.contains_key(&ifindex) && !self.former.contains_key(&ifindex) {
+                self.nameless.entry(ifindex).or_insert(now);
+            }
+        }
+        let former = self.former.iter().filter(|(_, (_, since))| due(since)).map(|(ifindex, _)| *ifindex);
+        let nameless = self.nameless.iter().filter(|(_, since)| due(since)).map(|(ifindex, _)| *ifindex);
+        let gone: BTreeSet<u32> = former.chain(nameless).collect();
+        if !gone.is_empty() {
+            self.maps.forget_interfaces(&counters, &gone)?;
+            self.former.retain(|ifindex, _| !gone.contains(ifindex));
+            self.nameless.retain(|ifindex, _| !gone.contains(ifindex));
+        }
+        Ok(())
     }
 
     fn honesty(&self, counters: &Counters) -> snapshot::Probe {
@@ -384,6 +427,10 @@ impl Probe {
             collect_errors: self.collect_errors.clone(),
         }
     }
+}
+
+fn sent_segments(snmp: &snmp::Snmp) -> Option<u64> {
+    snmp.get("Tcp", "OutSegs").and_then(|segments| u64::try_from(segments).ok())
 }
 
 fn slot_of(link: &Link, slot: u32) -> Slot {

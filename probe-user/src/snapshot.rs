@@ -107,10 +107,8 @@ pub struct Malformed {
 /// Packets that the kernel dropped for one reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Drop {
-    /// `own` (the agent's network namespace) or `other`.
+    /// `own` (the agent's network namespace) or `other` (every other one, and packets of which it is not known).
     pub netns: String,
-    /// Inode number of the namespace, 0 if not known.
-    pub netns_inode: u32,
     /// Interface name, `""` outside the agent's namespace or where the kernel knows none.
     pub interface: String,
     /// The kernel's own name in lower case.
@@ -126,7 +124,8 @@ pub struct Drop {
 /// TCP of this namespace's own sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tcp {
-    /// Segments sent, those that only repeat data left out (`OutSegs`, RFC 4022). `None` where it could not be read.
+    /// Segments sent since the agent's start, those that only repeat data left out (`OutSegs`, RFC 4022). `None` where
+    /// it could not be read.
     pub sent_segments: Option<u64>,
     /// Segments sent again.
     pub retransmitted: Vec<Retransmitted>,

@@ -10,7 +10,6 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::{
     net::lookup_host,
-    signal,
     time::{Instant, sleep_until},
 };
 
@@ -96,6 +95,7 @@ fn is_absent(error: &anyhow::Error) -> bool {
 }
 
 async fn show(config: StatsConfig) -> Result<()> {
+    let mut ending = agent::Ending::listen()?;
     let mut feed = Feed::open(&config).await?;
     let shown = async {
         match config.interval {
@@ -105,7 +105,7 @@ async fn show(config: StatsConfig) -> Result<()> {
     };
     tokio::select! {
         outcome = shown => outcome,
-        interrupted = signal::ctrl_c() => interrupted.context("listen for Ctrl-C"),
+        () = ending.wait() => Ok(()),
     }
 }
 
@@ -115,7 +115,7 @@ async fn once(config: &StatsConfig, feed: &mut Feed) -> Result<()> {
         feed.wait_until(Instant::now() + config.watch).await?;
     }
     let snapshot = select(feed.read().await?, &config.selection)?;
-    print(config, &snapshot, None)
+    print(config, &snapshot, None).map(|_| ())
 }
 
 async fn repeat(config: &StatsConfig, feed: &mut Feed, interval: Duration) -> Result<()> {
@@ -125,7 +125,9 @@ async fn repeat(config: &StatsConfig, feed: &mut Feed, interval: Duration) -> Re
         next += interval;
         feed.wait_until(next).await?;
         let snapshot = select(feed.read().await?, &config.selection)?;
-        print(config, &snapshot, Some(&previous))?;
+        if !print(config, &snapshot, Some(&previous))? {
+            return Ok(());
+        }
         previous = snapshot;
     }
 }
@@ -138,7 +140,8 @@ fn select(mut snapshot: Snapshot, selection: &Selection) -> Result<Snapshot> {
     Ok(snapshot)
 }
 
-fn print(config: &StatsConfig, snapshot: &Snapshot, previous: Option<&Snapshot>) -> Result<()> {
+/// `false`: the reader, `head` perhaps, has seen enough.
+fn print(config: &StatsConfig, snapshot: &Snapshot, previous: Option<&Snapshot>) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     let text = match config.output {
         Output::Json => stats::render_json(snapshot, previous),
@@ -150,8 +153,7 @@ fn print(config: &StatsConfig, snapshot: &Snapshot, previous: Option<&Snapshot>)
         }
     };
     match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
-        // The reader, `head` perhaps, has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        outcome => outcome.context("write to standard output"),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        outcome => outcome.map(|()| true).context("write to standard output"),
     }
 }

@@ -11,12 +11,14 @@ use serde_json::Value;
 use crate::{child, namespace::Namespace};
 
 /// The distribution's package of a program.
-const PACKAGES: [(&str, &str); 5] = [
+const PACKAGES: [(&str, &str); 7] = [
     ("nft", "nftables"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
     ("promtool", "prometheus"),
     ("prometheus", "prometheus"),
+    ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
 ];
 
 /// Runs a program inside `namespace` with `input` on its standard input and returns its standard output.

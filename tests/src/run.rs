@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use libtest_mimic::{Completion, Failed, Trial};
+use nix::errno::Errno;
 
 use crate::agent;
 
@@ -70,16 +71,26 @@ pub fn kernel_version() -> Result<((u32, u32), String)> {
     Ok(((major, minor), text))
 }
 
-/// Skips the calling test when `attempt` fails because the kernel was built without `module`.
+/// Skips the calling test when `attempt`, which makes a link, fails because the kernel was built without `module`.
 ///
 /// # Errors
-/// The [`Skip`] with the kernel's error as proof; the error itself where the module is loaded.
+/// The [`Skip`] with the kernel's error as proof, which is EOPNOTSUPP and nothing else; the error itself otherwise, and
+/// where the module is loaded.
 pub fn requires_module<T>(module: &str, attempt: Result<T>) -> Result<T> {
     attempt.map_err(|error| {
         let loaded = fs::read_to_string("/proc/modules").unwrap_or_default();
-        if loaded.lines().any(|line| line.split(' ').next() == Some(module)) {
+        if !is_unknown_kind(&error) || loaded.lines().any(|line| line.split(' ').next() == Some(module)) {
             return error;
         }
         Skip(format!("this kernel has no {module}: {error:#}")).into()
     })
+}
+
+/// Whether rtnetlink said EOPNOTSUPP, its answer to a kind of link that the kernel does not know.
+fn is_unknown_kind(error: &anyhow::Error) -> bool {
+    let refused = error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(rtnetlink::Error::NetlinkError(message)) => Some(message.raw_code()),
+        _ => None,
+    });
+    refused == Some(-(Errno::EOPNOTSUPP as i32))
 }

@@ -33,7 +33,7 @@ const MANAGERS: [Manager; 5] = [
     Manager { program: "apk", install: &["add"], refresh: None },
 ];
 
-const PROGRAMS: [Program; 8] = [
+const PROGRAMS: [Program; 10] = [
     Program { name: "nft", used_by: &[Scope::Demo, Scope::Test, Scope::Vm], packages: ["nftables"; 5] },
     Program {
         name: "tc",
@@ -63,6 +63,8 @@ const PROGRAMS: [Program; 8] = [
             "prometheus",
         ],
     },
+    Program { name: "setpriv", used_by: &[Scope::Test], packages: ["util-linux"; 5] },
+    Program { name: "unshare", used_by: &[Scope::Test], packages: ["util-linux"; 5] },
     Program {
         name: "qemu-system-x86_64",
         used_by: &[Scope::Vm],
@@ -71,6 +73,10 @@ const PROGRAMS: [Program; 8] = [
     Program { name: "xz", used_by: &[Scope::Vm], packages: ["xz-utils", "xz", "xz", "xz", "xz"] },
     Program { name: "zstd", used_by: &[Scope::Vm], packages: ["zstd"; 5] },
 ];
+
+/// Debian's packages start what they install; the tests need the program only.
+const PROMETHEUS_SERVICE: &str = "Debian's package prometheus also starts a service, which the tests do not need; \
+     to switch it off: systemctl disable --now prometheus";
 
 /// Installs the system's programs that `scope` needs and that are missing.
 pub(crate) fn ensure(scope: Scope, log: &Path) -> Result<()> {
@@ -90,6 +96,9 @@ pub(crate) fn ensure(scope: Scope, log: &Path) -> Result<()> {
         bail!("missing programs: {names}; installing them needs root, so run: {by_hand}");
     };
     ui::say(&format!("missing programs: {names}; installing them by: {by_hand}"));
+    if manager.program == "apt-get" && packages.contains(&"prometheus") {
+        ui::say(PROMETHEUS_SERVICE);
+    }
     if let Some(refresh) = manager.refresh {
         ui::watch(&format!("{} update", manager.program), log, &mut manager_command(prefix, manager, refresh))?;
     }

@@ -45,6 +45,9 @@ const DATAGRAM_BYTES: usize = 64 * 1024;
 const RECEIVE_BUFFER_BYTES: usize = 1024 * 1024;
 /// Dumps that are tried until one is not interrupted by a change.
 const DUMP_ATTEMPTS: usize = 5;
+/// Buses whose devices take frames from another guest or the host as they were built: nobody pads them to the shortest
+/// that a wire carries.
+const PARAVIRTUAL_BUSES: [&str; 4] = ["virtio", "xen", "xen-backend", "vmbus"];
 /// Kinds whose `IFLA_LINK` is the other end of a pair, which is not below the device.
 const PAIRS: [&str; 3] = ["veth", "netkit", "vxcan"];
 /// Kinds that carry frames inside other packets.
@@ -90,6 +93,8 @@ pub struct Link {
     pub lower: Option<u32>,
     /// It belongs to a device of a bus: physical, virtio, a VF; not one of the kernel's own making.
     pub has_parent_device: bool,
+    /// The bus of that device (`pci`, `virtio` …), `""` if there is none or it is not known.
+    pub parent_bus: String,
     /// The bus device's driver, or `kind` for a device of the kernel's own making; `""` if not known.
     pub driver: String,
     /// `IFLA_IFALIAS`, `""` if not set. The kernel announces no new alias of a device that is down: it comes with the
@@ -119,10 +124,16 @@ impl Link {
 
     /// What the classifier must know about the device: [`LOOPBACK`], [`FROM_WIRE`].
     #[must_use]
-    pub const fn flags(&self) -> u8 {
+    pub fn flags(&self) -> u8 {
         let loopback = if self.is_loopback() { LOOPBACK } else { 0 };
-        let from_wire = if self.has_parent_device { FROM_WIRE } else { 0 };
+        let from_wire = if self.is_on_wire() { FROM_WIRE } else { 0 };
         loopback | from_wire
+    }
+
+    /// Whether what arrives has been padded for a wire. Of a bus that is not known nothing is concluded.
+    fn is_on_wire(&self) -> bool {
+        let bus = self.parent_bus.as_str();
+        self.has_parent_device && !bus.is_empty() && !PARAVIRTUAL_BUSES.contains(&bus)
     }
 
     /// The label `role`, given the device's master if it has one: `uplink`, `port`, `tunnel` or `internal`.
@@ -359,6 +370,7 @@ fn event(message_type: u16, payload: &[u8]) -> Result<Option<Seen>> {
             libc::IFLA_LINK => lower = Some(parse_u32(value).context("IFLA_LINK")?),
             libc::IFLA_LINK_NETNSID => lower_is_elsewhere = true,
             libc::IFLA_PARENT_DEV_NAME => device.link.has_parent_device = true,
+            libc::IFLA_PARENT_DEV_BUS_NAME => device.link.parent_bus = text(value),
             libc::IFLA_LINKINFO => {
                 for info in NlasIterator::new(value) {
                     let info = info.context("IFLA_LINKINFO")?;
@@ -400,16 +412,23 @@ fn text(value: &[u8]) -> String {
 }
 
 impl Device {
-    /// Adds what only sysfs tells: the driver, and below Linux 5.14 (`IFLA_PARENT_DEV_NAME`) the parent device.
+    /// Adds what only sysfs tells: the driver, and below Linux 5.14 (`IFLA_PARENT_DEV_NAME`) the parent device and its
+    /// bus.
     fn complete(mut self) -> Link {
         let directory = Path::new("/sys/class/net").join(&self.link.name);
+        let target = |link: &str| {
+            let path = fs::read_link(directory.join(link)).ok()?;
+            Some(path.file_name()?.to_string_lossy().into_owned())
+        };
         let driver = if self.is_at(&directory) {
             self.link.has_parent_device |= directory.join("device").exists();
-            fs::read_link(directory.join("device/driver")).ok()
+            if self.link.parent_bus.is_empty() {
+                self.link.parent_bus = target("device/subsystem").unwrap_or_default();
+            }
+            target("device/driver")
         } else {
             None
         };
-        let driver = driver.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         let own =
             || if self.has_info_kind && !self.link.has_parent_device { self.link.kind.clone() } else { String::new() };
         self.link.driver = driver.unwrap_or_else(own);
@@ -461,7 +480,7 @@ mod tests {
     #[test]
     fn recorded_devices() {
         for (hex, name, kind, link_kind, flags) in [
-            (ETH0, "eth0", "ethernet", LinkKind::Ethernet, FROM_WIRE),
+            (ETH0, "eth0", "ethernet", LinkKind::Ethernet, 0),
             (LO, "lo", "loopback", LinkKind::Ethernet, LOOPBACK),
             (BR0, "br0", "bridge", LinkKind::Ethernet, 0),
             (T0, "t0", "tun", LinkKind::Network, 0),
@@ -486,10 +505,40 @@ mod tests {
             master: Some(2),
             lower: None,
             has_parent_device: false,
+            parent_bus: String::new(),
             driver: String::new(),
             alias: "vm-1".to_owned(),
         };
         assert_eq!(device(V0).link, expected);
+    }
+
+    /// `eth0` with another bus in place of virtio's, which is its last attribute.
+    #[test]
+    fn only_a_wire_pads() {
+        let on_bus = |bus: Option<&str>| {
+            let attribute = bus.map_or_else(String::new, |bus| {
+                let mut attribute = vec![u8::try_from(4 + bus.len() + 1).expect("short"), 0, 0x39, 0];
+                attribute.extend(bus.bytes().chain([0]));
+                attribute.resize(attribute.len().next_multiple_of(4), 0);
+                attribute.iter().map(|byte| format!("{byte:02x}")).collect()
+            });
+            device(&ETH0.replace("0b00390076697274696f0000", &attribute)).link
+        };
+        for (bus, expected) in [
+            (Some("pci"), FROM_WIRE),
+            (Some("platform"), FROM_WIRE),
+            (Some("virtio"), 0),
+            (Some("xen"), 0),
+            (Some("xen-backend"), 0),
+            (Some("vmbus"), 0),
+            (None, 0),
+        ] {
+            let link = on_bus(bus);
+            assert_eq!((link.parent_bus.as_str(), link.flags()), (bus.unwrap_or_default(), expected));
+            assert!(link.has_parent_device && link.role(None) == "uplink", "{bus:?}");
+        }
+        let parentless = Link { parent_bus: "pci".to_owned(), ..Link::default() };
+        assert_eq!(parentless.flags(), 0);
     }
 
     #[test]

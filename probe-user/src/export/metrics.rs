@@ -151,7 +151,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: "segments",
         labels: &[],
-        help: "TCP segments sent by this network namespace's own sockets, retransmitted ones included.",
+        help: "TCP segments sent by this network namespace's own sockets, since the agent's start; those that only repeat data are not among them.",
         samples: |snapshot, to| {
             if let Some(segments) = snapshot.tcp.sent_segments {
                 to.add([], segments);
@@ -163,7 +163,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: "segments",
         labels: &["interface", "type"],
-        help: "TCP segments sent again by this network namespace's own sockets, by the interface of their route.",
+        help: "TCP segments retransmitted by this network namespace's own sockets, by the interface of their route.",
         samples: samples::retransmitted,
     },
     Metric {

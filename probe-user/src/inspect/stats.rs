@@ -44,7 +44,7 @@ pub fn render_table(now: &Snapshot, previous: Option<&Snapshot>, width: Option<u
     let losses = losses(now, rates.as_ref());
     text.push('\n');
     if losses.rows.is_empty() {
-        text.push_str("Nothing malformed, nothing dropped, nothing sent again.\n");
+        text.push_str("Nothing malformed, nothing dropped, nothing retransmitted.\n");
     } else {
         page.table(&mut text, losses);
     }
@@ -190,7 +190,7 @@ fn losses(now: &Snapshot, rates: Option<&Rates<'_>>) -> Listing {
     for (row, again) in now.tcp.retransmitted.iter().enumerate() {
         let per_second = rates.and_then(|rates| Some(rates.tcp.retransmitted.get(row)?.segments));
         let interface = if again.interface.is_empty() { "(none)" } else { &again.interface };
-        add(Style::Plain, [interface, "TCP sent again", &again.kind, "–"], again.segments, per_second);
+        add(Style::Plain, [interface, "TCP retransmitted", &again.kind, "–"], again.segments, per_second);
     }
     rows.sort_by(|(style, count, cells), other| (style, other.1, cells).cmp(&(&other.0, *count, &other.2)));
     let mut header = vec!["interface", "what", "reason", "class", "packets"];
@@ -203,9 +203,9 @@ fn notes(now: &Snapshot) -> Vec<Line> {
     let mut notes = Vec::new();
     let again: u64 = now.tcp.retransmitted.iter().map(|row| row.segments).sum();
     if let Some(sent) = now.tcp.sent_segments.filter(|sent| *sent > 0) {
-        let percent = 100.0 * float(again) / float(sent);
+        let percent = 100.0 * float(again) / float(sent + again);
         let (sent, again) = (grouped(sent), grouped(again));
-        let text = format!("\nTCP of this namespace: {sent} segments sent, {again} of them again ({percent:.2} %).");
+        let text = format!("\nTCP of this namespace: {sent} segments sent, {again} retransmitted ({percent:.2} %).");
         notes.push(Line { style: Style::Plain, text });
     }
     let mut warn = |text: String| notes.push(Line { style: Style::Error, text });

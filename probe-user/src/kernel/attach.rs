@@ -1,7 +1,7 @@
 //! Puts the tc programs on interfaces and takes them off again. Nobody else's programs are touched.
 //!
 //! Asked for first at ingress and last at egress. tcx is tried by attaching, never concluded from a version; where the
-//! kernel has none (before 6.6), clsact carries the same programs.
+//! kernel has none (before 6.6), clsact carries the same programs; where an `ingress` qdisc forbids clsact, ingress only.
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -37,7 +37,7 @@ impl Mode {
 /// What hangs on one interface. Dropping it detaches.
 #[derive(Debug)]
 pub struct Attached {
-    // Before the qdisc that carries them.
+    // Before the qdisc that carries them. Those that could be attached.
     links: Vec<(Direction, Mode, SchedClassifierLink)>,
     clsact: Option<Clsact>,
 }
@@ -46,7 +46,11 @@ pub struct Attached {
 const FIRST_PRIORITY: u16 = 1;
 const LAST_PRIORITY: u16 = 0xfffe;
 
-/// Attaches both directions to the interface that bears `name` and has the index `ifindex`.
+/// Why egress is not attached where tcx and clsact are not to be had.
+const NO_EGRESS: &str = "an ingress qdisc stands where clsact would be: egress is not counted";
+
+/// Attaches both directions to the interface that bears `name` and has the index `ifindex`; [`Attached::missing`] tells
+/// if it could be but one.
 ///
 /// # Errors
 /// If the interface is gone or renamed meanwhile, or the kernel refuses; then nothing is left attached.
@@ -54,9 +58,9 @@ pub fn attach(ebpf: &mut Ebpf, name: &str, ifindex: u32) -> Result<Attached> {
     let mut attached = Attached { links: Vec::with_capacity(2), clsact: None };
     for direction in Direction::ALL {
         check_identity(name, ifindex)?;
-        let (mode, link) = attach_one(ebpf, (name, ifindex), direction, &mut attached.clsact)
+        let link = attach_one(ebpf, (name, ifindex), direction, &mut attached.clsact)
             .with_context(|| format!("attach to {} of {name}", direction.id()))?;
-        attached.links.push((direction, mode, link));
+        attached.links.extend(link.map(|(mode, link)| (direction, mode, link)));
         // The library attaches by name: were it renamed in between, this would be another interface.
         check_identity(name, ifindex)?;
     }
@@ -71,28 +75,33 @@ fn check_identity(name: &str, ifindex: u32) -> Result<()> {
     Ok(())
 }
 
+/// `None` where the kernel offers no place for this direction.
 fn attach_one(
     ebpf: &mut Ebpf,
     (name, ifindex): (&str, u32),
     direction: Direction,
     clsact: &mut Option<Clsact>,
-) -> Result<(Mode, SchedClassifierLink)> {
+) -> Result<Option<(Mode, SchedClassifierLink)>> {
     let (program, hook, order, priority) = match direction {
         Direction::Ingress => (program::INGRESS, TcAttachType::Ingress, LinkOrder::first(), FIRST_PRIORITY),
         Direction::Egress => (program::EGRESS, TcAttachType::Egress, LinkOrder::last(), LAST_PRIORITY),
     };
     let program = classifier(ebpf, program)?;
     match program.attach_with_options(name, hook, TcAttachOptions::TcxOrder(order)) {
-        Ok(id) => return Ok((Mode::Tcx, program.take_link(id)?)),
+        Ok(id) => return Ok(Some((Mode::Tcx, program.take_link(id)?))),
         Err(error) if !is_unsupported(&error) => return Err(error.into()),
         Err(_) => {}
     }
-    if clsact.is_none() {
-        *clsact = Some(Clsact::ensure(name, ifindex)?);
+    let qdisc = match clsact {
+        Some(qdisc) => qdisc,
+        None => clsact.insert(Clsact::ensure(ifindex)?),
+    };
+    if direction == Direction::Egress && qdisc.is_ingress_only() {
+        return Ok(None);
     }
     let options = NlOptions { priority, ..NlOptions::default() };
     let id = program.attach_with_options(name, hook, TcAttachOptions::Netlink(options))?;
-    Ok((Mode::Clsact, program.take_link(id)?))
+    Ok(Some((Mode::Clsact, program.take_link(id)?)))
 }
 
 /// Whether the kernel does not know tcx: it refuses the attach type.
@@ -105,6 +114,12 @@ impl Attached {
     #[must_use]
     pub fn is_tcx(&self) -> bool {
         self.links.iter().all(|(_, mode, _)| *mode == Mode::Tcx)
+    }
+
+    /// Why a direction is not counted, `""` if both are.
+    #[must_use]
+    pub fn missing(&self) -> &str {
+        if self.clsact.as_ref().is_some_and(Clsact::is_ingress_only) { NO_EGRESS } else { "" }
     }
 
     /// What hangs where; the place among others is asked anew, since others come and go.

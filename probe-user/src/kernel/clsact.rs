@@ -1,13 +1,16 @@
 //! The qdisc that carries our filters where there is no tcx: taken away again if we brought it and nobody else uses it.
+//! Where somebody's `ingress` qdisc stands in its place (libvirt's QoS, Open vSwitch's policing), that one carries the
+//! ingress filter and stays as it is.
 
 use std::io;
 
 use anyhow::{Context as _, Result, bail};
-use aya::programs::tc::{TcError, qdisc_add_clsact};
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NlasIterator,
+};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    tc::{TcHandle, TcHeader, TcMessage},
+    tc::{TcAttribute, TcHandle, TcHeader, TcMessage},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -16,85 +19,169 @@ const CLSACT: u32 = 0xffff_fff1;
 const INGRESS: u32 = 0xffff_fff2;
 const EGRESS: u32 = 0xffff_fff3;
 const QDISC: u32 = 0xffff_0000;
+const CLSACT_KIND: &str = "clsact";
+const INGRESS_KIND: &str = "ingress";
 // uapi/linux/rtnetlink.h and netlink.h.
+const RTM_NEWQDISC: u16 = 36;
 const RTM_NEWTFILTER: u16 = 44;
+const TCA_KIND: u16 = 1;
+/// `struct tcmsg`.
+const HEADER_BYTES: usize = 20;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 
-/// A clsact qdisc on an interface. Dropped after its filters, it leaves the interface as it was found.
+/// Times that the qdisc is added or found, should somebody else's come and go meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// What stands where the filters go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// A clsact qdisc that we brought.
+    Ours,
+    /// Somebody else's clsact qdisc.
+    Theirs,
+    /// An `ingress` qdisc, always somebody else's. It takes a filter for the egress hook too, and shows it what arrives.
+    Ingress,
+}
+
+/// The qdisc of an interface that carries filters. Dropped after them, it leaves the interface as it was found.
 #[derive(Debug)]
 pub(super) struct Clsact {
     ifindex: u32,
-    ours: bool,
+    found: Found,
 }
 
 impl Clsact {
-    /// Adds the qdisc where there is none.
+    /// Adds the qdisc where there is none. It is added by index: a name can be another interface's meanwhile.
     ///
     /// # Errors
-    /// If the kernel refuses; an `ingress` qdisc in its place is one reason.
-    pub(super) fn ensure(name: &str, ifindex: u32) -> Result<Self> {
-        match qdisc_add_clsact(name) {
-            Ok(()) => Ok(Self { ifindex, ours: true }),
-            Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(nix::libc::EEXIST) => {
-                Ok(Self { ifindex, ours: false })
+    /// If the kernel refuses, or something unknown stands in its place.
+    pub(super) fn ensure(ifindex: u32) -> Result<Self> {
+        for _ in 0..ATTEMPTS {
+            match add(ifindex) {
+                Ok(()) => return Ok(Self { ifindex, found: Found::Ours }),
+                Err(error) if errno(&error) == Some(nix::libc::EEXIST) => {}
+                Err(error) => return Err(error).context("add the clsact qdisc"),
             }
-            Err(error) => Err(error).context("add the clsact qdisc"),
+            match present(ifindex).context("ask what qdisc stands where clsact would be")?.as_deref() {
+                Some(CLSACT_KIND) => return Ok(Self { ifindex, found: Found::Theirs }),
+                Some(INGRESS_KIND) => return Ok(Self { ifindex, found: Found::Ingress }),
+                Some(other) => bail!("a qdisc of kind {other} stands where clsact would be"),
+                None => {}
+            }
         }
+        bail!("the handle of the clsact qdisc is taken")
+    }
+
+    /// Whether filters see only what arrives, whichever hook they are for.
+    pub(super) fn is_ingress_only(&self) -> bool {
+        self.found == Found::Ingress
     }
 
     fn remove_if_unused(&self) -> Result<()> {
         for hook in [INGRESS, EGRESS] {
-            if self.request(RouteNetlinkMessage::GetTrafficFilter, hook, 0, NLM_F_DUMP)? != 0 {
+            let mut filters = 0;
+            let message = message(self.ifindex, hook, 0)?;
+            request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP, |kind, _| {
+                filters += usize::from(kind == RTM_NEWTFILTER);
+                Ok(())
+            })?;
+            if filters != 0 {
                 return Ok(());
             }
         }
-        self.request(RouteNetlinkMessage::DelQueueDiscipline, CLSACT, QDISC, NLM_F_ACK).map(|_| ())
+        // With its kind, lest an `ingress` qdisc go that has taken its place.
+        request(RouteNetlinkMessage::DelQueueDiscipline(clsact(self.ifindex)?), NLM_F_ACK, |_, _| Ok(()))
     }
+}
 
-    /// Asks and waits for the end of the answer. Returns how many filters it named.
-    fn request(
-        &self,
-        kind: fn(TcMessage) -> RouteNetlinkMessage,
-        parent: u32,
-        handle: u32,
-        flags: u16,
-    ) -> Result<usize> {
-        let mut message = TcMessage::default();
-        message.header = TcHeader {
-            index: i32::try_from(self.ifindex).context("interface index")?,
-            parent: TcHandle::from(parent),
-            handle: TcHandle::from(handle),
-            ..TcHeader::default()
-        };
-        let mut request = NetlinkMessage::from(kind(message));
-        request.header.flags = NLM_F_REQUEST | flags;
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
+fn add(ifindex: u32) -> Result<()> {
+    let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    request(RouteNetlinkMessage::NewQueueDiscipline(clsact(ifindex)?), flags, |_, _| Ok(()))
+}
 
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        socket.send(&bytes, 0)?;
-        let mut filters = 0;
-        loop {
-            let (answer, _) = socket.recv_from_full()?;
-            let mut rest = answer.as_slice();
-            while !rest.is_empty() {
-                let part = NetlinkBuffer::new_checked(rest).context("the kernel's answer is cut")?;
-                match part.message_type() {
-                    RTM_NEWTFILTER => filters += 1,
-                    NLMSG_DONE => return Ok(filters),
-                    NLMSG_ERROR => return error_of(part.payload()).map(|()| filters),
-                    other => bail!("unexpected answer of type {other}"),
-                }
-                // Messages are padded to four bytes.
-                let length = (part.length() as usize).next_multiple_of(4).min(rest.len());
-                rest = &rest[length..];
-            }
+/// The kind of the qdisc in clsact's place, if there is one.
+fn present(ifindex: u32) -> Result<Option<String>> {
+    let mut found = None;
+    // The kernel lists the qdiscs of all interfaces, whatever is asked for.
+    let message = message(ifindex, 0, 0)?;
+    request(RouteNetlinkMessage::GetQueueDiscipline(message), NLM_F_DUMP, |kind, payload| {
+        if kind == RTM_NEWQDISC
+            && let Some(kind) = kind_in_place(payload, ifindex)?
+        {
+            found = Some(kind);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// The kind that a qdisc's message names, if it is about clsact's place on this interface. Picked out by hand, since the
+/// library gives up on a message with an attribute that is new to it.
+fn kind_in_place(payload: &[u8], ifindex: u32) -> Result<Option<String>> {
+    let header = TcHeader::parse(payload).context("a qdisc message's header")?;
+    if u32::try_from(header.index) != Ok(ifindex) || u32::from(header.parent) != CLSACT {
+        return Ok(None);
+    }
+    for attribute in NlasIterator::new(&payload[HEADER_BYTES..]) {
+        let attribute = attribute.context("a qdisc message's attribute")?;
+        if attribute.kind() == TCA_KIND {
+            let kind = attribute.value().split(|byte| *byte == 0).next().unwrap_or_default();
+            return Ok(Some(String::from_utf8_lossy(kind).into_owned()));
         }
     }
+    bail!("a qdisc without a kind")
+}
+
+fn message(ifindex: u32, parent: u32, handle: u32) -> Result<TcMessage> {
+    let mut message = TcMessage::default();
+    message.header = TcHeader {
+        index: i32::try_from(ifindex).context("interface index")?,
+        parent: TcHandle::from(parent),
+        handle: TcHandle::from(handle),
+        ..TcHeader::default()
+    };
+    Ok(message)
+}
+
+fn clsact(ifindex: u32) -> Result<TcMessage> {
+    let mut message = message(ifindex, CLSACT, QDISC)?;
+    message.attributes.push(TcAttribute::Kind(CLSACT_KIND.to_owned()));
+    Ok(message)
+}
+
+/// Asks and shows `each` the type and the payload of what comes until the end of the answer.
+fn request(message: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(u16, &[u8]) -> Result<()>) -> Result<()> {
+    let mut request = NetlinkMessage::from(message);
+    request.header.flags = NLM_F_REQUEST | flags;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.send(&bytes, 0)?;
+    loop {
+        let (answer, _) = socket.recv_from_full()?;
+        let mut rest = answer.as_slice();
+        while !rest.is_empty() {
+            let part = NetlinkBuffer::new_checked(rest).context("the kernel's answer is cut")?;
+            match part.message_type() {
+                NLMSG_DONE => return Ok(()),
+                NLMSG_ERROR => return error_of(part.payload()),
+                kind @ (RTM_NEWQDISC | RTM_NEWTFILTER) => each(kind, part.payload())?,
+                other => bail!("unexpected answer of type {other}"),
+            }
+            // Messages are padded to four bytes.
+            let length = (part.length() as usize).next_multiple_of(4).min(rest.len());
+            rest = &rest[length..];
+        }
+    }
+}
+
+fn errno(error: &anyhow::Error) -> Option<i32> {
+    error.downcast_ref().and_then(io::Error::raw_os_error)
 }
 
 /// An error message starts with the negated error number; 0 acknowledges.
@@ -106,11 +193,50 @@ fn error_of(payload: &[u8]) -> Result<()> {
 impl Drop for Clsact {
     fn drop(&mut self) {
         // An interface that is gone has taken its qdisc along.
-        if self.ours
+        if self.found == Found::Ours
             && let Err(error) = self.remove_if_unused()
-            && error.downcast_ref().and_then(io::Error::raw_os_error) != Some(nix::libc::ENODEV)
+            && errno(&error) != Some(nix::libc::ENODEV)
         {
             tracing::warn!("an unused clsact qdisc stays on interface {}: {error:#}", self.ifindex);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Emitable as _;
+
+    use super::*;
+
+    fn bytes(ifindex: u32, parent: u32, attributes: Vec<TcAttribute>) -> Vec<u8> {
+        let mut message = message(ifindex, parent, QDISC).expect("a small index");
+        message.attributes = attributes;
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn only_what_stands_in_the_place_of_clsact() {
+        let kind = |kind: &str| vec![TcAttribute::DumpInvisible(true), TcAttribute::Kind(kind.to_owned())];
+        for (ifindex, parent, name, expected) in [
+            (7, CLSACT, "ingress", Some("ingress")),
+            (7, CLSACT, "clsact", Some("clsact")),
+            (8, CLSACT, "ingress", None),
+            (7, u32::MAX, "htb", None),
+            (7, 0x8001_0000, "pfifo", None),
+        ] {
+            let found = kind_in_place(&bytes(ifindex, parent, kind(name)), 7).expect("well formed");
+            assert_eq!(found.as_deref(), expected, "{ifindex} {parent:x} {name}");
+        }
+    }
+
+    #[test]
+    fn broken_messages() {
+        let whole = bytes(7, CLSACT, vec![TcAttribute::Kind("ingress".to_owned())]);
+        for length in 0..whole.len() - 4 {
+            assert!(kind_in_place(&whole[..length], 7).is_err(), "{length} bytes");
+        }
+        assert!(kind_in_place(&bytes(7, CLSACT, Vec::new()), 7).is_err(), "no kind");
     }
 }

@@ -102,7 +102,7 @@ pub fn load(capacity: Capacity) -> Result<Loaded> {
     let mut ebpf = EbpfLoader::new()
         .override_global(global::OFFSETS, &types.offsets, true)
         .override_global(global::SETTINGS, &settings, true)
-        .map_max_entries(map::TRAFFIC, capacity.interfaces * 2)
+        .map_max_entries(map::TRAFFIC, (capacity.interfaces + 1) * 2)
         .map_max_entries(map::MALFORMED, capacity.malformed)
         .map_max_entries(map::DROPS, capacity.drops)
         .map_max_entries(map::RETRANSMITS, capacity.retransmits)

@@ -1,7 +1,7 @@
 //! Copies the counters out of the maps: sums over CPUs, names for numbers, nothing reset.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
@@ -98,6 +98,22 @@ impl Maps {
             retransmits: entries(&self.retransmits).context("read retransmits")?,
             tallies: (0..Tally::COUNT).map(tally).collect::<Result<_>>().context("read tallies")?,
         })
+    }
+}
+
+impl Maps {
+    /// Deletes what is counted for interfaces that are gone for good.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn forget_interfaces(&mut self, counters: &Counters, gone: &BTreeSet<u32>) -> Result<()> {
+        for (key, _) in counters.drops.iter().filter(|(key, _)| gone.contains(&key.ifindex)) {
+            self.drops.remove(key).context("delete drops of a vanished interface")?;
+        }
+        for (key, _) in counters.retransmits.iter().filter(|(key, _)| gone.contains(&key.ifindex)) {
+            self.retransmits.remove(key).context("delete retransmits of a vanished interface")?;
+        }
+        Ok(())
     }
 }
 

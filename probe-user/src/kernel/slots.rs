@@ -1,5 +1,6 @@
 //! Which interface counts where: places in the kernel's direct-mapped table, and counters that are reused only after
-//! a grace, their old values taken as the new owner's zero. Nothing is ever reset.
+//! a grace, their old values taken as the new owner's zero. Nothing is ever reset. Slot 0 is nobody's: a program that
+//! reads a line while it is vacated may see it.
 
 use std::{
     collections::BTreeMap,
@@ -47,7 +48,7 @@ impl Slots {
     /// For at most `capacity` interfaces.
     #[must_use]
     pub fn new(capacity: u32) -> Self {
-        Self { capacity, lines: BTreeMap::new(), never_used: 0, resting: Vec::new() }
+        Self { capacity, lines: BTreeMap::new(), never_used: 1, resting: Vec::new() }
     }
 
     /// A place for an interface.
@@ -66,7 +67,7 @@ impl Slots {
 
     /// Fresh counters first; then those that rested longest, if long enough.
     fn free_slot(&mut self, now: Instant) -> Option<(u32, bool)> {
-        if self.never_used < self.capacity {
+        if self.never_used <= self.capacity {
             self.never_used += 1;
             return Some((self.never_used - 1, false));
         }
@@ -104,10 +105,10 @@ mod tests {
     fn counters_rest_before_they_are_reused() {
         let (mut slots, start) = (Slots::new(2), Instant::now());
         let first = slots.take(7, start).unwrap();
-        assert_eq!(slots.take(8, start), Ok(Place { line: 8, slot: 1, reused: false }));
+        assert_eq!(slots.take(8, start), Ok(Place { line: 8, slot: 2, reused: false }));
         slots.release(first, start);
         assert_eq!(slots.take(9, start), Err(SlotError::Full(2)));
-        assert_eq!(slots.take(9, start + GRACE), Ok(Place { line: 9, slot: 0, reused: true }));
+        assert_eq!(slots.take(9, start + GRACE), Ok(Place { line: 9, slot: 1, reused: true }));
         assert_eq!(slots.len(), 2);
     }
 

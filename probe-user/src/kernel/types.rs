@@ -102,7 +102,8 @@ fn offsets(btf: &Btf) -> Offsets {
 fn drop_reasons(btf: &Btf) -> BTreeMap<u32, String> {
     const PREFIX: &str = "SKB_DROP_REASON_";
     let name = |(name, value): (String, u64)| {
-        let short = name.strip_prefix(PREFIX).or_else(|| name.strip_prefix("SKB_"))?;
+        // `SKB_NOT_DROPPED_YET` and `SKB_CONSUMED` bear no prefix.
+        let short = name.strip_prefix(PREFIX).unwrap_or(&name);
         Some((u32::try_from(value).ok()?, short.to_lowercase()))
     };
     btf.enumeration("skb_drop_reason").into_iter().filter_map(name).collect()

@@ -5,18 +5,26 @@
 use std::{
     collections::BTreeSet,
     env, fs,
+    io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
-    process::Output,
+    process::{Child, Output, Stdio},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tests::{
-    agent::{Agent, lossprobe},
+    agent::{Agent, binary, lossprobe},
+    child,
     namespace::Namespace,
     run::trial,
     topology::{Pair, RIGHT},
+    wait::eventually,
 };
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -83,8 +91,10 @@ fn metric_list_is_golden() -> Result<()> {
     for sample in agent.metrics()?.samples() {
         let row = table.lines().find(|row| row.contains(&format!("`{}`", sample.name)));
         let row = row.with_context(|| format!("{} is not in the table", sample.name))?;
-        let strange: Vec<_> = sample.labels.keys().filter(|label| !row.contains(*label)).collect();
-        ensure!(strange.is_empty(), "{} has labels {strange:?} that the table does not know", sample.name);
+        let cell = row.split('|').nth(4).with_context(|| format!("no labels cell in {row}"))?.trim();
+        let known: BTreeSet<_> = cell.split(", ").filter(|label| *label != "–").collect();
+        let actual: BTreeSet<_> = sample.labels.keys().map(String::as_str).collect();
+        ensure!(actual == known, "{} has the labels {actual:?}, the table says {cell:?}", sample.name);
     }
     agent.stop()
 }
@@ -152,35 +162,106 @@ fn bad_configuration() -> Result<()> {
     Ok(())
 }
 
+/// Datagrams that are sent, and so frames that come in: the fixture's neighbours are permanent, nobody asks for them.
+const SENT: u64 = 100;
+
+/// The agent shows its last tick, which is a second old at most.
+const SHOWN: Duration = Duration::from_secs(20);
+
 fn stats_from_the_agent() -> Result<()> {
     let pair = Pair::new()?;
     let Pair { left, right } = &pair;
     let agent = Agent::start(right, &["--interface", "b"])?;
-    left.send_udp((RIGHT, 9), 100, 10)?;
+    send(left)?;
     let socket = agent.socket().to_str().context("path")?;
-    let json = stats(right, &["stats", "--socket", socket, "--output", "json"])?;
-    ensure!(json.to_string().contains("\"b\""), "no interface b in {json}");
-    let table = lossprobe(right, &["stats", "--socket", socket])?;
-    let text = String::from_utf8(table.stdout)?;
-    ensure!(table.status.success() && text.contains('b'), "{text}");
+    eventually(SHOWN, "stats shows what was sent", || {
+        check_json(&finished(lossprobe(right, &["stats", "--socket", socket, "--output", "json"])?)?)
+    })?;
+    check_table(&finished(lossprobe(right, &["stats", "--socket", socket])?)?)?;
+
+    let repeating = ["stats", "--socket", socket, "--interval", "200ms", "--output", "json"];
+    let mut stats = Stats::spawn(right, &repeating)?;
+    let mut lines = BufReader::new(stats.0.stdout.take().context("no standard output")?).lines();
+    for _ in 0..2 {
+        check_json(&lines.next().context("stats --interval ended")??)?;
+    }
+    kill(Pid::from_raw(i32::try_from(stats.0.id())?), Signal::SIGINT)?;
+    let status = eventually(SHOWN, "stats has ended", || stats.0.try_wait()?.context("it runs"))?;
+    ensure!(status.success(), "stats --interval ended with {status} after SIGINT");
     agent.stop()
 }
 
 fn stats_by_itself() -> Result<()> {
     let pair = Pair::new()?;
-    let Pair { right, .. } = &pair;
-    let json = stats(right, &["stats", "--for", "1s", "--output", "json"])?;
-    ensure!(json.to_string().contains("\"b\""), "no interface b in {json}");
+    let Pair { left, right } = &pair;
+    for (output, check) in [("json", check_json as fn(&str) -> Result<()>), ("table", check_table)] {
+        let mut stats = Stats::spawn(right, &["stats", "--for", "2s", "--output", output])?;
+        // It says so when it has attached.
+        let mut said = BufReader::new(stats.0.stderr.take().context("no standard error")?);
+        let mut heard = String::new();
+        while !heard.contains("watching for") {
+            ensure!(said.read_line(&mut heard)? > 0, "stats does not watch: {heard}");
+        }
+        send(left)?;
+        let mut text = String::new();
+        stats.0.stdout.take().context("no standard output")?.read_to_string(&mut text)?;
+        said.read_to_string(&mut heard)?;
+        let status = stats.0.wait()?;
+        ensure!(status.success(), "stats --output {output} ended with {status}: {heard}");
+        check(&text)?;
+    }
     // One that was asked for and is not there is an error, not a reason to attach.
     let nobody = temporary("nobody.sock");
     let socket = nobody.to_str().context("path")?;
     refuses(&lossprobe(right, &["stats", "--socket", socket])?, 1, &[socket])
 }
 
-fn stats(namespace: &Namespace, arguments: &[&str]) -> Result<Value> {
-    let output = lossprobe(namespace, arguments)?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{arguments:?} ended with {}: {said}", output.status);
-    let text = String::from_utf8(output.stdout)?;
-    serde_json::from_str(&text).with_context(|| format!("{text:?}"))
+/// A running `lossprobe stats`; dropping it kills it.
+struct Stats(Child);
+
+impl Stats {
+    fn spawn(namespace: &Namespace, arguments: &[&str]) -> Result<Self> {
+        let mut command = child::command(namespace, binary())?;
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(Self(command.spawn().with_context(|| format!("start {arguments:?}"))?))
+    }
+}
+
+impl Drop for Stats {
+    fn drop(&mut self) {
+        // Both fail only when it has ended before.
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+fn send(left: &Namespace) -> Result<()> {
+    left.send_udp((RIGHT, 9), usize::try_from(SENT)?, 10)
+}
+
+/// The standard output of a run that must have gone well.
+fn finished(output: Output) -> Result<String> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ended with {}: {said}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// One line of JSON with exactly the interface `b` and what was sent.
+fn check_json(text: &str) -> Result<()> {
+    let json: Value = serde_json::from_str(text).with_context(|| format!("{text:?}"))?;
+    ensure!(json["schema"] == 1, "not schema 1: {json}");
+    let interfaces = json["snapshot"]["interfaces"].as_array().with_context(|| format!("no interfaces in {json}"))?;
+    let [b] = interfaces.as_slice() else { bail!("not one interface in {json}") };
+    ensure!(b["name"] == "b" && b["ingress"]["frames"] == SENT, "b has not {SENT} frames in: {b}");
+    Ok(())
+}
+
+/// A table whose row of `b` has what was sent in the column of incoming frames.
+fn check_table(text: &str) -> Result<()> {
+    let rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // Name, role, frames in.
+    let row =
+        rows.into_iter().find(|row| row.first() == Some(&"b")).with_context(|| format!("no row of b:\n{text}"))?;
+    ensure!(row.get(2) == Some(&SENT.to_string().as_str()), "b has not {SENT} frames in:\n{text}");
+    Ok(())
 }

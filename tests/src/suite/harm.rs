@@ -8,7 +8,7 @@ use tests::{
     frames::{A, ethernet},
     namespace::Namespace,
     program,
-    run::{requires_kernel, trial},
+    run::{kernel_version, requires_kernel, trial},
     topology::{LEFT, Pair, RIGHT},
     wait::eventually,
     wire::PacketSocket,
@@ -21,6 +21,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("harm::kill_9_leaves_nothing", kill_9_leaves_nothing),
         trial("harm::stop_leaves_nothing", stop_leaves_nothing),
         trial("harm::foreign_filters_stay", foreign_filters_stay),
+        trial("harm::ingress_qdisc_stays", ingress_qdisc_stays),
         trial("harm::offloads_stay", offloads_stay),
         trial("harm::traffic_passes_unchanged", traffic_passes_unchanged),
         trial("harm::two_agents_side_by_side", two_agents_side_by_side),
@@ -102,6 +103,33 @@ fn foreign_filters_stay() -> Result<()> {
     assert_eq!(before, look()?);
     let left = program::run(right, "tc", &["filter", "show", "dev", "b", "ingress"], "")?;
     assert!(!left.contains("lossprobe"), "{left}");
+    Ok(())
+}
+
+/// An `ingress` qdisc (libvirt's, Open vSwitch's) leaves no place for clsact: below tcx only ingress is counted, and
+/// nothing that arrives is taken for egress.
+fn ingress_qdisc_stays() -> Result<()> {
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
+    program::run(right, "tc", &["qdisc", "add", "dev", "b", "ingress"], "")?;
+    let look = || -> Result<String> {
+        let qdiscs = program::run(right, "tc", &["qdisc", "show", "dev", "b"], "")?;
+        Ok(qdiscs + &program::run(right, "tc", &["filter", "show", "dev", "b", "ingress"], "")?)
+    };
+    let before = look()?;
+    ensure!(before.contains("qdisc ingress ffff:"), "{before}");
+    let _sinks = (left.udp((LEFT, 5000))?, right.udp((RIGHT, 5000))?);
+    let agent = Agent::start(right, &["--interface", "b"])?;
+    let (has_tcx, frame) = (kernel_version()?.0 >= (6, 6), 14 + 20 + 8 + 10);
+    let idle = Counts::of(&agent.metrics()?, "b", "egress");
+    counts_exactly(&agent, ("b", "ingress"), Counts::new(20, 20 * frame), || left.send_udp((RIGHT, 5000), 20, 10))?;
+    assert_eq!(Counts::of(&agent.metrics()?, "b", "egress"), idle, "what arrived is no egress");
+    let sent = if has_tcx { Counts::new(20, 20 * frame) } else { Counts::default() };
+    counts_exactly(&agent, ("b", "egress"), sent, || right.send_udp((LEFT, 5000), 20, 10))?;
+    let beside = look()?;
+    ensure!(beside.contains("qdisc ingress ffff:") && !beside.contains("clsact"), "while the agent runs: {beside}");
+    agent.stop()?;
+    assert_eq!(before, look()?);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod links;
 mod malformed;
 mod oracle;
 mod privilege;
+mod programs;
 mod retransmit;
 
 use libtest_mimic::Trial;
@@ -28,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         harm::trials(),
         http::trials(),
         cli::trials(),
+        programs::trials(),
     ];
     let on_hosts =
         if is_guest() { Vec::new() } else { vec![fixture::host_trials(), oracle::trials(), privilege::host_trials()] };

@@ -71,15 +71,22 @@ fn prometheus_scrapes() -> Result<()> {
         .spawn()
         .context("start prometheus")?;
     let address: SocketAddr = ([127, 0, 0, 1], 9090).into();
-    let query = |expression: &str| -> Result<Value> {
-        let response = http::get(right, address, &format!("/api/v1/query?query={expression}"), &[])?;
+    let api = |path: &str| -> Result<Value> {
+        let response = http::get(right, address, &format!("/api/v1/{path}"), &[])?;
         Ok(serde_json::from_str(&response.body)?)
     };
+    let query = |expression: &str| api(&format!("query?query={expression}"));
     let scraped = eventually(Duration::from_secs(60), "prometheus has scraped the agent", || {
         let up = query("up")?["data"]["result"][0]["value"][1].clone();
         ensure!(up == "1", "up is {up}");
         let info = query("lossprobe_interface_info")?["data"]["result"].clone();
         ensure!(info.as_array().is_some_and(|series| !series.is_empty()), "no interface_info: {info}");
+        // Only OpenMetrics has the type info, and units; in the text format this family is a gauge with the suffix.
+        for (family, field, expected) in [("lossprobe_interface", "type", "info"), ("lossprobe_bytes", "unit", "bytes")]
+        {
+            let told = api(&format!("targets/metadata?metric={family}"))?["data"].clone();
+            ensure!(told[0][field] == expected, "{field} of {family} is not {expected}: {told}");
+        }
         Ok(())
     });
     let said = fs::read_to_string(scratch.0.join("log")).unwrap_or_default();

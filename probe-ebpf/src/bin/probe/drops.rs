@@ -1,7 +1,7 @@
 //! `skb:kfree_skb`: every packet that the kernel gives up, by namespace, interface, reason and family, in segments.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use probe_ebpf::abi::{ABSENT, DropKey, Family, Tally};
+use probe_ebpf::abi::{ABSENT, DropKey, Family, OTHER_NETNS, Tally};
 
 use crate::{
     context::{KernelObject, untyped},
@@ -29,7 +29,11 @@ fn observe(skb: KernelObject, location: u64, reason: u32) {
         maps::tally(Tally::DropMembers);
         return;
     }
-    let (netns, ifindex) = attribute(skb);
+    let (netns, ifindex) = match attribute(skb) {
+        (netns, ifindex) if netns == settings.netns => (netns, ifindex),
+        // One entry for all: namespaces come and go, and would fill the map for good.
+        _ => (OTHER_NETNS, 0),
+    };
     let key = DropKey { netns, ifindex, reason, family: family(skb) as u8, pad: [0; 3] };
     maps::count_drop(&key, segments(skb));
 }

@@ -1,6 +1,8 @@
 //! All maps and all map pointers. Counters only grow; what cannot be counted is tallied.
 #![allow(unsafe_code)]
 
+use core::arch::asm;
+
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     macros::map,
@@ -82,11 +84,17 @@ pub(crate) fn scratch() -> Option<&'static mut Scratch> {
 #[inline(always)]
 pub(crate) fn tally(tally: Tally) -> bool {
     let Some(count) = TALLIES.get_ptr_mut(tally as u32) else { return false };
+    add_to(count, 1);
     // SAFETY: this CPU's entry.
-    unsafe {
-        *count += 1;
-        *count == 1
-    }
+    unsafe { *count == 1 }
+}
+
+/// Before 6.1 a tracing program can be interrupted by itself on the same CPU: the addition must be one instruction.
+#[inline(always)]
+fn add_to(count: *mut u64, amount: u64) {
+    // SAFETY: adds to a value of a map, aligned to 8 bytes. By hand, because core offers this target no addition
+    // without a compare-and-swap, which 5.10 does not have.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) count, in(reg) amount, options(nostack)) };
 }
 
 #[inline(always)]
@@ -124,7 +132,6 @@ fn add<K>(map: &PerCpuHashMap<K, u64>, key: &K, amount: u64, full: Tally, busy: 
 #[inline(always)]
 fn grow<K>(map: &PerCpuHashMap<K, u64>, key: &K, amount: u64) -> bool {
     let Some(count) = map.get_ptr_mut(key) else { return false };
-    // SAFETY: this CPU's value of an entry that is never deleted.
-    unsafe { *count += amount };
+    add_to(count, amount);
     true
 }

@@ -1,4 +1,5 @@
-//! `tcp:tcp_retransmit_skb` and `tcp:tcp_retransmit_synack`: what sockets of any namespace send again, in segments.
+//! `tcp:tcp_retransmit_skb` and `tcp:tcp_retransmit_synack`: what sockets of the agent's namespace send again, in
+//! segments.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use probe_ebpf::abi::{Retransmit, RetransmitKey};
@@ -44,10 +45,12 @@ fn observe_segment(socket: KernelObject, skb: KernelObject) {
 
 #[inline(always)]
 fn count(socket: KernelObject, kind: Retransmit, segments: u64) {
-    let netns = netns_of(socket.object_at(offset!(sock_skc_net)));
+    if netns_of(socket.object_at(offset!(sock_skc_net))) != maps::settings().netns {
+        return;
+    }
     let route = socket.object_at(offset!(sock_sk_dst_cache));
     let ifindex =
         if route.is_null() { 0 } else { route.object_at(offset!(dst_entry_dev)).u32_at(offset!(net_device_ifindex)) };
-    let key = RetransmitKey { netns, ifindex, kind: kind as u8, pad: [0; 3] };
+    let key = RetransmitKey { ifindex, kind: kind as u8, pad: [0; 3] };
     maps::count_retransmit(&key, segments);
 }

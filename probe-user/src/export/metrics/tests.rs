@@ -20,7 +20,6 @@ fn snapshot() -> Snapshot {
     };
     let drop = |netns: &str, interface: &str, reason: &str, family: &str, packets| Drop {
         netns: netns.into(),
-        netns_inode: 7,
         interface: interface.into(),
         reason: reason.into(),
         class: if reason == "no_socket" { "noise".into() } else { "policy".into() },
@@ -175,14 +174,14 @@ fn golden(openmetrics: bool) -> String {
         "lossprobe_tcp_sent_segments",
         "counter",
         "segments",
-        "TCP segments sent by this network namespace's own sockets, retransmitted ones included.",
+        "TCP segments sent by this network namespace's own sockets, since the agent's start; those that only repeat data are not among them.",
         &[" 50"],
     );
     family(
         "lossprobe_tcp_retransmitted_segments",
         "counter",
         "segments",
-        "TCP segments sent again by this network namespace's own sockets, by the interface of their route.",
+        "TCP segments retransmitted by this network namespace's own sockets, by the interface of their route.",
         &[r#"{interface="eth0",type="syn"} 1"#],
     );
     family(

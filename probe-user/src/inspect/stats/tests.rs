@@ -74,16 +74,16 @@ interface             role    in frames     in bytes  out frames  out bytes
 eth0                  uplink  1,234,567  987,654,321           0          0
 e\\u{1b}[31m\\u{202e}x  port            –            –           –          –
 
-interface           what            reason          class    packets
----------------------------------------------------------------------
-eth0                malformed in    ip4_csum        error          3
-eth0                dropped         netfilter_drop  policy        40
-eth0                malformed in    tcp_flags       warning        7
-eth0                TCP sent again  syn             –              5
-(other namespaces)  dropped         netfilter_drop  policy         2
-eth0                dropped         no_socket       noise      5,000
+interface           what               reason          class    packets
+------------------------------------------------------------------------
+eth0                malformed in       ip4_csum        error          3
+eth0                dropped            netfilter_drop  policy        40
+eth0                malformed in       tcp_flags       warning        7
+eth0                TCP retransmitted  syn             –              5
+(other namespaces)  dropped            netfilter_drop  policy         2
+eth0                dropped            no_socket       noise      5,000
 
-TCP of this namespace: 1,000 segments sent, 5 of them again (0.50 %).
+TCP of this namespace: 1,000 segments sent, 5 retransmitted (0.50 %).
 e\\u{1b}[31m\\u{202e}x is not watched as asked: an ingress qdisc is there
 The probe lost 9 counts: map drops (full). Figures above are too low.
 ";
@@ -137,7 +137,7 @@ fn a_narrow_terminal_cuts_texts_and_no_figures() {
 #[test]
 fn nothing_to_tell() {
     let text = render_table(&Snapshot::default(), None, Some(80), true);
-    assert_eq!(text, "No interface is selected.\n\nNothing malformed, nothing dropped, nothing sent again.\n");
+    assert_eq!(text, "No interface is selected.\n\nNothing malformed, nothing dropped, nothing retransmitted.\n");
 }
 
 #[test]
