@@ -42,7 +42,7 @@ struct Counted {
     attached: Option<Attached>,
     described: Vec<Attachment>,
     described_at: Instant,
-    /// Why nothing is attached.
+    /// Why a hook is not attached.
     refused: String,
     baseline: Baseline,
 }
@@ -178,7 +178,7 @@ impl Probe {
                 warn!(interface = link.name, "not counted: {}", counted.refused);
             }
         } else {
-            info!(interface = link.name, kind = link.kind, "counted");
+            info!(interface = link.name, kind = link.kind, missing = counted.refused, "counted");
         }
         self.counted.insert(link.ifindex, counted);
     }
@@ -192,6 +192,7 @@ impl Probe {
         self.maps.set_slot(place.line, slot_of(link, place.slot))?;
         let attached = attach::attach(&mut self.loaded.ebpf, &link.name, link.ifindex)?;
         counted.described = attached.describe(&link.name, &self.loaded.ebpf);
+        counted.refused = attached.missing().to_owned();
         *self.loaded.features.entry("tcx".to_owned()).or_default() |= attached.is_tcx();
         counted.attached = Some(attached);
         Ok(())
