@@ -332,7 +332,8 @@ impl Probe {
         for (key, packets) in &counters.drops {
             let own = key.netns == self.loaded.netns;
             let Some(interface) = self.name_at(key.ifindex) else { continue };
-            *sums.entry((own, interface, self.loaded.types.drop_reason(key.reason), key.family)).or_default() += packets;
+            *sums.entry((own, interface, self.loaded.types.drop_reason(key.reason), key.family)).or_default() +=
+                packets;
         }
         let drop = |((own, interface, reason, family), packets): ((bool, &str, String, u8), u64)| snapshot::Drop {
             netns: if own { "own" } else { "other" }.to_owned(),
