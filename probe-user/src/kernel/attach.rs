@@ -21,7 +21,7 @@ use crate::snapshot::Attachment;
 pub enum Mode {
     /// A bpf_link, gone with the process.
     Tcx,
-    /// A filter on the clsact qdisc, which outlives a killed process until the next start.
+    /// A filter on the clsact qdisc, which outlives a killed process.
     Clsact,
 }
 
