@@ -1,0 +1,128 @@
+//! Which interfaces are meant: names and globs, and what is said where a name is none.
+
+use globset::{Glob, GlobSet};
+
+use super::{Fault, NAMES_SHOWN, UsageError};
+
+/// Which interfaces are meant.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    include: Vec<Pattern>,
+    include_set: GlobSet,
+    exclude_set: GlobSet,
+}
+
+/// `interface` was named, and there is none of this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no interface `{interface}`; {hint}")]
+pub struct UnknownInterface {
+    /// The name.
+    pub interface: String,
+    hint: String,
+}
+
+impl Selection {
+    /// From globs; no `interface` at all means every interface but loopbacks.
+    ///
+    /// # Errors
+    /// A glob that is none.
+    pub fn from_flags(interface: &[String], exclude: &[String]) -> Result<Self, UsageError> {
+        Self::new(flag_globs(interface, "--interface")?, &flag_globs(exclude, "--exclude")?)
+    }
+
+    pub(super) fn new(include: Vec<Pattern>, exclude: &[Pattern]) -> Result<Self, UsageError> {
+        let set = |patterns: &[Pattern], flag: &str| {
+            // Each glob is good by itself; together they can be too many for one automaton.
+            GlobSet::new(patterns.iter().map(|pattern| &pattern.glob))
+                .map_err(|error| Fault::new(error.to_string(), "use fewer or simpler globs").at(flag))
+        };
+        let (include_set, exclude_set) = (set(&include, "--interface")?, set(exclude, "--exclude")?);
+        Ok(Self { include, include_set, exclude_set })
+    }
+
+    /// Whether an interface is meant. A loopback is only if an `--interface` matches it.
+    #[must_use]
+    pub fn selects(&self, name: &str, is_loopback: bool) -> bool {
+        let included = if self.include.is_empty() { !is_loopback } else { self.include_set.is_match(name) };
+        included && !self.exclude_set.is_match(name)
+    }
+
+    /// Compares with the interfaces that exist at the start. Returns the globs that match none of them: not wrong (such
+    /// an interface can appear later), but worth a warning.
+    ///
+    /// # Errors
+    /// The first plain name that no interface has.
+    pub fn check_against(&self, existing: &[String]) -> Result<Vec<String>, UnknownInterface> {
+        let mut found = vec![false; self.include.len()];
+        for name in existing {
+            for index in self.include_set.matches(name) {
+                found[index] = true;
+            }
+        }
+        let missing = || self.include.iter().zip(&found).filter(|(_, found)| !**found).map(|(pattern, _)| pattern);
+        match missing().find(|pattern| pattern.is_name) {
+            Some(pattern) => Err(UnknownInterface::new(pattern.glob.glob(), existing)),
+            None => Ok(missing().map(|pattern| pattern.glob.glob().to_owned()).collect()),
+        }
+    }
+}
+
+impl UnknownInterface {
+    fn new(interface: &str, existing: &[String]) -> Self {
+        // An edit or two in a short name; a third of a long one.
+        let bound = (interface.chars().count() / 3).max(2);
+        let mut near: Vec<_> = existing
+            .iter()
+            .map(|name| (strsim::damerau_levenshtein(interface, name), name))
+            .filter(|(edits, name)| *edits <= bound && *edits < name.chars().count())
+            .collect();
+        near.sort();
+        let near: Vec<_> = near.iter().take(3).map(|(_, name)| format!("`{name}`")).collect();
+        let mut hint = if near.is_empty() { String::new() } else { format!("did you mean {}? ", near.join(" or ")) };
+        hint += "interfaces here: ";
+        hint += &existing.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        if let Some(more) = existing.len().checked_sub(NAMES_SHOWN + 1) {
+            hint += &format!(" and {} more", more + 1);
+        }
+        Self { interface: interface.to_owned(), hint }
+    }
+}
+
+/// A valid glob.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern {
+    pub(super) glob: Glob,
+    /// Without any special character: exactly one interface is meant.
+    is_name: bool,
+}
+
+pub(super) fn pattern(text: &str) -> Result<Pattern, Fault> {
+    if text.is_empty() {
+        return Err(Fault::new("the glob is empty", "name an interface, or `*` for all"));
+    }
+    let glob = Glob::new(text).map_err(|error| {
+        let at = text.chars().take(fault_offset(text, error.kind())).count() + 1;
+        Fault::new(
+            format!("bad glob `{text}` at character {at}: {}", error.kind()),
+            "write a name, or a pattern with `*`, `?`, `[abc]` or `{a,b}`; `\\` before a character means itself",
+        )
+    })?;
+    Ok(Pattern { glob, is_name: !text.contains(['*', '?', '[', ']', '{', '}', '\\']) })
+}
+
+/// Characters before the one that a glob's fault is about; the library does not say.
+fn fault_offset(text: &str, fault: &globset::ErrorKind) -> usize {
+    let byte = match fault {
+        globset::ErrorKind::UnclosedClass => text.rfind('['),
+        globset::ErrorKind::InvalidRange(from, to) => text.find(&format!("{from}-{to}")),
+        globset::ErrorKind::UnopenedAlternates => text.find('}'),
+        globset::ErrorKind::UnclosedAlternates => text.find('{'),
+        globset::ErrorKind::DanglingEscape => text.rfind('\\'),
+        _ => None,
+    };
+    byte.map_or(0, |byte| text[..byte].chars().count())
+}
+
+pub(super) fn flag_globs(globs: &[String], flag: &str) -> Result<Vec<Pattern>, UsageError> {
+    globs.iter().map(|glob| pattern(glob).map_err(|fault| fault.at(flag))).collect()
+}

@@ -1,0 +1,138 @@
+use super::*;
+use crate::classes::Class;
+
+fn config(text: &str, args: &AgentArgs) -> Result<Config, String> {
+    let source = Source { path: Path::new("a.toml"), text };
+    Config::merge(args, &source, false).map_err(|error| error.to_string())
+}
+
+fn selection(interface: &[&str], exclude: &[&str]) -> Result<Selection, String> {
+    let strings = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+    Selection::from_flags(&strings(interface), &strings(exclude)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn which_interfaces() {
+    for (interface, exclude, name, expected) in [
+        (&[][..], &[][..], "eth0", true),
+        (&[], &[], "lo", false),
+        (&[], &["eth*"], "eth0", false),
+        (&[], &["eth*"], "tap0", true),
+        (&["lo"], &[], "lo", true),
+        (&["l*"], &[], "lo", true),
+        (&["lo"], &[], "eth0", false),
+        (&["eth0", "tap?"], &[], "tap7", true),
+        (&["eth0", "tap?"], &[], "tap77", false),
+        (&["{eth,tap}*"], &["tap1"], "tap1", false),
+        (&["eth0"], &[], "eth01", false),
+        (&["eth0"], &["eth0"], "eth0", false),
+        (&["ens[0-9]"], &[], "ens3", true),
+    ] {
+        let selection = selection(interface, exclude).expect("good globs");
+        assert_eq!(selection.selects(name, name == "lo"), expected, "{interface:?} {exclude:?} {name}");
+    }
+}
+
+#[test]
+fn what_exists() {
+    let existing = ["lo", "eth0", "wlan0", "br-8f2a"].map(str::to_owned);
+    for (interface, expected) in [
+        (&["eth0"][..], Ok(vec![])),
+        (&["tap*", "eth*"], Ok(vec!["tap*".to_owned()])),
+        (
+            &["eht0"],
+            Err("no interface `eht0`; did you mean `eth0`? interfaces here: lo, eth0, wlan0, br-8f2a".to_owned()),
+        ),
+        (&["tap*", "zzzzz"], Err("no interface `zzzzz`; interfaces here: lo, eth0, wlan0, br-8f2a".to_owned())),
+    ] {
+        let outcome = selection(interface, &[]).expect("good globs").check_against(&existing);
+        assert_eq!(outcome.map_err(|error| error.to_string()), expected, "{interface:?}");
+    }
+    let many: Vec<_> = (0..1000).map(|n| format!("tap{n}")).collect();
+    let error = selection(&["lo"], &[]).expect("good").check_against(&many).expect_err("not there").to_string();
+    assert!(error.ends_with("tap19 and 980 more"), "{error}");
+}
+
+#[test]
+fn bad_globs() {
+    for (glob, expected) in [
+        ("eth[0", "--interface: bad glob `eth[0` at character 4: unclosed character class; missing ']'"),
+        ("é{a,b", "--interface: bad glob `é{a,b` at character 2: unclosed alternate group"),
+        ("a}", "--interface: bad glob `a}` at character 2: unopened alternate group"),
+        ("e[z-a]", "--interface: bad glob `e[z-a]` at character 3: invalid range"),
+        ("eth\\", "--interface: bad glob `eth\\` at character 4: dangling"),
+        ("", "--interface: the glob is empty; name an interface"),
+    ] {
+        let error = selection(&[glob], &[]).expect_err(glob);
+        assert!(error.starts_with(expected), "{glob:?}: {error}");
+    }
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let text = "interface = ['tap*']\nlisten = '[::]:1'\nsocket = 'none'\nlog_format = 'text'\n\
+                log_level = 'debug'\nmax_interfaces = 7\n[drop_classes]\nneigh_failed = 'noise'\n";
+    let config_of_file = config(text, &AgentArgs::default()).expect("a good file");
+    assert_eq!(config_of_file.listen, "[::]:1".parse().expect("an address"));
+    assert_eq!((config_of_file.socket, config_of_file.socket_is_default), (None, false));
+    assert_eq!(config_of_file.log_format, LogFormat::Text);
+    assert_eq!(config_of_file.log_level, LevelFilter::DEBUG);
+    assert_eq!(config_of_file.max_interfaces, Some(7));
+    assert_eq!(config_of_file.classes.of("neigh_failed"), Class::Noise);
+    assert!(config_of_file.selection.selects("tap1", false) && !config_of_file.selection.selects("eth0", false));
+
+    let mut args = AgentArgs { max_interfaces: Some(8), socket: Some("/x".into()), ..AgentArgs::default() };
+    args.selection.interface = vec!["eth0".to_owned()];
+    let of_both = config(text, &args).expect("a good file");
+    assert_eq!((of_both.max_interfaces, of_both.socket), (Some(8), Some("/x".into())));
+    assert!(of_both.selection.selects("eth0", false) && !of_both.selection.selects("tap1", false));
+}
+
+#[test]
+fn defaults() {
+    let config = config("", &AgentArgs::default()).expect("nothing is wrong");
+    assert_eq!((config.listen, config.max_interfaces), (DEFAULT_LISTEN, None));
+    assert_eq!((config.socket, config.socket_is_default), (Some(DEFAULT_SOCKET.into()), true));
+    assert_eq!((config.log_format, config.log_level), (LogFormat::Json, LevelFilter::INFO));
+}
+
+#[test]
+fn bad_files() {
+    for (text, expected) in [
+        ("listen = '127.0.0.1'", "a.toml:1:10: key listen: `127.0.0.1` is no ADDR:PORT; write numbers, as in"),
+        ("\nlisten = 5", "a.toml:2:10: key listen: invalid type: integer `5`, expected a string; "),
+        ("listne = 'x'", "a.toml:1:1: key listne: unknown field `listne`, expected one of `interface`,"),
+        ("interface = [\n  'eth0',\n  'e['\n]", "a.toml:3:3: key interface: bad glob `e[` at character 2: "),
+        ("max_interfaces = 4097", "a.toml:1:18: key max_interfaces: 4097 is outside of 1 to 4096; "),
+        ("max_interfaces = -1", "a.toml:1:18: key max_interfaces: -1 is outside of 1 to 4096; "),
+        ("log_level = 'loud'", "a.toml:1:13: key log_level: unknown value `loud`; write one of error, warn, "),
+        ("socket = ''", "a.toml:1:10: key socket: the path is empty; "),
+        ("[drop_classes]\nxdp = 'bad'", "a.toml:2:7: key xdp: unknown class `bad`; write one of capacity, "),
+        ("[drop_classes]\nXDP = 'noise'", "a.toml:2:1: key XDP: `XDP` is no drop reason; write it in lower case"),
+        ("listen = ", "a.toml:1:"),
+        ("listen", "a.toml:1:"),
+        ("listen = 'a'\nlisten = 'b'", "a.toml:2:1: key listen: duplicate key; "),
+        ("interface = 'eth0'", "a.toml:1:13: key interface: invalid type: string \"eth0\", expected a sequence; "),
+    ] {
+        let error = config(text, &AgentArgs::default()).err().unwrap_or_default();
+        println!("{error}");
+        assert!(error.starts_with(expected), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn origins() {
+    for (url, accepted) in [
+        ("http://127.0.0.1:9976", true),
+        ("http://[::1]:9976/", true),
+        ("http://node", true),
+        ("https://node", false),
+        ("127.0.0.1:9976", false),
+        ("http://", false),
+        ("", false),
+    ] {
+        assert_eq!(agent_url(url).is_ok(), accepted, "{url}");
+    }
+    let args = StatsArgs { socket: Some("none".into()), ..StatsArgs::default() };
+    assert!(StatsConfig::from_args(&args).is_err());
+}
