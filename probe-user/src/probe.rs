@@ -1,4 +1,5 @@
-//! The probe at work: programs in the kernel, interfaces followed, counters turned into a [`Snapshot`].
+//! The probe at work: programs in the kernel, interfaces followed, counters turned into a
+//! [`Snapshot`](crate::snapshot::Snapshot).
 
 mod show;
 
