@@ -11,6 +11,7 @@ pub mod config;
 pub mod export;
 pub mod inspect;
 pub mod kernel;
+pub mod netlink;
 pub mod probe;
 pub mod snapshot;
 pub mod standalone;

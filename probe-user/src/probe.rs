@@ -190,7 +190,7 @@ impl Probe {
         }
         self.maps.set_slot(place.line, slot_of(link, place.slot))?;
         let attached = attach::attach(&mut self.loaded.ebpf, &link.name, link.ifindex)?;
-        counted.described = attached.describe(&link.name, &self.loaded.ebpf);
+        counted.described = attached.describe(link.ifindex, &self.loaded.ebpf);
         counted.refused = attached.missing().to_owned();
         *self.loaded.features.entry("tcx".to_owned()).or_default() |= attached.is_tcx();
         counted.attached = Some(attached);
@@ -256,7 +256,7 @@ impl Probe {
             if let (Some(attached), Some(link)) = (&counted.attached, self.links.get(ifindex))
                 && now.duration_since(counted.described_at) >= DESCRIBE_EVERY
             {
-                counted.described = attached.describe(&link.name, &self.loaded.ebpf);
+                counted.described = attached.describe(link.ifindex, &self.loaded.ebpf);
                 counted.described_at = now;
             }
         }

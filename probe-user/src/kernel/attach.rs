@@ -13,7 +13,7 @@ use aya::{
 };
 use probe_ebpf::abi::{Direction, program};
 
-use super::{clsact::Clsact, load::classifier};
+use super::{clsact::Clsact, load::classifier, query};
 use crate::snapshot::Attachment;
 
 /// How a program hangs on an interface.
@@ -124,14 +124,14 @@ impl Attached {
 
     /// What hangs where; the place among others is asked anew, since others come and go.
     #[must_use]
-    pub fn describe(&self, name: &str, ebpf: &Ebpf) -> Vec<Attachment> {
+    pub fn describe(&self, ifindex: u32, ebpf: &Ebpf) -> Vec<Attachment> {
         self.links
             .iter()
             .map(|(direction, mode, _)| Attachment {
                 hook: format!("tc_{}", direction.id()),
                 mode: mode.id().to_owned(),
                 position: match mode {
-                    Mode::Tcx => position(name, *direction, ebpf).unwrap_or("unknown").to_owned(),
+                    Mode::Tcx => position(ifindex, *direction, ebpf).unwrap_or("unknown").to_owned(),
                     Mode::Clsact => "unknown".to_owned(),
                 },
             })
@@ -139,17 +139,16 @@ impl Attached {
     }
 }
 
-/// The place of our program among those on the hook, `None` if the kernel does not tell (foreign programs need
-/// `CAP_SYS_ADMIN`).
-fn position(name: &str, direction: Direction, ebpf: &Ebpf) -> Option<&'static str> {
-    let (program, hook) = match direction {
-        Direction::Ingress => (program::INGRESS, TcAttachType::Ingress),
-        Direction::Egress => (program::EGRESS, TcAttachType::Egress),
+/// The place of our program among those on the hook, `None` if the kernel does not tell.
+fn position(ifindex: u32, direction: Direction, ebpf: &Ebpf) -> Option<&'static str> {
+    let program = match direction {
+        Direction::Ingress => program::INGRESS,
+        Direction::Egress => program::EGRESS,
     };
     let ours: &SchedClassifier = ebpf.program(program)?.try_into().ok()?;
     let id = ours.info().ok()?.id();
-    let (_, programs) = SchedClassifier::query_tcx(name, hook).ok()?;
-    let place = programs.iter().position(|program| program.id() == id)?;
+    let programs = query::tcx_programs(ifindex, direction).ok()?;
+    let place = programs.iter().position(|program| *program == id)?;
     Some(match (place, programs.len()) {
         (0, 1) => "only",
         (0, _) => "first",

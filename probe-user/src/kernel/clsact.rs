@@ -2,17 +2,14 @@
 //! Where somebody's `ingress` qdisc stands in its place (libvirt's QoS, Open vSwitch's policing), that one carries the
 //! ingress filter and stays as it is.
 
-use std::io;
-
 use anyhow::{Context as _, Result, bail};
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NlasIterator,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NlasIterator};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     tc::{TcAttribute, TcHandle, TcHeader, TcMessage},
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use crate::netlink::{errno, request};
 
 // uapi/linux/pkt_sched.h: TC_H_CLSACT, and its classes that stand for the two hooks.
 const CLSACT: u32 = 0xffff_fff1;
@@ -27,8 +24,6 @@ const RTM_NEWTFILTER: u16 = 44;
 const TCA_KIND: u16 = 1;
 /// `struct tcmsg`.
 const HEADER_BYTES: usize = 20;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 
 /// Times that the qdisc is added or found, should somebody else's come and go meanwhile.
 const ATTEMPTS: usize = 3;
@@ -148,46 +143,6 @@ fn clsact(ifindex: u32) -> Result<TcMessage> {
     let mut message = message(ifindex, CLSACT, QDISC)?;
     message.attributes.push(TcAttribute::Kind(CLSACT_KIND.to_owned()));
     Ok(message)
-}
-
-/// Asks and shows `each` the type and the payload of what comes until the end of the answer.
-fn request(message: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(u16, &[u8]) -> Result<()>) -> Result<()> {
-    let mut request = NetlinkMessage::from(message);
-    request.header.flags = NLM_F_REQUEST | flags;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&bytes, 0)?;
-    loop {
-        let (answer, _) = socket.recv_from_full()?;
-        let mut rest = answer.as_slice();
-        while !rest.is_empty() {
-            let part = NetlinkBuffer::new_checked(rest).context("the kernel's answer is cut")?;
-            match part.message_type() {
-                NLMSG_DONE => return Ok(()),
-                NLMSG_ERROR => return error_of(part.payload()),
-                kind @ (RTM_NEWQDISC | RTM_NEWTFILTER) => each(kind, part.payload())?,
-                other => bail!("unexpected answer of type {other}"),
-            }
-            // Messages are padded to four bytes.
-            let length = (part.length() as usize).next_multiple_of(4).min(rest.len());
-            rest = &rest[length..];
-        }
-    }
-}
-
-fn errno(error: &anyhow::Error) -> Option<i32> {
-    error.downcast_ref().and_then(io::Error::raw_os_error)
-}
-
-/// An error message starts with the negated error number; 0 acknowledges.
-fn error_of(payload: &[u8]) -> Result<()> {
-    let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-code).into()) }
 }
 
 impl Drop for Clsact {
