@@ -18,11 +18,12 @@ use tracing::{error, info, warn};
 use crate::{
     collect::links::{LinkEvent, Watcher},
     config::Config,
+    control::Order,
     export::{Listeners, Source, serve},
     inspect::stats,
     kernel::preflight,
     probe::Probe,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, State},
 };
 
 const TICK: Duration = Duration::from_secs(1);
@@ -68,6 +69,13 @@ impl Source for Shared {
 
     fn readiness(&self) -> Result<(), String> {
         self.probe().readiness()
+    }
+
+    fn obey(&self, order: Order) -> State {
+        let state = self.probe().obey(order);
+        // Whoever asks next sees it.
+        *self.latest() = Source::read(self);
+        state
     }
 }
 
@@ -212,8 +220,10 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
         }
         if count.is_multiple_of(TIDY_EVERY) {
             shared.probe().retry_refused();
+            shared.probe().put_back();
             shared.probe().forget_vanished()?;
         }
+        shared.probe().verify();
         let snapshot = Arc::new(shared.probe().snapshot().context("read the counters")?);
         *shared.latest() = Arc::clone(&snapshot);
         if let Some(shown) = summary.take_if(|_| count.is_multiple_of(SUMMARY_EVERY)) {

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     classes::Classes,
-    cli::{AgentArgs, LogFormat, LogLevel, Output, StatsArgs},
+    cli::{AgentArgs, ControlArgs, LogFormat, LogLevel, Output, StatsArgs},
 };
 
 /// Where the metrics are served unless told otherwise.
@@ -202,10 +202,7 @@ impl StatsConfig {
     /// What is wrong, where, and what to do.
     pub fn from_args(args: &StatsArgs) -> Result<Self, UsageError> {
         let origin = match (&args.socket, &args.agent) {
-            (Some(path), _) => match socket(path).map_err(|fault| fault.at("--socket"))? {
-                Some(path) => Origin::Socket(path),
-                None => return Err(Fault::new("`none` is no agent's socket", "name its path").at("--socket")),
-            },
+            (Some(path), _) => Origin::Socket(agent_socket(path)?),
             (None, Some(url)) => Origin::Url(agent_url(url).map_err(|fault| fault.at("--agent"))?),
             (None, None) => Origin::Any,
         };
@@ -217,6 +214,20 @@ impl StatsConfig {
             watch: args.watch.unwrap_or(DEFAULT_WATCH),
         })
     }
+}
+
+/// Where the agent is that `pause`, `resume` or `detach` is for.
+///
+/// # Errors
+/// What is wrong, and what to do.
+pub fn control_socket(args: &ControlArgs) -> Result<PathBuf, UsageError> {
+    args.socket.as_deref().map_or_else(|| Ok(DEFAULT_SOCKET.into()), agent_socket)
+}
+
+/// The path of an agent's unix socket.
+fn agent_socket(path: &Path) -> Result<PathBuf, UsageError> {
+    let path = socket(path).map_err(|fault| fault.at("--socket"))?;
+    path.ok_or_else(|| Fault::new("`none` is no agent's socket", "name its path").at("--socket"))
 }
 
 /// `ADDR:PORT`, numeric: whoever listens on a name does not know where.

@@ -1,6 +1,7 @@
 //! The probe at work: programs in the kernel, interfaces followed, counters turned into a
 //! [`Snapshot`](crate::snapshot::Snapshot).
 
+mod hooks;
 mod show;
 
 use std::{
@@ -20,16 +21,14 @@ use crate::{
     },
     config::Config,
     kernel::{
-        attach::{self, Attached},
+        attach::Attached,
+        leftovers::Marker,
         load::{Capacity, Loaded, load},
         read::Maps,
         slots::{Place, Slots},
     },
-    snapshot::{Attachment, Traffic},
+    snapshot::{Attachment, State, Traffic},
 };
-
-/// How old the description of what hangs on an interface may become: it costs a few system calls for each.
-const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
 
 /// How long counts of a vanished interface are shown: some scrapes long.
 const FORGET_AFTER: Duration = Duration::from_mins(2);
@@ -38,9 +37,11 @@ const FORGET_AFTER: Duration = Duration::from_mins(2);
 #[derive(Debug)]
 struct Counted {
     place: Option<Place>,
+    /// `None` also while the agent is detached.
     attached: Option<Attached>,
     described: Vec<Attachment>,
-    described_at: Instant,
+    /// Somebody has taken a program off, and it is to be put back.
+    lost: bool,
     /// Why a hook is not attached.
     refused: String,
     baseline: Baseline,
@@ -71,6 +72,13 @@ pub struct Probe {
     sent_before: Option<u64>,
     collect_errors: BTreeMap<String, u64>,
     started: Instant,
+    state: State,
+    /// How often somebody else has taken programs off an interface.
+    taken_off: BTreeMap<u32, u32>,
+    /// Where the next round of [`Self::verify`] starts.
+    verify_from: u32,
+    /// After `counted`: it lives longer than what it stands for.
+    _marker: Marker,
 }
 
 impl Probe {
@@ -82,6 +90,8 @@ impl Probe {
         let max_interfaces = config.interfaces_for(existing);
         let mut loaded = load(Capacity::for_interfaces(max_interfaces))?;
         let maps = Maps::take(&mut loaded.ebpf)?;
+        let marker = Marker::set(&mut loaded.ebpf)?;
+        hooks::remove_leftovers();
         Ok(Self {
             counted: BTreeMap::new(),
             maps,
@@ -92,6 +102,10 @@ impl Probe {
             sent_before: snmp::read().ok().and_then(|snmp| sent_segments(&snmp)),
             collect_errors: BTreeMap::from([("snmp".to_owned(), 0), ("maps".to_owned(), 0), ("links".to_owned(), 0)]),
             started: Instant::now(),
+            state: State::Running,
+            taken_off: BTreeMap::new(),
+            verify_from: 0,
+            _marker: marker,
             config,
             loaded,
         })
@@ -127,7 +141,7 @@ impl Probe {
         match (selected, self.counted.get(&ifindex)) {
             (false, None) => {}
             (false, Some(_)) => self.detach(ifindex),
-            (true, Some(counted)) if counted.attached.is_some() => {
+            (true, Some(counted)) if counted.place.is_some() => {
                 let place = counted.place;
                 let changed = self.links.get(&ifindex).is_none_or(|known| slot_of(known, 0) != slot_of(&link, 0));
                 if let (Some(place), true) = (place, changed)
@@ -145,6 +159,7 @@ impl Probe {
 
     fn forget(&mut self, ifindex: u32) {
         self.detach(ifindex);
+        self.taken_off.remove(&ifindex);
         if let Some(link) = self.links.remove(&ifindex) {
             self.former.insert(ifindex, (link.name, Instant::now()));
         }
@@ -153,7 +168,7 @@ impl Probe {
     /// Tries again what was refused: counters come free, a device becomes ready.
     pub fn retry_refused(&mut self) {
         let refused = |(ifindex, counted): (&u32, &Counted)| {
-            counted.attached.is_none().then(|| self.links.get(ifindex).cloned()).flatten()
+            counted.place.is_none().then(|| self.links.get(ifindex).cloned()).flatten()
         };
         let refused: Vec<Link> = self.counted.iter().filter_map(refused).collect();
         refused.iter().for_each(|link| self.attach(link));
@@ -164,7 +179,7 @@ impl Probe {
             place: None,
             attached: None,
             described: Vec::new(),
-            described_at: Instant::now(),
+            lost: false,
             refused: String::new(),
             baseline: Baseline::default(),
         };
@@ -189,12 +204,7 @@ impl Probe {
             counted.baseline = self.baseline(place.slot)?;
         }
         self.maps.set_slot(place.line, slot_of(link, place.slot))?;
-        let attached = attach::attach(&mut self.loaded.ebpf, &link.name, link.ifindex)?;
-        counted.described = attached.describe(link.ifindex, &self.loaded.ebpf);
-        counted.refused = attached.missing().to_owned();
-        *self.loaded.features.entry("tcx".to_owned()).or_default() |= attached.is_tcx();
-        counted.attached = Some(attached);
-        Ok(())
+        if self.state == State::Detached { Ok(()) } else { self.hang(link, counted) }
     }
 
     fn detach(&mut self, ifindex: u32) {
@@ -237,8 +247,11 @@ impl Probe {
     /// Why not every selected interface is counted; `Ok` also where the kernel refused with a reason.
     ///
     /// # Errors
-    /// Names an interface that is neither attached nor refused.
+    /// Says that the agent is paused or detached, or names an interface that is neither attached nor refused.
     pub fn readiness(&self) -> Result<(), String> {
+        if self.state != State::Running {
+            return Err(format!("{}: nothing is counted until `lossprobe resume`", self.state.id()));
+        }
         let undecided = |(ifindex, link): (&u32, &Link)| {
             let selected = self.config.selection.selects(&link.name, link.is_loopback());
             (selected && !self.counted.contains_key(ifindex)).then(|| link.name.clone())
@@ -246,19 +259,6 @@ impl Probe {
         match self.links.iter().find_map(undecided) {
             Some(name) => Err(format!("{name} is not attached yet")),
             None => Ok(()),
-        }
-    }
-
-    /// Asks the kernel again where our programs stand among others, which come and go unannounced.
-    fn describe_anew(&mut self) {
-        let now = Instant::now();
-        for (ifindex, counted) in &mut self.counted {
-            if let (Some(attached), Some(link)) = (&counted.attached, self.links.get(ifindex))
-                && now.duration_since(counted.described_at) >= DESCRIBE_EVERY
-            {
-                counted.described = attached.describe(link.ifindex, &self.loaded.ebpf);
-                counted.described_at = now;
-            }
         }
     }
 

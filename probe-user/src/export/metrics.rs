@@ -17,7 +17,7 @@ use super::{
     format::{Format, to_text},
     samples,
 };
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, State};
 
 /// What a metric's value does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +165,14 @@ pub const METRICS: &[Metric] = &[
         labels: &["interface", "type"],
         help: "TCP segments retransmitted by this network namespace's own sockets, by the interface of their route.",
         samples: samples::retransmitted,
+    },
+    Metric {
+        name: "lossprobe_paused",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &[],
+        help: "1 while nothing is counted because of `lossprobe pause` or `lossprobe detach`, else 0.",
+        samples: |snapshot, to| to.add([], u64::from(snapshot.state != State::Running)),
     },
     Metric {
         name: "lossprobe_attached",

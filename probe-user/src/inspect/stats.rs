@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::rates::{Rates, float};
 use crate::{
     export::samples::drops,
-    snapshot::{Interface, SCHEMA, Snapshot},
+    snapshot::{Interface, SCHEMA, Snapshot, State},
 };
 
 /// One line of JSON without a newline: `{"schema":1,"snapshot":…}`, and with a previous snapshot of the same agent
@@ -209,6 +209,9 @@ fn notes(now: &Snapshot) -> Vec<Line> {
         notes.push(Line { style: Style::Plain, text });
     }
     let mut warn = |text: String| notes.push(Line { style: Style::Error, text });
+    if now.state != State::Running {
+        warn(format!("The agent is {}: nothing is counted until `lossprobe resume`.", now.state.id()));
+    }
     for interface in now.interfaces.iter().filter(|interface| !interface.refused.is_empty()) {
         warn(format!("{} is not watched as asked: {}", printable(&interface.name), printable(&interface.refused)));
     }

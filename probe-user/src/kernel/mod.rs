@@ -6,9 +6,12 @@
 pub mod attach;
 pub mod btf;
 mod clsact;
+mod filter;
+pub mod leftovers;
 pub mod load;
 pub mod preflight;
 pub mod query;
 pub mod read;
 pub mod slots;
+mod tcx;
 pub mod types;

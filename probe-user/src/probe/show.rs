@@ -33,7 +33,6 @@ impl Probe {
                 None
             }
         };
-        self.describe_anew();
         let mut interfaces: Vec<_> = self
             .counted
             .iter()
@@ -45,6 +44,7 @@ impl Probe {
             schema: snapshot::SCHEMA,
             time: jiff::Timestamp::now().to_string(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            state: self.state,
             interfaces,
             drops: self.drops(&counters),
             tcp: snapshot::Tcp { sent_segments, retransmitted: self.retransmitted(&counters) },

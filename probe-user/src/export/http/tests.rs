@@ -48,6 +48,11 @@ impl Source for Fake {
     fn readiness(&self) -> Result<(), String> {
         self.missing.lock().unwrap().clone().map_or(Ok(()), Err)
     }
+
+    fn obey(&self, order: Order) -> AgentState {
+        *self.missing.lock().unwrap() = Some(order.id().to_owned());
+        AgentState::Paused
+    }
 }
 
 struct Server {

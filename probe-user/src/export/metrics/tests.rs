@@ -27,6 +27,7 @@ fn snapshot() -> Snapshot {
         packets,
     };
     Snapshot {
+        state: State::Paused,
         schema: SCHEMA,
         time: "2026-01-02T03:04:05Z".into(),
         uptime_ms: 1000,
