@@ -207,6 +207,7 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
     loop {
         ticks.tick().await;
         count = count.wrapping_add(1);
+        shared.probe().beat()?;
         if let Some(log) = &mut log {
             log.flush();
         }

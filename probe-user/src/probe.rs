@@ -102,6 +102,14 @@ impl Probe {
         &mut self.loaded.ebpf
     }
 
+    /// Tells the programs that somebody reads what they count. Without it they do nothing after 10 s.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn beat(&mut self) -> Result<()> {
+        self.loaded.beat()
+    }
+
     /// Follows what happened to interfaces.
     pub fn apply(&mut self, event: LinkEvent) {
         match event {

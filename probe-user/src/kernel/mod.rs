@@ -6,6 +6,7 @@
 pub mod attach;
 pub mod btf;
 mod clsact;
+pub mod heartbeat;
 pub mod load;
 pub mod preflight;
 pub mod query;
