@@ -71,11 +71,12 @@ impl Source for Shared {
         self.probe().readiness()
     }
 
-    fn obey(&self, order: Order) -> State {
-        let state = self.probe().obey(order);
+    fn obey(&self, order: Order) -> Result<State, String> {
+        let state = self.probe().obey(order).map_err(|error| format!("{error:#}"))?;
         // Whoever asks next sees it.
-        *self.latest() = Source::read(self);
-        state
+        let fresh = self.read();
+        *self.latest() = fresh;
+        Ok(state)
     }
 }
 
@@ -215,6 +216,7 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
     loop {
         ticks.tick().await;
         count = count.wrapping_add(1);
+        shared.probe().beat()?;
         if let Some(log) = &mut log {
             log.flush();
         }

@@ -116,6 +116,15 @@ impl Probe {
         &mut self.loaded.ebpf
     }
 
+    /// Tells the programs that somebody reads what they count, unless they are to be still. Without it they do nothing
+    /// after 10 s.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn beat(&mut self) -> Result<()> {
+        if self.state == State::Running { self.loaded.beat() } else { Ok(()) }
+    }
+
     /// Follows what happened to interfaces.
     pub fn apply(&mut self, event: LinkEvent) {
         match event {

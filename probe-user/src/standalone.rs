@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::{
     net::lookup_host,
-    time::{Instant, sleep_until},
+    time::{Instant, interval, sleep_until},
 };
 
 use crate::{
@@ -64,15 +64,17 @@ impl Feed {
         }
     }
 
-    /// Follows interfaces until `deadline`.
+    /// Follows interfaces until `deadline`, and shows the programs that somebody is there.
     async fn wait_until(&mut self, deadline: Instant) -> Result<()> {
         let Self::Own(probe, watcher) = self else {
             sleep_until(deadline).await;
             return Ok(());
         };
+        let mut beats = interval(Duration::from_secs(1));
         loop {
             tokio::select! {
                 () = sleep_until(deadline) => return Ok(()),
+                _ = beats.tick() => probe.beat()?,
                 event = watcher.next() => probe.apply(event.context("follow the interfaces")?),
             }
         }

@@ -21,6 +21,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use probe_user::snapshot::Snapshot;
 use serde_json::Value;
 
 use crate::{child, http, metrics::Metrics, namespace::Namespace, wait::eventually};
@@ -162,6 +163,14 @@ impl<'n> Agent<'n> {
     /// When the answer is not the text format.
     pub fn metrics(&self) -> Result<Metrics> {
         Metrics::parse(&self.get("/metrics")?)
+    }
+
+    /// The agent's latest snapshot, at most a second old.
+    ///
+    /// # Errors
+    /// When the agent does not answer, or not in the form of this build.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        serde_json::from_value(self.json("/api/v1/snapshot")?).context("read the snapshot")
     }
 
     /// Gets a JSON document.

@@ -3,6 +3,7 @@
 use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{PoisonError, RwLock},
 };
 
 use anyhow::{Context as _, Result};
@@ -23,8 +24,26 @@ impl std::fmt::Display for Skip {
 
 impl std::error::Error for Skip {}
 
+/// Held by every running trial; for writing by one that changes what all CPUs do.
+static MACHINE: RwLock<()> = RwLock::new(());
+
 /// A trial of `test`, which may end with a [`Skip`] as its error.
 pub fn trial(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    judged(name, || {
+        let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        test()
+    })
+}
+
+/// A trial beside which no other runs.
+pub fn trial_alone(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    judged(name, || {
+        let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+        test()
+    })
+}
+
+fn judged(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     let title = name.to_owned();
     Trial::ignorable_test(name, move || {
         let _earlier = agent::take_logs();

@@ -48,7 +48,10 @@ pub trait Source: Send + Sync + 'static {
     fn readiness(&self) -> Result<(), String>;
 
     /// Does as told. Returns the state that this leads to.
-    fn obey(&self, order: Order) -> AgentState;
+    ///
+    /// # Errors
+    /// With why it could not, one line for a human; then nothing has changed.
+    fn obey(&self, order: Order) -> Result<AgentState, String>;
 }
 
 /// Answers until `shutdown` completes, then lets running answers end within 2 s. Must run inside a tokio runtime.
@@ -134,7 +137,10 @@ fn routers(source: Arc<dyn Source>) -> (Router, Router) {
         .fallback(async || error(StatusCode::NOT_FOUND, "no such page; / lists what there is"));
     let orders = Order::ALL.into_iter().fold(pages.clone(), |router, order| {
         let obey = move |State(answers): State<Arc<Answers>>| async move {
-            Json(json!({ "state": answers.source.obey(order) }))
+            match answers.source.obey(order) {
+                Ok(state) => Json(json!({ "state": state })).into_response(),
+                Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, &cause),
+            }
         };
         router.route(order.path(), post(obey))
     });

@@ -235,6 +235,15 @@ pub const METRICS: &[Metric] = &[
         samples: |snapshot, to| to.add([], snapshot.probe.drop_members),
     },
     Metric {
+        name: "lossprobe_drop_storm_packets_total",
+        kind: Kind::Counter,
+        unit: "packets",
+        labels: &[],
+        help: "Dropped packets, in wire segments, that came faster than 100,000 a second on one CPU: counted by reason, \
+               their interface is that of a sample of one in 64.",
+        samples: |snapshot, to| to.add([], snapshot.probe.drop_storm_packets),
+    },
+    Metric {
         name: "lossprobe_collect_errors_total",
         kind: Kind::Counter,
         unit: "",

@@ -198,9 +198,8 @@ mod tests {
             Ok(())
         }
 
-        fn obey(&self, order: Order) -> State {
-            assert_eq!(order, Order::Detach);
-            State::Detached
+        fn obey(&self, order: Order) -> Result<State, String> {
+            if order == Order::Detach { Ok(State::Detached) } else { Err("no".to_owned()) }
         }
     }
 
@@ -223,6 +222,7 @@ mod tests {
             assert_eq!(fetch(Some(&path), None).await.unwrap().uptime_ms, 42);
             assert_eq!(fetch(None, Some(address)).await.unwrap().uptime_ms, 42);
             assert_eq!(order(&path, Order::Detach).await.unwrap(), State::Detached);
+            assert!(matches!(order(&path, Order::Pause).await, Err(FetchError::NotAnAgent { .. })));
             let absent = PathBuf::from("/nonexistent/socket");
             assert_eq!(fetch(Some(&absent), Some(address)).await.unwrap().uptime_ms, 42);
             drop(agent);

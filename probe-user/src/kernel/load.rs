@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::{
     btf::{self, Btf},
+    heartbeat::{Heartbeat, hertz},
     types::{self, KernelTypes},
 };
 
@@ -66,6 +67,25 @@ pub struct Loaded {
     pub capacity: Capacity,
     /// Inode number of the agent's network namespace.
     pub netns: u32,
+    heartbeat: Heartbeat,
+}
+
+impl Loaded {
+    /// The agent lives: the programs count for the next 10 s.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn beat(&mut self) -> Result<()> {
+        self.heartbeat.beat(&mut self.ebpf)
+    }
+
+    /// From now on the programs do nothing, until the next [`Self::beat`].
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn pause(&mut self) -> Result<()> {
+        self.heartbeat.stop()
+    }
 }
 
 /// A tracepoint program and the number of arguments from which on it is the right one.
@@ -97,7 +117,7 @@ pub fn load(capacity: Capacity) -> Result<Loaded> {
         release_data_start: release_data.as_ref().map_or(0, |range| range.start),
         release_data_end: release_data.as_ref().map_or(0, |range| range.end),
         netns,
-        pad: 0,
+        hertz: hertz()?,
     };
     let mut ebpf = EbpfLoader::new()
         .override_global(global::OFFSETS, &types.offsets, true)
@@ -109,7 +129,9 @@ pub fn load(capacity: Capacity) -> Result<Loaded> {
         .load(OBJECT)
         .context("create the eBPF maps")?;
 
-    let mut programs = Vec::new();
+    let heartbeat = Heartbeat::start(&mut ebpf)?;
+    heartbeat.beat(&mut ebpf)?;
+    let mut programs = vec![program::BEAT];
     for name in [program::INGRESS, program::EGRESS] {
         classifier(&mut ebpf, name)?.load().with_context(|| format!("load program {name}"))?;
         programs.push(name);
@@ -129,7 +151,7 @@ pub fn load(capacity: Capacity) -> Result<Loaded> {
         features.insert(tracepoint.to_owned(), attached.is_ok());
     }
     debug!(?programs, ?features, "loaded");
-    Ok(Loaded { ebpf, types, features, programs, capacity, netns })
+    Ok(Loaded { ebpf, types, features, programs, capacity, netns, heartbeat })
 }
 
 /// Loads and attaches the variant that fits. Returns the program's name.

@@ -7,6 +7,7 @@ pub mod attach;
 pub mod btf;
 mod clsact;
 mod filter;
+pub mod heartbeat;
 pub mod leftovers;
 pub mod load;
 pub mod preflight;

@@ -111,17 +111,25 @@ impl Probe {
     }
 
     /// Does as told. Counters stay as they are.
-    pub fn obey(&mut self, order: Order) -> State {
+    ///
+    /// # Errors
+    /// If the programs cannot be told; then nothing has changed.
+    pub fn obey(&mut self, order: Order) -> anyhow::Result<State> {
         let before = self.state;
         match (order, before) {
             (Order::Resume, _) => {
+                self.loaded.beat()?;
                 self.state = State::Running;
                 self.hang_where(|counted| counted.attached.is_none());
             }
             // What is detached is more than paused.
-            (Order::Pause, State::Running) => self.state = State::Paused,
-            (Order::Pause, State::Paused | State::Detached) => {}
+            (Order::Pause, State::Detached) => {}
+            (Order::Pause, State::Running | State::Paused) => {
+                self.loaded.pause()?;
+                self.state = State::Paused;
+            }
             (Order::Detach, _) => {
+                self.loaded.pause()?;
                 self.state = State::Detached;
                 for counted in self.counted.values_mut() {
                     counted.attached = None;
@@ -135,6 +143,6 @@ impl Probe {
         if before != self.state {
             info!("{} by `lossprobe {}`", self.state.id(), order.id());
         }
-        self.state
+        Ok(self.state)
     }
 }

@@ -156,6 +156,8 @@ impl Probe {
             map_update_failed: Tally::FAILURES.iter().map(failed).collect(),
             program_missed: missed_runs(&self.loaded.ebpf, &self.loaded.programs),
             drop_members: tally(Tally::DropMembers),
+            drop_storm_packets: tally(Tally::StormSegments),
+            drop_storm_waiting_packets: tally(Tally::StormSegments).saturating_sub(tally(Tally::StormAttributed)),
             collect_errors: self.collect_errors.clone(),
         }
     }

@@ -7,9 +7,10 @@ use libtest_mimic::Trial;
 use nix::sys::socket::{setsockopt, sockopt};
 use tests::{
     agent::Agent,
-    frames::ethernet,
+    frames::{A, B, ethernet},
+    link::{End, veth},
     metrics::Metrics,
-    run::{kernel_version, requires_kernel, trial},
+    run::{kernel_version, requires_kernel, trial, trial_alone},
     topology::{CLIENT, CLIENT_MAC, Pair, RIGHT, ROUTER1_MAC, Routed, SERVER},
     wait::eventually,
     wire::{Gso, PacketSocket},
@@ -27,6 +28,11 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("drops::gso_packet_is_its_segments", gso_packet_is_its_segments),
         trial("drops::members_of_a_frag_list_count_once", members_of_a_frag_list_count_once),
     ]
+}
+
+/// Emulated machines are not fast enough for a storm.
+pub(super) fn host_trials() -> Vec<Trial> {
+    vec![trial_alone("drops::storm_is_counted_exactly_and_attributed_by_sample", storm)]
 }
 
 const COUNT: usize = 1000;
@@ -203,5 +209,45 @@ fn members_of_a_frag_list_count_once() -> Result<()> {
     ensure!(packets == PACKETS as u64, "the batches were not merged: {packets} packets");
     let counted = members()? - before;
     ensure!(counted >= (PACKETS * (MEMBERS - 1)) as f64, "{counted} members seen");
+    agent.stop()
+}
+
+/// More than 100,000 drops a second on one CPU, of two interfaces in turn: none is lost, the agent says that their
+/// interface is a sample's, and the sample is fair.
+fn storm() -> Result<()> {
+    const EACH: usize = 250_000;
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
+    veth(End::new(left, "a2").mac(A), End::new(right, "b2").mac(B))?;
+    right.nft(
+        "table netdev t {
+            chain c {
+                type filter hook ingress devices = { b, b2 } priority 0
+                udp dport 5000 drop
+            }
+        }",
+    )?;
+    let agent = Agent::start(right, &["--interface", "b*"])?;
+    let frame = ethernet(B, A).ip4().udp(1, 5000).payload(18).bytes();
+    let senders = [PacketSocket::sender(left, "a")?, PacketSocket::sender(left, "a2")?];
+    for _ in 0..EACH {
+        senders.iter().try_for_each(|sender| sender.send_copies(&frame, 1))?;
+    }
+    eventually(SOON, "every drop is counted or waits for its sample", || {
+        let snapshot = agent.snapshot()?;
+        let of = |interface: &str| -> u64 {
+            let drops = snapshot.drops.iter().filter(|drop| drop.interface == interface);
+            drops.filter(|drop| drop.reason == "netfilter_drop").map(|drop| drop.packets).sum()
+        };
+        let (one, other, probe) = (of("b"), of("b2"), &snapshot.probe);
+        let (storm, waiting) = (probe.drop_storm_packets, probe.drop_storm_waiting_packets);
+        ensure!(one + other + waiting == 2 * EACH as u64, "{one} + {other} counted, {waiting} wait");
+        ensure!(storm > EACH as u64, "only {storm} drops came in a storm: was this machine slow?");
+        ensure!(waiting < 200, "{waiting} wait for one reason on two CPUs");
+        let share = one as f64 / (one + other) as f64;
+        ensure!((0.45..0.55).contains(&share), "{share} of the drops are said to be of the first interface");
+        Ok(())
+    })?;
+    lost_nothing(&agent)?;
     agent.stop()
 }

@@ -6,6 +6,7 @@ mod drops;
 mod exact;
 mod fixture;
 mod harm;
+mod heartbeat;
 mod http;
 mod links;
 mod malformed;
@@ -27,11 +28,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         retransmit::trials(),
         links::trials(),
         harm::trials(),
+        heartbeat::trials(),
         http::trials(),
         cli::trials(),
         programs::trials(),
     ];
-    let on_hosts =
-        if is_guest() { Vec::new() } else { vec![fixture::host_trials(), oracle::trials(), privilege::host_trials()] };
+    let on_hosts = if is_guest() {
+        Vec::new()
+    } else {
+        vec![fixture::host_trials(), oracle::trials(), privilege::host_trials(), drops::host_trials()]
+    };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
 }

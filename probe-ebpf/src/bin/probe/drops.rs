@@ -1,7 +1,7 @@
 //! `skb:kfree_skb`: every packet that the kernel gives up, by namespace, interface, reason and family, in segments.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use probe_ebpf::abi::{ABSENT, DropKey, Family, OTHER_NETNS, Tally};
+use probe_ebpf::abi::{ABSENT, DropKey, Family, OTHER_NETNS, Storm, Tally, Waiting};
 
 use crate::{
     context::{KernelObject, untyped},
@@ -24,18 +24,52 @@ fn lossprobe_drop3(context: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn observe(skb: KernelObject, location: u64, reason: u32) {
+    if !maps::is_active() {
+        return;
+    }
     let settings = maps::settings();
     if location >= settings.release_data_start && location < settings.release_data_end {
         maps::tally(Tally::DropMembers);
         return;
     }
+    let Some(segments) = to_attribute(reason, segments(skb)) else { return };
     let (netns, ifindex) = match attribute(skb) {
         (netns, ifindex) if netns == settings.netns => (netns, ifindex),
         // One entry for all: namespaces come and go, and would fill the map for good.
         _ => (OTHER_NETNS, 0),
     };
     let key = DropKey { netns, ifindex, reason, family: family(skb) as u8, pad: [0; 3] };
-    maps::count_drop(&key, segments(skb));
+    maps::count_drop(&key, segments);
+}
+
+/// The segments that this event is to attribute: its own, and those that have waited for it; `None` if it waits itself.
+#[inline(always)]
+fn to_attribute(reason: u32, segments: u64) -> Option<u64> {
+    let Some(storm) = maps::enter_storm() else { return Some(segments) };
+    let attributed = ride_out(storm, reason, segments);
+    maps::leave_storm(storm);
+    attributed
+}
+
+#[inline(always)]
+fn ride_out(storm: &mut Storm, reason: u32, segments: u64) -> Option<u64> {
+    let on = storm.note(maps::jiffies(), maps::hertz());
+    if !on && storm.waiting == 0 {
+        return Some(segments);
+    }
+    let Some(waiting) = maps::waiting(reason) else { return Some(segments) };
+    if on && waiting.until_sample > 1 {
+        waiting.until_sample -= 1;
+        waiting.segments += segments;
+        storm.waiting += segments;
+        maps::tally_by(Tally::StormSegments, segments);
+        return None;
+    }
+    let waited = waiting.segments;
+    *waiting = Waiting { segments: 0, until_sample: storm.distance() };
+    storm.waiting -= waited;
+    maps::tally_by(Tally::StormAttributed, waited);
+    Some(segments + waited)
 }
 
 /// Namespace and interface: of the device that handles the packet now; else the device it arrived on; else, for

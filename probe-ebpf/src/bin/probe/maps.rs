@@ -5,11 +5,13 @@ use core::arch::asm;
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
+    helpers::bpf_jiffies64,
     macros::map,
     maps::{Array, PerCpuArray, PerCpuHashMap},
 };
 use probe_ebpf::abi::{
-    DropKey, MalformedKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings, Slot, Tally, Traffic,
+    DropKey, INERT_AFTER_SECONDS, MalformedKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, STORM_REASONS,
+    Scratch, Settings, Slot, Storm, Tally, Traffic, Waiting,
 };
 
 // Sizes here are the smallest that load; the agent sets the real ones for the node, see `kernel::load`.
@@ -26,12 +28,19 @@ static RETRANSMITS: PerCpuHashMap<RetransmitKey, u64> = PerCpuHashMap::with_max_
 #[map]
 static TALLIES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Tally::COUNT, 0);
 #[map]
+static STORM: PerCpuArray<Storm> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static WAITING: PerCpuArray<Waiting> = PerCpuArray::with_max_entries(STORM_REASONS, 0);
+#[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 #[unsafe(no_mangle)]
 static OFFSETS: Offsets = Offsets::UNKNOWN;
 #[unsafe(no_mangle)]
 static SETTINGS: Settings = Settings::UNSET;
+/// Jiffies at the agent's last sign of life, 0 to do nothing.
+#[unsafe(no_mangle)]
+static mut HEARTBEAT: u64 = 0;
 
 /// A field of the offsets, as the agent set it before loading. The verifier sees a constant.
 macro_rules! offset {
@@ -52,6 +61,34 @@ pub(crate) fn offset_field<const AT: usize>() -> u32 {
 pub(crate) fn settings() -> Settings {
     // SAFETY: as above.
     unsafe { (&raw const SETTINGS).read_volatile() }
+}
+
+/// Whether the agent lives and wants anything to be counted.
+#[inline(always)]
+pub(crate) fn is_active() -> bool {
+    // SAFETY: one aligned word that the agent writes at any time.
+    let beat = unsafe { (&raw const HEARTBEAT).read_volatile() };
+    jiffies().wrapping_sub(beat) < INERT_AFTER_SECONDS * hertz()
+}
+
+/// The agent lives.
+#[inline(always)]
+pub(crate) fn beat() {
+    // SAFETY: as above.
+    unsafe { (&raw mut HEARTBEAT).write_volatile(jiffies()) };
+}
+
+/// The kernel's coarse clock: one load, where `bpf_ktime_get_ns` takes 40 ns.
+#[inline(always)]
+pub(crate) fn jiffies() -> u64 {
+    // SAFETY: the helper has no arguments.
+    unsafe { bpf_jiffies64() }
+}
+
+#[inline(always)]
+pub(crate) fn hertz() -> u64 {
+    // SAFETY: as in `settings`.
+    u64::from(unsafe { (&raw const SETTINGS.hertz).read_volatile() })
 }
 
 /// The slot of an interface of the agent's namespace, if it is counted.
@@ -80,13 +117,47 @@ pub(crate) fn scratch() -> Option<&'static mut Scratch> {
     SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
 }
 
+/// This CPU's state of drops, unless a program that is interrupted at this very moment is using it (possible before
+/// 6.1). Ends with [`leave_storm`].
+#[inline(always)]
+pub(crate) fn enter_storm() -> Option<&'static mut Storm> {
+    let storm = STORM.get_ptr_mut(0)?;
+    // SAFETY: this CPU's entry. An interruption ends before what it interrupts goes on: a plain word is a lock.
+    unsafe {
+        let busy = &raw mut (*storm).busy;
+        if busy.read_volatile() != 0 {
+            return None;
+        }
+        busy.write_volatile(1);
+        Some(&mut *storm)
+    }
+}
+
+#[inline(always)]
+pub(crate) fn leave_storm(storm: &mut Storm) {
+    // SAFETY: as above.
+    unsafe { (&raw mut storm.busy).write_volatile(0) };
+}
+
+/// This CPU's drops of a reason that wait to be attributed. To be touched between [`enter_storm`] and [`leave_storm`].
+#[inline(always)]
+pub(crate) fn waiting(reason: u32) -> Option<&'static mut Waiting> {
+    // SAFETY: this CPU's entry, under the lock.
+    WAITING.get_ptr_mut(reason).map(|waiting| unsafe { &mut *waiting })
+}
+
 /// Adds one to a tally. `true` if it was the first on this CPU.
 #[inline(always)]
 pub(crate) fn tally(tally: Tally) -> bool {
+    tally_by(tally, 1)
+}
+
+#[inline(always)]
+pub(crate) fn tally_by(tally: Tally, amount: u64) -> bool {
     let Some(count) = TALLIES.get_ptr_mut(tally as u32) else { return false };
-    add_to(count, 1);
+    add_to(count, amount);
     // SAFETY: this CPU's entry.
-    unsafe { *count == 1 }
+    unsafe { *count == amount }
 }
 
 /// Before 6.1 a tracing program can be interrupted by itself on the same CPU: the addition must be one instruction.

@@ -45,7 +45,7 @@ fn observe_segment(socket: KernelObject, skb: KernelObject) {
 
 #[inline(always)]
 fn count(socket: KernelObject, kind: Retransmit, segments: u64) {
-    if netns_of(socket.object_at(offset!(sock_skc_net))) != maps::settings().netns {
+    if !maps::is_active() || netns_of(socket.object_at(offset!(sock_skc_net))) != maps::settings().netns {
         return;
     }
     let route = socket.object_at(offset!(sock_sk_dst_cache));

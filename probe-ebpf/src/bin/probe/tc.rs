@@ -27,6 +27,9 @@ fn lossprobe_out(context: TcContext) -> i32 {
 
 #[inline(always)]
 fn observe(context: &TcContext, direction: Direction) {
+    if !maps::is_active() {
+        return;
+    }
     let frame = TcFrame::new(context);
     let Some(slot) = maps::slot_of(frame.ifindex()) else { return };
     let Some(traffic) = maps::traffic(traffic_index(slot.slot, direction)) else { return };

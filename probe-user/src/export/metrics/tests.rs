@@ -76,6 +76,8 @@ fn snapshot() -> Snapshot {
             map_update_failed: vec![MapUpdateFailed { map: "drops".into(), cause: "full".into(), count: 0 }],
             program_missed: [("kfree_skb".into(), 0)].into(),
             drop_members: 6,
+            drop_storm_packets: 8,
+            drop_storm_waiting_packets: 2,
             collect_errors: [("netlink".into(), 1)].into(),
         },
     }
@@ -186,6 +188,13 @@ fn golden(openmetrics: bool) -> String {
         &[r#"{interface="eth0",type="syn"} 1"#],
     );
     family(
+        "lossprobe_paused",
+        "gauge",
+        "",
+        "1 while nothing is counted because of `lossprobe pause` or `lossprobe detach`, else 0.",
+        &[" 1"],
+    );
+    family(
         "lossprobe_attached",
         "gauge",
         "",
@@ -231,6 +240,13 @@ fn golden(openmetrics: bool) -> String {
         "",
         "Drop events that were members of a packet already counted, and so were not counted again.",
         &[" 6"],
+    );
+    family(
+        "lossprobe_drop_storm_packets",
+        "counter",
+        "packets",
+        "Dropped packets, in wire segments, that came faster than 100,000 a second on one CPU: counted by reason, their interface is that of a sample of one in 64.",
+        &[" 8"],
     );
     family("lossprobe_collect_errors", "counter", "", "Reads of a source that failed.", &[r#"{source="netlink"} 1"#]);
     if openmetrics {

@@ -17,10 +17,14 @@ use nix::{
     unistd::Pid,
 };
 use probe_ebpf::{
-    abi::{Direction, Scratch, Slot, Traffic, map, program},
+    abi::{Direction, Scratch, Settings, Slot, Traffic, global, map, program},
     classify::{Cursor, LinkKind, Meta, Packet},
 };
-use probe_user::kernel::{load, read::Maps};
+use probe_user::kernel::{
+    heartbeat::{Heartbeat, hertz},
+    load,
+    read::Maps,
+};
 use tests::namespace::Namespace;
 
 const LOOPBACK_INDEX: u32 = 1;
@@ -33,6 +37,7 @@ type Bytes = [u8; SCRATCH_BYTES];
 /// The program, loaded, and this CPU's end of its maps.
 pub(super) struct Kernel {
     ebpf: Ebpf,
+    heartbeat: Heartbeat,
     maps: Maps,
     scratch: PerCpuArray<MapData, Bytes>,
     cpu: usize,
@@ -65,15 +70,18 @@ impl Kernel {
     }
 
     fn load(cpu: usize) -> Result<Self> {
+        let settings = Settings { hertz: hertz()?, ..Settings::UNSET };
         let mut ebpf = EbpfLoader::new()
+            .override_global(global::SETTINGS, &settings, true)
             .map_max_entries(map::MALFORMED, load::Capacity::for_interfaces(1).malformed)
             .load(load::object())
             .context("create the eBPF maps")?;
         ingress(&mut ebpf)?.load().context("load the classifier")?;
+        let heartbeat = Heartbeat::start(&mut ebpf)?;
         let maps = Maps::take(&mut ebpf)?;
         let scratch = ebpf.take_map(map::SCRATCH).context("the object has no scratch space")?;
         let scratch = PerCpuArray::try_from(scratch)?;
-        Ok(Self { ebpf, maps, scratch, cpu, slot: Slot::default(), counted: Traffic::default() })
+        Ok(Self { ebpf, heartbeat, maps, scratch, cpu, slot: Slot::default(), counted: Traffic::default() })
     }
 
     /// Runs the program once. Returns what it left in the scratch space, `None` where the fast path took the frame,
@@ -94,6 +102,7 @@ impl Kernel {
         }
         let blank = vec![[0; SCRATCH_BYTES]; nr_cpus().map_err(|(_file, error)| error).context("count the CPUs")?];
         self.scratch.set(0, PerCpuValues::try_from(blank)?, 0).context("blank the scratch space")?;
+        self.heartbeat.beat(&mut self.ebpf)?;
         let context = context(meta.gso_size, gso_segs);
         let options = TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), ..TestRunOptions::new() };
         let result = ingress(&mut self.ebpf)?.test_run(options).with_context(|| format!("run {frame:02x?}"))?;
