@@ -85,6 +85,7 @@ Examples:
 Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown keys are errors):
   interface = [\"eth*\", \"tap*\"]
   exclude = [\"tap-test*\"]
+  xdp = [\"eth0\"]
   listen = \"127.0.0.1:9976\"
   socket = \"/run/lossprobe/lossprobe.sock\"
   log_format = \"json\"
@@ -135,6 +136,14 @@ pub struct AgentArgs {
     /// Which interfaces are meant.
     #[command(flatten)]
     pub selection: SelectionArgs,
+
+    /// Count what comes in by native XDP on interfaces of this name or pattern; repeatable [default: none]
+    ///
+    /// Sees frames before the kernel has touched them, at the price of a place that others may want: refused, and tc used
+    /// instead, on a veth, beside another XDP program, and where the driver, its offloads, queues or MTU speak against it.
+    /// What was refused and why is in the log and in the snapshot.
+    #[arg(long, value_name = "GLOB")]
+    pub xdp: Vec<String>,
 
     /// Serve metrics and API by HTTP at this address [default: 127.0.0.1:9976]
     ///

@@ -77,6 +77,8 @@ impl Fault {
 pub struct Config {
     /// Which interfaces to watch.
     pub selection: Selection,
+    /// Where native XDP is asked for; see [`Self::wants_xdp`].
+    xdp: Selection,
     /// Where to serve HTTP.
     pub listen: SocketAddr,
     /// Where to serve the API on a unix socket, `None`: nowhere.
@@ -117,6 +119,7 @@ impl Config {
     pub fn for_stats(selection: &Selection) -> Self {
         Self {
             selection: selection.clone(),
+            xdp: Selection::default(),
             listen: DEFAULT_LISTEN,
             socket: None,
             socket_is_default: true,
@@ -137,11 +140,25 @@ impl Config {
         self.max_interfaces.unwrap_or(room)
     }
 
+    /// Whether native XDP is asked for on this interface.
+    #[must_use]
+    pub fn wants_xdp(&self, name: &str) -> bool {
+        // As a loopback is selected: only by a glob that matches.
+        self.xdp.selects(name, true)
+    }
+
+    /// Whether it is on any.
+    #[must_use]
+    pub const fn xdp_is_asked_for(&self) -> bool {
+        !self.xdp.is_default()
+    }
+
     fn merge(args: &AgentArgs, source: &Source<'_>, on_terminal: bool) -> Result<Self, UsageError> {
         // Everything in the file is validated, also what a flag replaces: a broken file must not hide behind a flag.
         let file = source.parse()?;
         let file_include = source.globs(&file.interface)?;
         let file_exclude = source.globs(&file.exclude)?;
+        let file_xdp = source.globs(&file.xdp)?;
         let file_listen = source.value(file.listen.as_ref(), |text| listen(text))?;
         let file_socket = source.value(file.socket.as_ref(), |text| socket(Path::new(text)))?;
         let file_format = source.value(file.log_format.as_ref(), |text| choice::<LogFormat>(text))?;
@@ -157,6 +174,7 @@ impl Config {
         let default_format = if on_terminal { LogFormat::Text } else { LogFormat::Json };
         Ok(Self {
             selection: Selection::new(include, &exclude)?,
+            xdp: Selection::new(or(flag_globs(&args.xdp, "--xdp")?, file_xdp), &[])?,
             listen: args.listen.or(file_listen).unwrap_or(DEFAULT_LISTEN),
             socket_is_default: socket.is_none(),
             socket: socket.unwrap_or_else(|| Some(DEFAULT_SOCKET.into())),

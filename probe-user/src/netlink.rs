@@ -13,17 +13,24 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 ///
 /// # Errors
 /// The kernel's, which [`errno`] tells; those of `each`; an answer that is cut.
-pub fn request(message: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(u16, &[u8]) -> Result<()>) -> Result<()> {
+pub fn request(message: RouteNetlinkMessage, flags: u16, each: impl FnMut(u16, &[u8]) -> Result<()>) -> Result<()> {
     let mut request = NetlinkMessage::from(message);
     request.header.flags = NLM_F_REQUEST | flags;
     request.finalize();
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
+    exchange(NETLINK_ROUTE, &bytes, each)
+}
 
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
+/// Sends a whole message of a netlink `protocol` and shows `each` what comes, as [`request`] does.
+///
+/// # Errors
+/// As [`request`].
+pub fn exchange(protocol: isize, message: &[u8], mut each: impl FnMut(u16, &[u8]) -> Result<()>) -> Result<()> {
+    let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&bytes, 0)?;
+    socket.send(message, 0)?;
     loop {
         let (answer, _) = socket.recv_from_full()?;
         let mut rest = answer.as_slice();

@@ -26,6 +26,7 @@ use crate::{
         load::{Capacity, Loaded, load},
         read::Maps,
         slots::{Place, Slots},
+        xdp,
     },
     snapshot::{Attachment, State, Traffic},
 };
@@ -90,6 +91,13 @@ impl Probe {
         let max_interfaces = config.interfaces_for(existing);
         let mut loaded = load(Capacity::for_interfaces(max_interfaces))?;
         let maps = Maps::take(&mut loaded.ebpf)?;
+        if config.xdp_is_asked_for() {
+            let loaded_xdp = xdp::load(&mut loaded.ebpf);
+            if let Err(error) = &loaded_xdp {
+                warn!("no native XDP: {error:#}");
+            }
+            loaded.features.insert("xdp".to_owned(), loaded_xdp.is_ok());
+        }
         let marker = Marker::set(&mut loaded.ebpf)?;
         hooks::remove_leftovers();
         Ok(Self {

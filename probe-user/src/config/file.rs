@@ -17,6 +17,7 @@ use crate::classes::{Class, Classes};
 pub(super) struct File {
     pub(super) interface: Vec<Spanned<String>>,
     pub(super) exclude: Vec<Spanned<String>>,
+    pub(super) xdp: Vec<Spanned<String>>,
     pub(super) listen: Option<Spanned<String>>,
     pub(super) socket: Option<Spanned<String>>,
     pub(super) log_format: Option<Spanned<String>>,

@@ -44,6 +44,14 @@ pub enum FetchError {
         /// The socket.
         place: String,
     },
+    /// The agent could not do as told.
+    #[error("the agent on {place} could not: {cause}; its log may say more")]
+    Refused {
+        /// The socket.
+        place: String,
+        /// What it said.
+        cause: String,
+    },
     /// Somebody listens and does not answer as an agent of this version does.
     #[error("{place} does not answer like an agent of lossprobe {}: {cause}", env!("CARGO_PKG_VERSION"))]
     NotAnAgent {
@@ -108,8 +116,10 @@ fn describe(error: &std::io::Error) -> String {
 pub async fn order(socket: &Path, order: Order) -> Result<State, FetchError> {
     /// The agent's answer.
     #[derive(serde::Deserialize)]
-    struct Answer {
-        state: State,
+    #[serde(rename_all = "lowercase")]
+    enum Answer {
+        State(State),
+        Error(String),
     }
     let place = socket.display().to_string();
     let stream = match within(&place, UnixStream::connect(socket)).await? {
@@ -118,12 +128,17 @@ pub async fn order(socket: &Path, order: Order) -> Result<State, FetchError> {
         Err(error) => return Err(FetchError::NoAgent { tried: format!("{place}: {}", describe(&error)) }),
     };
     let exchange = async {
-        let bytes = exchange(stream, (Method::POST, order.path())).await?;
-        let answer: Answer = serde_json::from_slice(&bytes).map_err(|error| format!("not a state: {error}"))?;
-        Ok(answer.state)
+        let (status, bytes) = exchange(stream, (Method::POST, order.path())).await?;
+        match (status, serde_json::from_slice(&bytes)) {
+            (StatusCode::OK | StatusCode::INTERNAL_SERVER_ERROR, Ok(answer)) => Ok(answer),
+            (status, _) => Err(format!("HTTP status {status}")),
+        }
     };
-    let answer = within(&place, exchange).await?;
-    answer.map_err(|cause| FetchError::NotAnAgent { place, cause })
+    match within(&place, exchange).await? {
+        Ok(Answer::State(state)) => Ok(state),
+        Ok(Answer::Error(cause)) => Err(FetchError::Refused { place, cause }),
+        Err(cause) => Err(FetchError::NotAnAgent { place, cause }),
+    }
 }
 
 async fn snapshot_of<S>(place: String, stream: S) -> Result<Snapshot, FetchError>
@@ -131,7 +146,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let exchange = async {
-        let bytes = exchange(stream, (Method::GET, "/api/v1/snapshot")).await?;
+        let (status, bytes) = exchange(stream, (Method::GET, "/api/v1/snapshot")).await?;
+        if status != StatusCode::OK {
+            return Err(format!("HTTP status {status}"));
+        }
         let snapshot: Snapshot = serde_json::from_slice(&bytes).map_err(|error| format!("not a snapshot: {error}"))?;
         if snapshot.schema == SCHEMA {
             Ok(snapshot)
@@ -143,8 +161,8 @@ where
     answer.map_err(|cause| FetchError::NotAnAgent { place, cause })
 }
 
-/// The body of the answer to a request without one.
-async fn exchange<S>(stream: S, (method, path): (Method, &str)) -> Result<Bytes, String>
+/// Status and body of the answer to a request without a body.
+async fn exchange<S>(stream: S, (method, path): (Method, &str)) -> Result<(StatusCode, Bytes), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -162,10 +180,8 @@ where
         .map_err(|error| text(&error))?;
     let response = sender.send_request(request).await.map_err(|error| text(&error))?;
     let status = response.status();
-    if status != StatusCode::OK {
-        return Err(format!("HTTP status {status}"));
-    }
-    body::to_bytes(Body::new(response.into_body()), LARGEST_BYTES).await.map_err(|error| text(&error))
+    let bytes = body::to_bytes(Body::new(response.into_body()), LARGEST_BYTES).await.map_err(|error| text(&error))?;
+    Ok((status, bytes))
 }
 
 #[cfg(test)]
@@ -222,7 +238,7 @@ mod tests {
             assert_eq!(fetch(Some(&path), None).await.unwrap().uptime_ms, 42);
             assert_eq!(fetch(None, Some(address)).await.unwrap().uptime_ms, 42);
             assert_eq!(order(&path, Order::Detach).await.unwrap(), State::Detached);
-            assert!(matches!(order(&path, Order::Pause).await, Err(FetchError::NotAnAgent { .. })));
+            assert!(matches!(order(&path, Order::Pause).await, Err(FetchError::Refused { .. })));
             let absent = PathBuf::from("/nonexistent/socket");
             assert_eq!(fetch(Some(&absent), Some(address)).await.unwrap().uptime_ms, 42);
             drop(agent);

@@ -142,11 +142,12 @@ fn interfaces(now: &Snapshot, rates: Option<&Rates<'_>>) -> Listing {
         let mut cells = vec![printable(&interface.name), printable(&interface.role)];
         let rates = rates.and_then(|rates| rates.interfaces.get(at));
         let directions = [
-            (interface.ingress, "tc_ingress", rates.map(|rates| rates.ingress)),
-            (interface.egress, "tc_egress", rates.map(|rates| rates.egress)),
+            (interface.ingress, &["tc_ingress", "xdp"][..], rates.map(|rates| rates.ingress)),
+            (interface.egress, &["tc_egress"], rates.map(|rates| rates.egress)),
         ];
-        for (traffic, hook, rates) in directions {
-            let seen = traffic.frames > 0 || interface.attached.iter().any(|attachment| attachment.hook == hook);
+        for (traffic, hooks, rates) in directions {
+            let seen = traffic.frames > 0
+                || interface.attached.iter().any(|attachment| hooks.contains(&attachment.hook.as_str()));
             let figures = match rates {
                 None => vec![grouped(traffic.frames), grouped(traffic.bytes)],
                 Some(rates) => vec![grouped(traffic.frames), rate(rates.frames), rate(rates.bytes)],

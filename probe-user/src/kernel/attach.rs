@@ -3,6 +3,8 @@
 //!
 //! Asked for first at ingress and last at egress. tcx is tried by attaching, never concluded from a version; where the
 //! kernel has none (before 6.6), clsact carries the same programs; where an `ingress` qdisc forbids clsact, ingress only.
+//! Native XDP counts ingress where it is asked for and nothing speaks against it, in the place of tc: one hook for each
+//! direction, so that nothing is counted twice.
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -20,6 +22,7 @@ use super::{
     filter::{self, Own},
     load::classifier,
     tcx::Tcx,
+    xdp::Native,
 };
 use crate::snapshot::Attachment;
 
@@ -36,6 +39,10 @@ pub struct Target<'a> {
     pub name: &'a str,
     /// Its index, which must still bear the name.
     pub ifindex: u32,
+    /// Its kind, as in `ip -d link`.
+    pub kind: &'a str,
+    /// Whether native XDP is asked for at ingress.
+    pub xdp: bool,
 }
 
 /// One program on one hook. Dropping it detaches.
@@ -43,11 +50,13 @@ pub struct Target<'a> {
 enum Hook {
     Tcx(Tcx),
     Clsact(Own),
+    Xdp(Native),
 }
 
 impl Hook {
     const fn direction(&self) -> Direction {
         match self {
+            Self::Xdp(_) => Direction::Ingress,
             Self::Tcx(tcx) => tcx.direction,
             Self::Clsact(filter) => filter.direction,
         }
@@ -59,6 +68,7 @@ impl Hook {
         match self {
             Self::Tcx(_) => (hook, "tcx"),
             Self::Clsact(_) => (hook, "clsact"),
+            Self::Xdp(_) => ("xdp".to_owned(), "native"),
         }
     }
 
@@ -66,6 +76,7 @@ impl Hook {
         match self {
             Self::Tcx(tcx) => tcx.place(),
             Self::Clsact(filter) => filter.place(),
+            Self::Xdp(native) => native.place(),
         }
     }
 }
@@ -77,6 +88,8 @@ pub struct Attached {
     // Before the qdisc that carries them. Those that could be attached.
     hooks: Vec<Hook>,
     clsact: Option<Clsact>,
+    /// Why native XDP is not used where it is asked for; not tried again.
+    no_xdp: Option<String>,
 }
 
 /// What [`Attached::verify`] found.
@@ -86,6 +99,8 @@ pub struct Verified {
     pub attachments: Vec<Attachment>,
     /// Hooks that somebody else has emptied.
     pub lost: Vec<String>,
+    /// We have taken native XDP back: something else is to be attached at ingress.
+    pub taken_back: bool,
 }
 
 impl Attached {
@@ -94,7 +109,7 @@ impl Attached {
     /// # Errors
     /// If the interface is gone or renamed meanwhile, or the kernel refuses; then nothing is left attached.
     pub fn new(ebpf: &mut Ebpf, target: Target<'_>) -> Result<Self> {
-        let mut attached = Self { ifindex: target.ifindex, hooks: Vec::with_capacity(2), clsact: None };
+        let mut attached = Self { ifindex: target.ifindex, hooks: Vec::with_capacity(2), clsact: None, no_xdp: None };
         attached.complete(ebpf, target)?;
         Ok(attached)
     }
@@ -121,6 +136,12 @@ impl Attached {
 
     /// `None` where the kernel offers no place for this direction.
     fn attach(&mut self, ebpf: &mut Ebpf, target: Target<'_>, direction: Direction) -> Result<Option<Hook>> {
+        if target.xdp && direction == Direction::Ingress && self.no_xdp.is_none() {
+            match Native::attach(ebpf, target.ifindex, target.kind) {
+                Ok(native) => return Ok(Some(Hook::Xdp(native))),
+                Err(error) => self.refuse_xdp(format!("{error:#}")),
+            }
+        }
         let name = match direction {
             Direction::Ingress => program::INGRESS,
             Direction::Egress => program::EGRESS,
@@ -138,22 +159,45 @@ impl Attached {
         Ok(Some(Hook::Clsact(attach_filter(ebpf, name, (target, direction), qdisc)?)))
     }
 
-    /// Whether all of it hangs on tcx links.
-    #[must_use]
-    pub fn is_tcx(&self) -> bool {
-        self.hooks.iter().all(|hook| matches!(hook, Hook::Tcx(_)))
+    fn refuse_xdp(&mut self, reason: String) {
+        self.no_xdp = Some(format!("no native XDP, tc ingress instead: {reason}"));
     }
 
-    /// Why a direction is not counted, `""` if both are.
+    /// Whether the kernel has tcx.
     #[must_use]
-    pub fn missing(&self) -> &str {
-        if self.clsact.as_ref().is_some_and(Clsact::is_ingress_only) { NO_EGRESS } else { "" }
+    pub fn is_tcx(&self) -> bool {
+        self.hooks.iter().any(|hook| matches!(hook, Hook::Tcx(_)))
+    }
+
+    /// What is not as asked for, `""` if nothing is.
+    #[must_use]
+    pub fn missing(&self) -> String {
+        let egress = self.clsact.as_ref().is_some_and(Clsact::is_ingress_only).then_some(NO_EGRESS);
+        self.no_xdp.as_deref().into_iter().chain(egress).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Whether it is to be verified often.
+    #[must_use]
+    pub fn is_on_probation(&self) -> bool {
+        self.hooks.iter().any(|hook| matches!(hook, Hook::Xdp(native) if native.is_on_probation()))
+    }
+
+    /// Native XDP that has changed the device is taken back, once and for all.
+    fn judge_xdp(&mut self) -> bool {
+        let side_effect = |hook: &mut Hook| match hook {
+            Hook::Xdp(native) => native.side_effect(),
+            Hook::Tcx(_) | Hook::Clsact(_) => None,
+        };
+        let Some(reason) = self.hooks.iter_mut().find_map(side_effect) else { return false };
+        self.hooks.retain(|hook| !matches!(hook, Hook::Xdp(_)));
+        self.refuse_xdp(reason);
+        true
     }
 
     /// Asks the kernel whether everything is still there, and where among others, which come and go unannounced. What is
     /// gone is given up.
     pub fn verify(&mut self) -> Verified {
-        let mut verified = Verified::default();
+        let mut verified = Verified { taken_back: self.judge_xdp(), ..Verified::default() };
         let exists = if_indextoname(self.ifindex).is_ok();
         self.hooks.retain(|hook| {
             let (name, mode) = hook.labels();
@@ -177,7 +221,7 @@ impl Attached {
     }
 }
 
-fn check_identity(Target { name, ifindex }: Target<'_>) -> Result<()> {
+fn check_identity(Target { name, ifindex, .. }: Target<'_>) -> Result<()> {
     let found = if_nametoindex(name).with_context(|| format!("interface {name} is gone"))?;
     if found != ifindex {
         bail!("interface {name} is another one now (index {found}, not {ifindex})");

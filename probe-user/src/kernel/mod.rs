@@ -6,6 +6,7 @@
 pub mod attach;
 pub mod btf;
 mod clsact;
+mod device;
 mod filter;
 pub mod heartbeat;
 pub mod leftovers;
@@ -16,3 +17,4 @@ pub mod read;
 pub mod slots;
 mod tcx;
 pub mod types;
+pub mod xdp;

@@ -34,7 +34,9 @@ pub(super) fn remove_leftovers() {
 impl Probe {
     /// Attaches what is not attached yet.
     pub(super) fn hang(&mut self, link: &Link, counted: &mut Counted) -> anyhow::Result<()> {
-        let (ebpf, target) = (&mut self.loaded.ebpf, Target { name: &link.name, ifindex: link.ifindex });
+        let ebpf = &mut self.loaded.ebpf;
+        let (ifindex, xdp) = (link.ifindex, self.config.wants_xdp(&link.name));
+        let target = Target { name: &link.name, ifindex, kind: &link.kind, xdp };
         let attached = match &mut counted.attached {
             Some(attached) => {
                 attached.complete(ebpf, target)?;
@@ -43,7 +45,7 @@ impl Probe {
             none => none.insert(Attached::new(ebpf, target)?),
         };
         counted.described = attached.verify().attachments;
-        attached.missing().clone_into(&mut counted.refused);
+        counted.refused = attached.missing();
         *self.loaded.features.entry("tcx".to_owned()).or_default() |= attached.is_tcx();
         Ok(())
     }
@@ -54,10 +56,11 @@ impl Probe {
         let share = (self.counted.len() / VERIFY_ROUND).max(VERIFY_AT_LEAST);
         let (before, after) = (self.counted.range(..self.verify_from), self.counted.range(self.verify_from..));
         let due: Vec<u32> = after.chain(before).map(|(ifindex, _)| *ifindex).take(share).collect();
-        for ifindex in due {
-            self.verify_one(ifindex);
-            self.verify_from = ifindex + 1;
-        }
+        let is_on_probation = |counted: &Counted| counted.attached.as_ref().is_some_and(Attached::is_on_probation);
+        let early = self.counted.iter().filter(|(_, counted)| is_on_probation(counted)).map(|(ifindex, _)| *ifindex);
+        let early: Vec<u32> = early.filter(|ifindex| !due.contains(ifindex)).collect();
+        self.verify_from = due.last().map_or(0, |last| last + 1);
+        due.into_iter().chain(early).for_each(|ifindex| self.verify_one(ifindex));
     }
 
     fn verify_one(&mut self, ifindex: u32) {
@@ -65,6 +68,11 @@ impl Probe {
         let Some(attached) = &mut counted.attached else { return };
         let verified = attached.verify();
         counted.described = verified.attachments;
+        if verified.taken_back {
+            warn!(interface = link.name, "{}", attached.missing());
+            self.hang_where(|at, _| at == ifindex);
+            return;
+        }
         if verified.lost.is_empty() {
             return;
         }
@@ -80,14 +88,14 @@ impl Probe {
     /// Puts back what somebody else has taken off, some times, and what could not be attached when it was asked for.
     pub fn put_back(&mut self) {
         if self.state != State::Detached {
-            self.hang_where(|counted| counted.lost || counted.attached.is_none());
+            self.hang_where(|_, counted| counted.lost || counted.attached.is_none());
         }
     }
 
-    fn hang_where(&mut self, wanted: impl Fn(&Counted) -> bool) {
-        let wanted = |counted: &Counted| counted.place.is_some() && wanted(counted);
-        let due: Vec<u32> =
-            self.counted.iter().filter(|(_, counted)| wanted(counted)).map(|(ifindex, _)| *ifindex).collect();
+    fn hang_where(&mut self, wanted: impl Fn(u32, &Counted) -> bool) {
+        let wanted = |ifindex: u32, counted: &Counted| counted.place.is_some() && wanted(ifindex, counted);
+        let due = self.counted.iter().filter(|(ifindex, counted)| wanted(**ifindex, counted));
+        let due: Vec<u32> = due.map(|(ifindex, _)| *ifindex).collect();
         for ifindex in due {
             let (Some(link), Some(mut counted)) = (self.links.get(&ifindex).cloned(), self.counted.remove(&ifindex))
             else {
@@ -120,7 +128,7 @@ impl Probe {
             (Order::Resume, _) => {
                 self.loaded.beat()?;
                 self.state = State::Running;
-                self.hang_where(|counted| counted.attached.is_none());
+                self.hang_where(|_, counted| counted.attached.is_none());
             }
             // What is detached is more than paused.
             (Order::Pause, State::Detached) => {}

@@ -1,5 +1,7 @@
 //! All tests, one file for each subject.
 
+mod attach;
+mod attach_control;
 mod cli;
 mod counts;
 mod drops;
@@ -28,6 +30,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         retransmit::trials(),
         links::trials(),
         harm::trials(),
+        attach::trials(),
+        attach_control::trials(),
         heartbeat::trials(),
         http::trials(),
         cli::trials(),
@@ -36,7 +40,13 @@ pub(crate) fn trials() -> Vec<Trial> {
     let on_hosts = if is_guest() {
         Vec::new()
     } else {
-        vec![fixture::host_trials(), oracle::trials(), privilege::host_trials(), drops::host_trials()]
+        vec![
+            fixture::host_trials(),
+            oracle::trials(),
+            privilege::host_trials(),
+            drops::host_trials(),
+            attach::host_trials(),
+        ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
 }
