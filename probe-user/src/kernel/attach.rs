@@ -139,7 +139,7 @@ impl Attached {
         if target.xdp && direction == Direction::Ingress && self.no_xdp.is_none() {
             match Native::attach(ebpf, target.ifindex, target.kind) {
                 Ok(native) => return Ok(Some(Hook::Xdp(native))),
-                Err(error) => self.refuse_xdp(format!("{error:#}")),
+                Err(error) => self.refuse_xdp(&format!("{error:#}")),
             }
         }
         let name = match direction {
@@ -159,7 +159,7 @@ impl Attached {
         Ok(Some(Hook::Clsact(attach_filter(ebpf, name, (target, direction), qdisc)?)))
     }
 
-    fn refuse_xdp(&mut self, reason: String) {
+    fn refuse_xdp(&mut self, reason: &str) {
         self.no_xdp = Some(format!("no native XDP, tc ingress instead: {reason}"));
     }
 
@@ -190,7 +190,7 @@ impl Attached {
         };
         let Some(reason) = self.hooks.iter_mut().find_map(side_effect) else { return false };
         self.hooks.retain(|hook| !matches!(hook, Hook::Xdp(_)));
-        self.refuse_xdp(reason);
+        self.refuse_xdp(&reason);
         true
     }
 

@@ -103,7 +103,7 @@ impl Device {
     pub(super) fn of(ifindex: u32) -> Result<Self> {
         let family = family("ethtool").context("ask for the kernel's ethtool family")?;
         let index = DefaultNla::new(HEADER_DEV_INDEX, ifindex.to_ne_bytes().to_vec());
-        let ask = |command| optional(generic(family, command, &[nest(HEADER, &[index.clone()])]));
+        let ask = |command| optional(generic(family, command, &[nest(HEADER, std::slice::from_ref(&index))]));
         let mut device = Self { features: BTreeSet::new(), channels: BTreeMap::new() };
         for (kind, value) in ask(FEATURES_GET).context("ask for the device's features")? {
             if kind == FEATURES_ACTIVE {
