@@ -40,6 +40,8 @@ pub mod program {
     pub const INGRESS: &str = "lossprobe_in";
     /// tc egress.
     pub const EGRESS: &str = "lossprobe_out";
+    /// Native XDP ingress, where it was asked for.
+    pub const XDP: &str = "lossprobe_xdp";
     /// `skb:kfree_skb` of kernels whose tracepoint has no reason.
     pub const DROPS_WITHOUT_REASON: &str = "lossprobe_drop2";
     /// `skb:kfree_skb` with a reason.
@@ -57,9 +59,10 @@ pub mod program {
     /// For measurements: counts frames and bytes per interface and nothing else.
     pub const REFERENCE: &str = "lossprobe_ref";
     /// All of them.
-    pub const ALL: [&str; 10] = [
+    pub const ALL: [&str; 11] = [
         INGRESS,
         EGRESS,
+        XDP,
         DROPS_WITHOUT_REASON,
         DROPS,
         RETRANSMITS,

@@ -24,18 +24,20 @@ use probe_ebpf::{
 };
 use tests::{agent::Agent, frames::Frame, run::trial, topology::Pair, wait::eventually, wire::PacketSocket};
 
-use kernel::{Kernel, View};
+use kernel::{Hook, Kernel, View};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial("malformed::every_reason_has_a_row", every_reason_has_a_row),
         trial("malformed::rows_on_the_host", || rows().iter().try_for_each(Row::check_on_host)),
-        trial("malformed::rows_in_the_kernel", rows_in_the_kernel),
+        trial("malformed::rows_in_the_kernel", || rows_in_the_kernel(Hook::Tc)),
+        trial("malformed::rows_in_the_kernel_by_xdp", || rows_in_the_kernel(Hook::Xdp)),
         trial("malformed::rows_on_a_wire", rows_on_a_wire),
         trial("malformed::what_is_cut_is_not_well_formed", what_is_cut_is_not_well_formed),
         trial("malformed::fast_path_takes_the_ordinary", fast_path_takes_the_ordinary),
         trial("malformed::fast_path_implies_classifier", random::fast_path_implies_classifier),
-        trial("malformed::random_frames_in_the_kernel", random::in_the_kernel),
+        trial("malformed::random_frames_in_the_kernel", || random::in_the_kernel(Hook::Tc)),
+        trial("malformed::random_frames_in_the_kernel_by_xdp", || random::in_the_kernel(Hook::Xdp)),
     ]
 }
 
@@ -143,7 +145,7 @@ impl Row {
     }
 
     fn in_kernel(&self) -> bool {
-        kernel::can_run(&self.frame, &self.meta)
+        kernel::can_run(Hook::Tc, &self.frame, &self.meta)
     }
 }
 
@@ -193,11 +195,11 @@ fn every_reason_has_a_row() -> Result<()> {
     Ok(())
 }
 
-fn rows_in_the_kernel() -> Result<()> {
+fn rows_in_the_kernel(hook: Hook) -> Result<()> {
     let rows = rows();
-    Kernel::run(|kernel| {
+    Kernel::run(hook, |kernel| {
         let mut before = kernel.malformed()?;
-        for row in rows.iter().filter(|row| row.in_kernel()) {
+        for row in rows.iter().filter(|row| kernel::can_run(hook, &row.frame, &row.meta)) {
             let gso_segs = row.meta.gso_size.min(3);
             check_in_kernel(kernel, row.name, &row.frame, &row.meta, gso_segs)?;
             let now = kernel.malformed()?;

@@ -5,9 +5,9 @@ use core::arch::asm;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{__sk_buff, bpf_hdr_start_off::BPF_HDR_START_NET},
+    bindings::{__sk_buff, bpf_hdr_start_off::BPF_HDR_START_NET, xdp_md},
     helpers::{bpf_probe_read_kernel, bpf_skb_load_bytes, bpf_skb_load_bytes_relative},
-    programs::TcContext,
+    programs::{TcContext, XdpContext},
 };
 use probe_ebpf::{
     abi::{Scratch, Slot, WINDOW_BYTES},
@@ -15,12 +15,24 @@ use probe_ebpf::{
     frame::Frame,
 };
 
+use crate::judge::Hooked;
+
 /// `value & 0xff` that the compiler cannot remove: it may know that the value is small, older verifiers do not.
 #[inline(always)]
 fn mask(mut value: u64) -> u64 {
     // SAFETY: one AND on a register.
     unsafe { asm!("{0} &= 255", inout(reg) value, options(pure, nomem, nostack)) };
     value
+}
+
+/// The same address, of which the compiler knows nothing. Else it compares and subtracts pointers as the 32-bit numbers
+/// that the context declares them to be, and makes `<` of `+ 1 <=`: the verifier learns nothing from either.
+#[inline(always)]
+fn opaque(address: usize) -> usize {
+    let same: usize;
+    // SAFETY: one move between registers.
+    unsafe { asm!("{0} = {1}", lateout(reg) same, in(reg) address, options(pure, nomem, nostack)) };
+    same
 }
 
 /// The frame under a tc hook.
@@ -38,13 +50,6 @@ impl TcFrame {
     pub(crate) fn ifindex(&self) -> u32 {
         // SAFETY: the context is valid for the program's whole run; the verifier checks each field.
         unsafe { (*self.skb).ifindex }
-    }
-
-    /// Segments that the kernel merged into this packet, 0 if it does not say.
-    #[inline(always)]
-    pub(crate) fn gso_segs(&self) -> u32 {
-        // SAFETY: as in `ifindex`.
-        unsafe { (*self.skb).gso_segs }
     }
 
     #[inline(always)]
@@ -83,11 +88,17 @@ impl TcFrame {
             pad: 0,
         }
     }
+}
 
-    /// Copies the frame's first bytes into `scratch`; on devices without MAC header from the network header on.
-    /// `false` if the kernel would not.
+impl Hooked for TcFrame {
     #[inline(always)]
-    pub(crate) fn capture(&self, scratch: &mut Scratch, from_network_header: bool) -> bool {
+    fn gso_segs(&self) -> u32 {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.skb).gso_segs }
+    }
+
+    #[inline(always)]
+    fn capture(&self, scratch: &mut Scratch, from_network_header: bool) -> bool {
         let frame_bytes = u64::from(self.bytes());
         let wanted = frame_bytes.min(WINDOW_BYTES as u64);
         // 5.10 and 6.1 want a length that is provably in 1..=256: subtract, mask, add.
@@ -120,6 +131,90 @@ impl Frame for TcFrame {
     fn head<const N: usize>(&self) -> Option<&[u8; N]> {
         // SAFETY: as in `ifindex`.
         let (start, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
+        if start + N > end {
+            return None;
+        }
+        // SAFETY: the `N` bytes from `start` were just compared with the packet's end.
+        Some(unsafe { &*(start as *const [u8; N]) })
+    }
+}
+
+/// The frame under an XDP hook.
+pub(crate) struct XdpFrame {
+    xdp: *mut xdp_md,
+}
+
+impl XdpFrame {
+    #[inline(always)]
+    pub(crate) fn new(context: &XdpContext) -> Self {
+        Self { xdp: context.as_ptr().cast() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn ifindex(&self) -> u32 {
+        // SAFETY: the context is valid for the program's whole run; the verifier checks each field.
+        unsafe { (*self.xdp).ingress_ifindex }
+    }
+
+    /// Addresses of the first byte and behind the last.
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        // SAFETY: as in `ifindex`.
+        let (start, end) = unsafe { ((*self.xdp).data as usize, (*self.xdp).data_end as usize) };
+        (opaque(start), opaque(end))
+    }
+
+    /// The frame's circumstances on the device of `slot`. No segments are merged yet.
+    #[inline(always)]
+    pub(crate) fn meta(&self, slot: &Slot) -> Meta {
+        let (start, end) = self.bounds();
+        Meta {
+            frame_bytes: end.wrapping_sub(start) as u32,
+            mtu_bytes: slot.mtu_bytes,
+            flags: slot.flags,
+            ..Meta::default()
+        }
+    }
+}
+
+impl Hooked for XdpFrame {
+    #[inline(always)]
+    fn gso_segs(&self) -> u32 {
+        0
+    }
+
+    /// Word by word: a helper for it exists since 5.18 only.
+    #[inline(always)]
+    fn capture(&self, scratch: &mut Scratch, _from_network_header: bool) -> bool {
+        let (start, end) = self.bounds();
+        let mut at = 0;
+        while at < WINDOW_BYTES && start + at + 8 <= end {
+            // SAFETY: the eight bytes were just compared with the packet's end, and the window is longer.
+            unsafe {
+                scratch.bytes.as_mut_ptr().add(at).cast::<u64>().write((start as *const u64).byte_add(at).read());
+            };
+            at += 8;
+        }
+        while at < WINDOW_BYTES && opaque(start + at + 1) <= end {
+            // SAFETY: as above, for one byte.
+            unsafe { scratch.bytes.as_mut_ptr().add(at).write((start as *const u8).add(at).read()) };
+            at += 1;
+        }
+        scratch.captured_bytes = at as u64;
+        at > 0
+    }
+}
+
+/// In place: only for constant offsets, which the verifier follows.
+impl Frame for XdpFrame {
+    #[inline(always)]
+    fn read<const N: usize>(&self, _at: usize) -> Option<[u8; N]> {
+        None
+    }
+
+    #[inline(always)]
+    fn head<const N: usize>(&self) -> Option<&[u8; N]> {
+        let (start, end) = self.bounds();
         if start + N > end {
             return None;
         }

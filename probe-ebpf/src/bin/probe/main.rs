@@ -16,6 +16,8 @@ mod drops;
 #[cfg(target_arch = "bpf")]
 mod heartbeat;
 #[cfg(target_arch = "bpf")]
+mod judge;
+#[cfg(target_arch = "bpf")]
 mod layers;
 #[cfg(target_arch = "bpf")]
 mod maps;
@@ -25,6 +27,8 @@ mod reference;
 mod retransmits;
 #[cfg(target_arch = "bpf")]
 mod tc;
+#[cfg(target_arch = "bpf")]
+mod xdp;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -1,4 +1,4 @@
-//! The loaded program itself, run by `BPF_PROG_TEST_RUN` on frames that no device has sent.
+//! The loaded programs themselves, run by `BPF_PROG_TEST_RUN` on frames that no device has sent.
 //!
 //! The kernel runs it with the loopback of the caller's namespace as device; what else a frame's circumstances are
 //! comes from that device's slot and, for segments, from the context.
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, PerCpuArray, PerCpuValues},
-    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp},
     util::nr_cpus,
 };
 use nix::{
@@ -34,8 +34,41 @@ const FRAME_BYTES: std::ops::RangeInclusive<usize> = 15..=3500;
 
 type Bytes = [u8; SCRATCH_BYTES];
 
+/// Where a frame is seen on its way in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Hook {
+    Tc,
+    Xdp,
+}
+
+impl Hook {
+    /// What leaves a frame alone: `TC_ACT_UNSPEC`, `XDP_PASS`.
+    const fn pass(self) -> u32 {
+        match self {
+            Self::Tc => u32::MAX,
+            Self::Xdp => 2,
+        }
+    }
+
+    fn load(self, ebpf: &mut Ebpf) -> Result<()> {
+        match self {
+            Self::Tc => ingress(ebpf)?.load(),
+            Self::Xdp => xdp(ebpf)?.load(),
+        }
+        .with_context(|| format!("load the classifier of {self:?}"))
+    }
+
+    fn test_run(self, ebpf: &mut Ebpf, options: TestRunOptions<'_>) -> Result<TestRunResult> {
+        Ok(match self {
+            Self::Tc => ingress(ebpf)?.test_run(options),
+            Self::Xdp => xdp(ebpf)?.test_run(options),
+        }?)
+    }
+}
+
 /// The program, loaded, and this CPU's end of its maps.
 pub(super) struct Kernel {
+    hook: Hook,
     ebpf: Ebpf,
     heartbeat: Heartbeat,
     maps: Maps,
@@ -47,47 +80,49 @@ pub(super) struct Kernel {
 
 /// Whether `BPF_PROG_TEST_RUN` can be given this frame under these circumstances. The IP header that the EtherType
 /// promises must be there (since 6.18).
-pub(super) fn can_run(frame: &[u8], meta: &Meta) -> bool {
+pub(super) fn can_run(hook: Hook, frame: &[u8], meta: &Meta) -> bool {
     let promised_bytes = match frame.get(12..14) {
         Some([0x08, 0x00]) => 20,
         Some([0x86, 0xdd]) => 40,
         _ => 0,
     };
     let fits = FRAME_BYTES.contains(&frame.len()) && frame.len() >= 14 + promised_bytes;
-    fits && meta.tag_protocol == 0 && meta.first_protocol == 0
+    // Nothing is merged in front of XDP.
+    let possible = hook == Hook::Tc || meta.gso_size == 0;
+    fits && possible && meta.tag_protocol == 0 && meta.first_protocol == 0
 }
 
 impl Kernel {
     /// Loads the program and does `work` with it, in a namespace of its own and on one CPU.
-    pub(super) fn run<T: Send>(work: impl FnOnce(&mut Self) -> Result<T> + Send) -> Result<T> {
+    pub(super) fn run<T: Send>(hook: Hook, work: impl FnOnce(&mut Self) -> Result<T> + Send) -> Result<T> {
         Namespace::new("classifier")?.run(|| {
             let cpu = sched_getcpu().context("ask for the CPU")?;
             let mut only = CpuSet::new();
             only.set(cpu)?;
             sched_setaffinity(Pid::from_raw(0), &only).context("stay on one CPU")?;
-            work(&mut Self::load(cpu)?)
+            work(&mut Self::load(hook, cpu)?)
         })
     }
 
-    fn load(cpu: usize) -> Result<Self> {
+    fn load(hook: Hook, cpu: usize) -> Result<Self> {
         let settings = Settings { hertz: hertz()?, ..Settings::UNSET };
         let mut ebpf = EbpfLoader::new()
             .override_global(global::SETTINGS, &settings, true)
             .map_max_entries(map::MALFORMED, load::Capacity::for_interfaces(1).malformed)
             .load(load::object())
             .context("create the eBPF maps")?;
-        ingress(&mut ebpf)?.load().context("load the classifier")?;
+        hook.load(&mut ebpf)?;
         let heartbeat = Heartbeat::start(&mut ebpf)?;
         let maps = Maps::take(&mut ebpf)?;
         let scratch = ebpf.take_map(map::SCRATCH).context("the object has no scratch space")?;
         let scratch = PerCpuArray::try_from(scratch)?;
-        Ok(Self { ebpf, heartbeat, maps, scratch, cpu, slot: Slot::default(), counted: Traffic::default() })
+        Ok(Self { hook, ebpf, heartbeat, maps, scratch, cpu, slot: Slot::default(), counted: Traffic::default() })
     }
 
     /// Runs the program once. Returns what it left in the scratch space, `None` where the fast path took the frame,
     /// and what it counted.
     pub(super) fn judge(&mut self, frame: &[u8], meta: &Meta, gso_segs: u32) -> Result<(Option<View>, Traffic)> {
-        ensure!(can_run(frame, meta), "a row of the host's: {meta:?}");
+        ensure!(can_run(self.hook, frame, meta), "a row of the host's: {meta:?}");
         let slot = Slot {
             ifindex: LOOPBACK_INDEX,
             slot: 0,
@@ -104,9 +139,10 @@ impl Kernel {
         self.scratch.set(0, PerCpuValues::try_from(blank)?, 0).context("blank the scratch space")?;
         self.heartbeat.beat(&mut self.ebpf)?;
         let context = context(meta.gso_size, gso_segs);
-        let options = TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), ..TestRunOptions::new() };
-        let result = ingress(&mut self.ebpf)?.test_run(options).with_context(|| format!("run {frame:02x?}"))?;
-        ensure!(result.return_value == u32::MAX, "the program decided about a frame: {}", result.return_value);
+        let ctx_in = (self.hook == Hook::Tc).then_some(&context[..]);
+        let options = TestRunOptions { data_in: Some(frame), ctx_in, ..TestRunOptions::new() };
+        let result = self.hook.test_run(&mut self.ebpf, options).with_context(|| format!("run {frame:02x?}"))?;
+        ensure!(result.return_value == self.hook.pass(), "the program decided about a frame: {}", result.return_value);
         let scratch = self.scratch.get(&0, 0)?[self.cpu];
         let total = self.maps.traffic(0, Direction::Ingress)?;
         let before = std::mem::replace(&mut self.counted, total);
@@ -128,6 +164,10 @@ impl Kernel {
 fn ingress(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
     let program = ebpf.program_mut(program::INGRESS).context("the object has no ingress program")?;
     Ok(program.try_into()?)
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
+    Ok(ebpf.program_mut(program::XDP).context("the object has no XDP program")?.try_into()?)
 }
 
 /// `struct __sk_buff` of `linux/bpf.h` with only these two fields set.

@@ -12,7 +12,12 @@ use probe_ebpf::{
     reason::{Malformed, Severity},
 };
 
-use super::{check_in_kernel, kernel::Kernel, legal::ordinary, rows, window};
+use super::{
+    check_in_kernel,
+    kernel::{self, Hook, Kernel},
+    legal::ordinary,
+    rows, window,
+};
 
 /// Tenfold with `LOSSPROBE_FULL=1`.
 const KERNEL_FRAMES: usize = 100_000;
@@ -59,15 +64,15 @@ pub(super) fn fast_path_implies_classifier() -> Result<()> {
 }
 
 /// Host and kernel say the same of every frame: path, state of the walk, counters.
-pub(super) fn in_the_kernel() -> Result<()> {
+pub(super) fn in_the_kernel(hook: Hook) -> Result<()> {
     let mut generator = Generator::new(2);
     let mut expected = BTreeMap::<u8, u64>::new();
-    let counted = Kernel::run(|kernel| {
+    let counted = Kernel::run(hook, |kernel| {
         let mut done = 0;
         while done < full(KERNEL_FRAMES) {
             let (frame, meta) = generator.next();
             let meta = Meta { tag_protocol: 0, tag_control: 0, first_protocol: 0, ..meta };
-            if !super::kernel::can_run(&frame, &meta) {
+            if !kernel::can_run(hook, &frame, &meta) {
                 continue;
             }
             let gso_segs = if meta.gso_size == 0 { 0 } else { generator.below(4) as u32 };
