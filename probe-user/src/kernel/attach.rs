@@ -15,7 +15,10 @@ use aya::{
     },
 };
 use nix::net::if_::{if_indextoname, if_nametoindex};
-use probe_ebpf::abi::{Direction, program};
+use probe_ebpf::{
+    abi::{Direction, program},
+    classify::LinkKind,
+};
 
 use super::{
     clsact::Clsact,
@@ -41,6 +44,8 @@ pub struct Target<'a> {
     pub ifindex: u32,
     /// Its kind, as in `ip -d link`.
     pub kind: &'a str,
+    /// How its frames are read.
+    pub link_kind: LinkKind,
     /// Whether native XDP is asked for at ingress.
     pub xdp: bool,
 }
@@ -137,7 +142,7 @@ impl Attached {
     /// `None` where the kernel offers no place for this direction.
     fn attach(&mut self, ebpf: &mut Ebpf, target: Target<'_>, direction: Direction) -> Result<Option<Hook>> {
         if target.xdp && direction == Direction::Ingress && self.no_xdp.is_none() {
-            match Native::attach(ebpf, target.ifindex, target.kind) {
+            match Native::attach(ebpf, target) {
                 Ok(native) => return Ok(Some(Hook::Xdp(native))),
                 Err(error) => self.refuse_xdp(&format!("{error:#}")),
             }

@@ -12,14 +12,13 @@ use aya::{
     programs::{Program, Xdp},
 };
 use nix::{errno::Errno, libc};
+use probe_ebpf::{abi::program, classify::LinkKind};
 
 use super::{
+    attach::Target,
     device::{Device, XdpState},
     query,
 };
-
-/// The program's name.
-pub(super) const PROGRAM: &str = "lossprobe_xdp";
 
 /// Greatest MTU that leaves room in a page of 4 KiB for the headroom and the shared info that native XDP needs: a frame in
 /// more pages would need a program that knows of fragments.
@@ -36,12 +35,13 @@ const ENOTSUPP: i32 = 524;
 /// # Errors
 /// If the kernel refuses.
 pub fn load(ebpf: &mut Ebpf) -> Result<()> {
-    program(ebpf)?.load().with_context(|| format!("load program {PROGRAM}"))
+    program_of(ebpf)?.load().with_context(|| format!("load program {}", program::XDP))
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
-    let program: &mut Program = ebpf.program_mut(PROGRAM).context("this build has no XDP program")?;
-    program.try_into().with_context(|| format!("program {PROGRAM} is no XDP program"))
+fn program_of(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
+    let program: &mut Program =
+        ebpf.program_mut(program::XDP).with_context(|| format!("the object has no program {}", program::XDP))?;
+    program.try_into().with_context(|| format!("program {} is no XDP program", program::XDP))
 }
 
 /// Our program on a device's native XDP hook. Dropped, it is taken off.
@@ -60,8 +60,12 @@ impl Native {
     ///
     /// # Errors
     /// What speaks against it.
-    pub(super) fn attach(ebpf: &mut Ebpf, ifindex: u32, kind: &str) -> Result<Self> {
-        if kind == "veth" {
+    pub(super) fn attach(ebpf: &mut Ebpf, target: Target<'_>) -> Result<Self> {
+        let ifindex = target.ifindex;
+        if target.link_kind != LinkKind::Ethernet {
+            bail!("its frames are not Ethernet's");
+        }
+        if target.kind == "veth" {
             bail!("on a veth it would switch its peer's segmentation offload off");
         }
         let state = XdpState::of(ifindex)?;
@@ -72,7 +76,7 @@ impl Native {
             bail!("its MTU of {} is more than the {MOST_MTU_BYTES} that fit into a page", state.mtu_bytes);
         }
         let before = Device::of(ifindex)?;
-        let program = program(ebpf)?;
+        let program = program_of(ebpf)?;
         let link = query::link_native_xdp(program.fd()?.as_fd(), ifindex).map_err(|error| explain(&error))?;
         let program = program.info().context("ask for our program's number")?.id();
         let native = Self { _link: link, ifindex, program, before: Some((before, Instant::now())) };

@@ -36,7 +36,7 @@ impl Probe {
     pub(super) fn hang(&mut self, link: &Link, counted: &mut Counted) -> anyhow::Result<()> {
         let ebpf = &mut self.loaded.ebpf;
         let (ifindex, xdp) = (link.ifindex, self.config.wants_xdp(&link.name));
-        let target = Target { name: &link.name, ifindex, kind: &link.kind, xdp };
+        let target = Target { name: &link.name, ifindex, kind: &link.kind, link_kind: link.link_kind(), xdp };
         let attached = match &mut counted.attached {
             Some(attached) => {
                 attached.complete(ebpf, target)?;

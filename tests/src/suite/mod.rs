@@ -2,6 +2,7 @@
 
 mod attach;
 mod attach_control;
+mod attach_xdp;
 mod cli;
 mod counts;
 mod drops;
@@ -32,6 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         harm::trials(),
         attach::trials(),
         attach_control::trials(),
+        attach_xdp::trials(),
         heartbeat::trials(),
         http::trials(),
         cli::trials(),
