@@ -337,6 +337,10 @@ mod tests {
             ("lossprobe stats --for 5s --output json", true),
             ("lossprobe stats --for 5s --interval 1", false),
             ("lossprobe stats --socket /tmp/x --agent http://localhost:1", false),
+            ("lossprobe agent --xdp eth0 --xdp tap*", true),
+            ("lossprobe pause", true),
+            ("lossprobe detach --socket /tmp/x", true),
+            ("lossprobe resume --agent http://localhost:1", false),
             ("lossprobe internal metrics-table", true),
             ("lossprobe", false),
         ] {
