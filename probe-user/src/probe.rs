@@ -208,8 +208,10 @@ impl Probe {
             if self.counted.get(&link.ifindex).is_none_or(|before| before.refused != counted.refused) {
                 warn!(interface = link.name, "not counted: {}", counted.refused);
             }
+        } else if counted.refused.is_empty() {
+            info!(interface = link.name, kind = link.kind, "counted");
         } else {
-            info!(interface = link.name, kind = link.kind, missing = counted.refused, "counted");
+            warn!(interface = link.name, kind = link.kind, "counted, but: {}", counted.refused);
         }
         self.counted.insert(link.ifindex, counted);
     }
