@@ -253,9 +253,14 @@ fn filters_of_a_killed_agent() -> Result<()> {
     let pair = Pair::new()?;
     let Pair { right, .. } = &pair;
     let start = |port: &str| Agent::start(right, &["--interface", "b", "--listen", &format!("127.0.0.1:{port}")]);
-    let ours = |hook: &str| Ok::<_, anyhow::Error>(filters(right, hook)?.matches("lossprobe_").count());
+    // One line for the priority, one for the filter.
+    let ours = |hook: &str| -> Result<usize> {
+        let filters = filters(right, hook)?;
+        Ok(filters.lines().filter(|line| line.contains(" handle 0x105") && line.contains("lossprobe_")).count())
+    };
     start("9001")?.kill_9()?;
-    ensure!((ours("ingress")?, ours("egress")?) == (1, 1), "gone with a killed agent: what is tested here?");
+    let left = (ours("ingress")?, ours("egress")?);
+    ensure!(left == (1, 1), "a killed agent has left {left:?} filters: {}", filters(right, "ingress")?);
     let living = start("9001")?;
     ensure!((ours("ingress")?, ours("egress")?) == (1, 1), "leftovers beside the new agent's filters");
     let other = start("9002")?;
