@@ -18,6 +18,8 @@ use tests::statistics::{Estimate, median_of};
 const FEWEST: usize = 7;
 /// Rounds at most, however noisy the machine.
 const MOST: usize = 30;
+/// After this time no more rounds than the fewest: a busy machine makes each of them longer, too.
+const LONG_ENOUGH: Duration = Duration::from_secs(60);
 /// Enough is known when the interval is narrower than this share of the median.
 const ENOUGH: f64 = 0.02;
 
@@ -58,8 +60,12 @@ impl Bench {
         is_enough: impl Fn(&[T]) -> bool,
         mut round: impl FnMut(usize) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let mut rounds = Vec::new();
-        while rounds.len() < FEWEST || (rounds.len() < MOST && !is_enough(&rounds)) {
+        let (mut rounds, started) = (Vec::new(), Instant::now());
+        if self.progress.is_hidden() {
+            eprintln!("{what} …");
+        }
+        let may_go_on = |count| count < MOST && started.elapsed() < LONG_ENOUGH;
+        while rounds.len() < FEWEST || (may_go_on(rounds.len()) && !is_enough(&rounds)) {
             let number = rounds.len();
             self.progress.set_message(format!("{what}: round {} of {FEWEST} to {MOST}", number + 1));
             rounds.push(round(number).with_context(|| format!("{what}, round {}", number + 1))?);

@@ -28,12 +28,12 @@ const DROPS: &str = "drop program";
 const STEP_PACKETS: usize = 1024;
 const STEPS: usize = 300;
 
-/// In front of everything else that could happen to a packet, so that as little as possible hides what is added.
+/// In front of nearly everything else that could happen to a packet, so that little hides what is added.
 const REFUSE_ALL: &str = "table ip storm {
         counter gone {}
         chain first {
             type filter hook prerouting priority raw
-            counter name gone drop
+            iifname b counter name gone drop
         }
     }";
 
