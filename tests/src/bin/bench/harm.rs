@@ -23,10 +23,10 @@ const PART: &str = "harm";
 const TARGET: Target = Target::AtLeast(0.97);
 
 /// Steps are short against a scheduler's slice; all of them together take a fraction of a second.
-const STEP_DATAGRAMS: usize = 512;
-const DATAGRAM_STEPS: usize = 300;
-const STEP_BYTES: usize = 2 << 20;
-const STREAM_STEPS: usize = 300;
+const STEP_DATAGRAMS: usize = 64;
+const DATAGRAM_STEPS: usize = 2400;
+const STEP_BYTES: usize = 256 << 10;
+const STREAM_STEPS: usize = 2400;
 
 /// A path, and the namespaces that it crosses with their interfaces.
 struct Scene<'n> {

@@ -25,8 +25,8 @@ const AGENT: &str = "agent";
 const DROPS: &str = "drop program";
 
 /// Packets of one step: short against a scheduler's slice.
-const STEP_PACKETS: usize = 1024;
-const STEPS: usize = 300;
+const STEP_PACKETS: usize = 128;
+const STEPS: usize = 2400;
 
 /// In front of nearly everything else that could happen to a packet, so that little hides what is added.
 const REFUSE_ALL: &str = "table ip storm {
