@@ -88,10 +88,12 @@ fn features_and_queues_stay() -> Result<()> {
     assert_eq!(before, with, "while the agent runs");
     agent.stop()?;
     assert_eq!(before, look()?, "after it has ended");
+    switch.offloads("wide", &[("tso", false)])?;
+    ensure!(before != look()?, "a change of offloads does not show");
     Ok(())
 }
 
-/// Attached to both ends of a path and taken off again, while numbered datagrams pass: each once, in order.
+/// Attached to the ends of a path in turns and taken off again, while numbered datagrams pass: each once, in order.
 fn attach_100_times_under_traffic() -> Result<()> {
     const TIMES: usize = 100;
     const SLOT: u32 = 1;
@@ -117,18 +119,11 @@ fn attach_100_times_under_traffic() -> Result<()> {
     };
     let mut again_and_again = || -> Result<()> {
         for time in 0..TIMES {
-            let mut attached = Vec::new();
-            for (namespace, name, ifindex) in ends {
-                let attached_here = namespace.run(|| attach(&mut loaded.ebpf, name, ifindex));
-                attached.push((namespace, attached_here.with_context(|| format!("time {time}"))?));
-            }
-            for (namespace, attached) in attached {
-                // What is no link by itself is looked for in the namespace of the thread.
-                namespace.run(|| {
-                    drop(attached);
-                    Ok(())
-                })?;
-            }
+            let (namespace, name, ifindex) = ends[time % ends.len()];
+            // On one thread, because what is no link by itself is taken off in the namespace of the thread.
+            namespace
+                .run(|| attach(&mut loaded.ebpf, name, ifindex).map(drop))
+                .with_context(|| format!("time {time}"))?;
         }
         Ok(())
     };
