@@ -1,9 +1,11 @@
 //! bpftrace with the one line that counts drops by reason, as a yardstick.
 
 use std::{
-    fs,
+    collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _},
-    process::{Child, ChildStdout, Stdio},
+    process::{Child, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
     time::Duration,
 };
 
@@ -12,22 +14,26 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tests::{child, namespace::Namespace, program::installed, wait::settled};
+use tests::{child, namespace::Namespace, program::installed, wait::eventually};
 
 /// The kernel's own number stands for the reason.
 const LINE: &str = "tracepoint:skb:kfree_skb { @[args->reason] = count(); }";
 
 /// It compiles its program with LLVM first.
 const START: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(10);
 
 pub(crate) struct Bpftrace {
     child: Child,
-    output: BufReader<ChildStdout>,
+    /// Its output, line by line.
+    lines: Receiver<String>,
+    /// Drops by reason, as it has printed them last.
+    counts: BTreeMap<String, f64>,
 }
 
 impl Bpftrace {
-    /// Starts it and waits until it counts.
-    pub(crate) fn start(namespace: &Namespace) -> Result<Self> {
+    /// Starts it and waits until it counts a drop, which `drop_one` makes.
+    pub(crate) fn start(namespace: &Namespace, drop_one: impl Fn() -> Result<()>) -> Result<Self> {
         installed("bpftrace")?;
         // It finds tracepoints in tracefs, which need not be mounted; here it is, for this process alone.
         let script = format!("mount -t tracefs none /sys/kernel/tracing && exec bpftrace -e '{LINE}'");
@@ -39,37 +45,59 @@ impl Bpftrace {
             .spawn()
             .context("start bpftrace")?;
         let output = BufReader::new(child.stdout.take().context("bpftrace has no output")?);
-        let mut bpftrace = Self { child, output };
-        let mut said = String::new();
-        while !said.contains("Attaching") {
-            let length = bpftrace.output.read_line(&mut said).context("read what bpftrace says")?;
-            ensure!(length > 0, "bpftrace ended: {said}{}", bpftrace.complaints());
+        let (sender, lines) = channel();
+        // Ends with its output, or when nobody listens any more.
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut bpftrace = Self { child, lines, counts: BTreeMap::new() };
+        match bpftrace.lines.recv_timeout(START) {
+            Ok(line) if line.contains("Attaching") => {}
+            other => anyhow::bail!("bpftrace says {other:?}: {}", bpftrace.complaints()),
         }
-        // It says so before it attaches. Then it has nothing more to do than to wait.
-        settled(START, Duration::from_millis(200), || bpftrace.cpu_ticks())?;
+        // It says so before it attaches. On this signal it prints what it has counted.
+        eventually(START, "bpftrace counts drops", || {
+            drop_one()?;
+            bpftrace.signal(Signal::SIGUSR1)?;
+            bpftrace.listen();
+            ensure!(!bpftrace.counts.is_empty(), "it has counted nothing");
+            Ok(())
+        })?;
         Ok(bpftrace)
     }
 
     /// Ends it and returns how many drops it has counted.
     pub(crate) fn stop(mut self) -> Result<f64> {
-        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGINT).context("interrupt bpftrace")?;
-        let mut said = String::new();
-        self.output.read_to_string(&mut said).context("read what bpftrace says")?;
-        let status = self.child.wait().context("wait for bpftrace")?;
+        self.signal(Signal::SIGINT)?;
+        let status = eventually(STOP, "bpftrace has ended", || self.child.try_wait()?.context("it runs"))?;
         ensure!(status.success(), "bpftrace ended with {status}: {}", self.complaints());
-        let counts = said.lines().filter_map(|line| line.strip_prefix("@[")?.split_once("]: ")?.1.parse::<f64>().ok());
-        Ok(counts.sum())
+        while let Ok(line) = self.lines.recv_timeout(STOP) {
+            self.read(&line);
+        }
+        Ok(self.counts.values().sum())
     }
 
-    fn cpu_ticks(&self) -> Result<(u64, u64)> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).context("read bpftrace's times")?;
-        // The fields behind the name, which may hold anything, start with the third; proc(5) has times as 14 and 15.
-        let fields: Vec<_> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let time = |field: usize| -> Result<u64> { Ok(fields.get(field - 3).context("a short line")?.parse()?) };
-        Ok((time(14)?, time(15)?))
+    fn signal(&self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.child.id())?), signal).with_context(|| format!("send {signal}"))
+    }
+
+    fn listen(&mut self) {
+        while let Ok(line) = self.lines.try_recv() {
+            self.read(&line);
+        }
+    }
+
+    /// `@[REASON]: COUNT`
+    fn read(&mut self, line: &str) {
+        let entry = line.strip_prefix("@[").and_then(|rest| rest.split_once("]: "));
+        if let Some((reason, count)) = entry
+            && let Ok(count) = count.parse()
+        {
+            self.counts.insert(reason.to_owned(), count);
+        }
     }
 
     fn complaints(&mut self) -> String {
+        // A pipe that a living process holds has no end.
+        let _gone = self.child.kill();
         let mut text = String::new();
         // What cannot be read cannot be shown either.
         let _unread = self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut text));

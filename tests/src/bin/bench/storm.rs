@@ -130,7 +130,7 @@ impl Storm {
                 Ok(time)
             }
             Watcher::Bpftrace => {
-                let bpftrace = Bpftrace::start(&self.pair.right)?;
+                let bpftrace = Bpftrace::start(&self.pair.right, || self.sender.flood(&self.frame, 1))?;
                 let time = self.flood()?;
                 check_seen(bpftrace.stop()?)?;
                 Ok(time)
