@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{child, namespace::Namespace};
 
 /// The distribution's package of a program.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 8] = [
     ("nft", "nftables"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
@@ -19,6 +19,7 @@ const PACKAGES: [(&str, &str); 7] = [
     ("prometheus", "prometheus"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
+    ("bpftrace", "bpftrace"),
 ];
 
 /// Runs a program inside `namespace` with `input` on its standard input and returns its standard output.

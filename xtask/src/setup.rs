@@ -32,6 +32,7 @@ pub(crate) enum Scope {
     Test,
     Check,
     Vm,
+    Bench,
     Everything,
 }
 

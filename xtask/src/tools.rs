@@ -33,8 +33,8 @@ const MANAGERS: [Manager; 5] = [
     Manager { program: "apk", install: &["add"], refresh: None },
 ];
 
-const PROGRAMS: [Program; 10] = [
-    Program { name: "nft", used_by: &[Scope::Demo, Scope::Test, Scope::Vm], packages: ["nftables"; 5] },
+const PROGRAMS: [Program; 11] = [
+    Program { name: "nft", used_by: &[Scope::Demo, Scope::Test, Scope::Vm, Scope::Bench], packages: ["nftables"; 5] },
     Program {
         name: "tc",
         used_by: &[Scope::Demo, Scope::Test, Scope::Vm],
@@ -64,7 +64,8 @@ const PROGRAMS: [Program; 10] = [
         ],
     },
     Program { name: "setpriv", used_by: &[Scope::Test], packages: ["util-linux"; 5] },
-    Program { name: "unshare", used_by: &[Scope::Test], packages: ["util-linux"; 5] },
+    Program { name: "unshare", used_by: &[Scope::Test, Scope::Bench], packages: ["util-linux"; 5] },
+    Program { name: "bpftrace", used_by: &[Scope::Bench], packages: ["bpftrace"; 5] },
     Program {
         name: "qemu-system-x86_64",
         used_by: &[Scope::Vm],
