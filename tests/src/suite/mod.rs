@@ -10,6 +10,7 @@ mod http;
 mod links;
 mod malformed;
 mod oracle;
+mod physical;
 mod privilege;
 mod programs;
 mod retransmit;
@@ -26,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         drops::trials(),
         retransmit::trials(),
         links::trials(),
+        physical::trials(),
         harm::trials(),
         http::trials(),
         cli::trials(),
