@@ -20,8 +20,8 @@ use probe_ebpf::{
 
 /// Extension headers that etherparse does not follow: mobility, host identity, shim6.
 const NOT_FOLLOWED: [u8; 3] = [135, 139, 140];
-/// VLAN tags that etherparse follows.
-const MAX_TAGS: u8 = 3;
+/// VLAN tags that both follow. Etherparse takes a third, and says nothing of a fourth.
+const MAX_TAGS: u8 = 2;
 /// Extension headers that the classifier follows.
 const MAX_EXTENSIONS: u8 = 8;
 
