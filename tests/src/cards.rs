@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix::ifaddrs::getifaddrs;
 
-use crate::{namespace::Namespace, run::requires_cards, wait::eventually};
+use crate::{frames::Mac, namespace::Namespace, run::requires_cards, wait::eventually};
 
 /// A namespace goes on a kernel thread, and its cards come back with it.
 const RETURN: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ static TAKEN: Mutex<()> = Mutex::new(());
 /// Both cards, taken until this value goes. A card returns to the process's own namespace by itself when the namespace
 /// that it was put into ends.
 pub struct Cards {
-    addresses: [String; 2],
+    addresses: [Mac; 2],
     home: Namespace,
     _taken: MutexGuard<'static, ()>,
 }
@@ -41,6 +41,12 @@ impl Cards {
         Ok(cards)
     }
 
+    /// Their hardware addresses: a card hears these and groups only.
+    #[must_use]
+    pub fn addresses(&self) -> [Mac; 2] {
+        self.addresses
+    }
+
     /// Moves one (0 or 1) into `namespace`, where it is called `name` and up.
     ///
     /// # Errors
@@ -58,16 +64,13 @@ impl Cards {
     }
 }
 
-fn name_of(namespace: &Namespace, address: &str) -> Result<String> {
-    let text =
-        |link: nix::sys::socket::LinkAddr| link.addr().map(|bytes| bytes.map(|byte| format!("{byte:02x}")).join(":"));
+fn name_of(namespace: &Namespace, address: &Mac) -> Result<String> {
     namespace.run(|| {
-        getifaddrs()?
-            .find(|entry| {
-                entry.address.and_then(|found| found.as_link_addr().copied()).and_then(text).as_deref() == Some(address)
-            })
-            .map(|entry| entry.interface_name)
-            .with_context(|| format!("no card {address}"))
+        let links: Vec<_> = getifaddrs()?
+            .filter_map(|entry| Some((entry.interface_name, entry.address?.as_link_addr()?.addr()?)))
+            .collect();
+        let card = links.iter().find(|(_, found)| found == address);
+        Ok(card.with_context(|| format!("no card {address:02x?} among {links:02x?}"))?.0.clone())
     })
 }
 
@@ -79,7 +82,7 @@ pub struct Physical {
     /// Where `q` is.
     pub right: Namespace,
     /// Last, so that the namespaces have gone when the cards are free again.
-    _cards: Cards,
+    cards: Cards,
 }
 
 impl Physical {
@@ -102,6 +105,12 @@ impl Physical {
                 Ok(())
             })?;
         }
-        Ok(Self { left, right, _cards: cards })
+        Ok(Self { left, right, cards })
+    }
+
+    /// The hardware addresses of `p` and `q`: a card hears its own and groups only.
+    #[must_use]
+    pub fn addresses(&self) -> [Mac; 2] {
+        self.cards.addresses
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::errno::Errno;
 
-use crate::agent;
+use crate::{agent, frames::Mac};
 
 /// Why a test does not run here: something that kernel or machine lack. Anything else missing is a failure. Only the
 /// functions of this file make one, each after it has looked; `cargo xtask vm` checks a guest's claim again, by the
@@ -108,10 +108,14 @@ pub fn requires_module<T>(module: &str, attempt: Result<T>) -> Result<T> {
 ///
 /// # Errors
 /// The [`Skip`] where the variable is not set.
-pub(crate) fn requires_cards() -> Result<[String; 2]> {
+pub(crate) fn requires_cards() -> Result<[Mac; 2]> {
     let text = env::var("LOSSPROBE_CARDS").map_err(|_| Skip(Lack::Cards))?;
-    let (one, other) = text.split_once(',').with_context(|| format!("LOSSPROBE_CARDS is {text:?}, not MAC,MAC"))?;
-    Ok([one, other].map(str::to_lowercase))
+    let mac = |text: &str| -> Option<Mac> {
+        let bytes: Vec<u8> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect::<Option<_>>()?;
+        bytes.try_into().ok()
+    };
+    let pair = text.split_once(',').and_then(|(one, other)| Some([mac(one)?, mac(other)?]));
+    pair.with_context(|| format!("LOSSPROBE_CARDS is {text:?}, not MAC,MAC"))
 }
 
 /// Whether rtnetlink said EOPNOTSUPP, its answer to a kind of link that the kernel does not know.

@@ -1,11 +1,13 @@
 //! The agent on network cards: what only a device with a bus and a driver shows.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use tests::{
     agent::Agent,
     cards::Physical,
-    frames::{A, Mac, ethernet},
+    frames::ethernet,
     run::trial,
     topology::{LEFT, RIGHT},
     wire::PacketSocket,
@@ -21,7 +23,7 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 /// Nobody's address: the receiver counts the frame and answers nothing.
-const ELSEWHERE: Mac = [2, 0, 0, 0, 0, 0x0c];
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
 
 /// Frames from one card are counted on the other, as those of an uplink with its driver's name.
 fn counted_and_described() -> Result<()> {
@@ -41,7 +43,8 @@ fn counted_and_described() -> Result<()> {
             ensure!(told.is_some_and(|told| told == expected), "{label} of {name} is not {expected}: {info:?}");
         }
     }
-    let frame = ethernet(ELSEWHERE, A).ip4().udp(1, 2).payload(100).bytes();
+    let [source, destination] = pair.addresses();
+    let frame = ethernet(destination, source).ipv4(|ip| ip.destination = ELSEWHERE).udp(1, 2).payload(100).bytes();
     let expected = Counts::new(COUNT as u64, (COUNT * frame.len()) as u64);
     let socket = PacketSocket::sender(left, "p")?;
     counts_exactly(&there, ("q", "ingress"), expected, || socket.send_copies(&frame, COUNT))?;
