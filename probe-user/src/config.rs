@@ -112,6 +112,14 @@ impl Config {
         Self::merge(args, &Source { path, text: &text }, std::io::stderr().is_terminal())
     }
 
+    /// Validates a file's text as it stands, without any flag; `path` appears in errors only.
+    ///
+    /// # Errors
+    /// What is wrong, where, and what to do.
+    pub fn from_toml(path: &Path, text: &str) -> Result<Self, UsageError> {
+        Self::merge(&AgentArgs::default(), &Source { path, text }, false)
+    }
+
     /// What the probe of `lossprobe stats` is to do where there is no agent: count these interfaces, serve nothing.
     #[must_use]
     pub fn for_stats(selection: &Selection) -> Self {

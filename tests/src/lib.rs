@@ -6,6 +6,7 @@
 //! fixed sleeps ([`wait`]), names below `/run/netns` ([`namespace`]), anything that outlives the process ([`child`]).
 
 pub mod agent;
+pub mod cards;
 pub mod child;
 pub mod frames;
 pub mod guest;

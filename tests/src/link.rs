@@ -85,8 +85,10 @@ impl Namespace {
     /// # Errors
     /// Those of `work`.
     pub fn netlink<T: Send>(&self, work: impl AsyncFnOnce(Handle) -> Result<T> + Send) -> Result<T> {
+        // Outside of the namespace: the first runtime of a process makes a pair of sockets for signals and keeps it, and
+        // a socket keeps its namespace.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         self.run(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let (connection, handle, _) = rtnetlink::new_connection().context("open rtnetlink")?;
                 let connection = tokio::spawn(connection);

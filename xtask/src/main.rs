@@ -6,6 +6,8 @@
 mod archive;
 mod build;
 mod check;
+mod console;
+mod fuzz;
 mod initramfs;
 mod kernel;
 mod modules;
@@ -73,6 +75,8 @@ enum Verb {
     },
     /// Run the integration tests on other kernels, in QEMU
     Vm(vm::Arguments),
+    /// Feed the parsers with bytes that nobody thought of, and compare with another parser
+    Fuzz(fuzz::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -106,5 +110,6 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
         Verb::Check { fix } => check::run(&workspace, fix),
         Verb::Bench { output, filter } => run::bench(&workspace, &output, filter.as_deref()),
         Verb::Vm(arguments) => vm::run(&workspace, &arguments),
+        Verb::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
     }
 }

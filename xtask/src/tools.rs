@@ -73,6 +73,8 @@ const PROGRAMS: [Program; 11] = [
     },
     Program { name: "xz", used_by: &[Scope::Vm], packages: ["xz-utils", "xz", "xz", "xz", "xz"] },
     Program { name: "zstd", used_by: &[Scope::Vm], packages: ["zstd"; 5] },
+    // libFuzzer is compiled from its C++ sources.
+    Program { name: "g++", used_by: &[Scope::Fuzz], packages: ["g++", "gcc-c++", "gcc", "gcc-c++", "g++"] },
 ];
 
 /// Debian's packages start what they install; the tests need the program only.
@@ -129,7 +131,10 @@ pub(crate) fn become_root() -> Option<&'static [&'static str]> {
 }
 
 fn missing(scope: Scope) -> Vec<&'static Program> {
-    let needed = |program: &&Program| scope == Scope::Everything || program.used_by.contains(&scope);
+    let needed = |program: &&Program| match scope {
+        Scope::Everything => program.used_by != [Scope::Fuzz],
+        _ => program.used_by.contains(&scope),
+    };
     PROGRAMS.iter().filter(needed).filter(|program| find_program(program.name).is_none()).collect()
 }
 

@@ -11,6 +11,7 @@ mod http;
 mod links;
 mod malformed;
 mod oracle;
+mod physical;
 mod privilege;
 mod programs;
 mod retransmit;
@@ -27,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         drops::trials(),
         retransmit::trials(),
         links::trials(),
+        physical::trials(),
         harm::trials(),
         heartbeat::trials(),
         http::trials(),
