@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod namespace;
 pub mod program;
 pub mod raw;
+pub mod route;
 pub mod run;
 pub mod topology;
 pub mod traffic;

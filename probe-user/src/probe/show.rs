@@ -113,12 +113,9 @@ impl Probe {
                     });
                 }
                 Rare::Retransmit { kind } => {
-                    retransmitted.extend(Retransmit::ALL.get(usize::from(kind)).map(|kind| snapshot::Retransmitted {
-                        interface: name.clone(),
-                        kind: kind.id().to_owned(),
-                        port: true,
-                        segments: *count,
-                    }))
+                    let kind = Retransmit::ALL.get(usize::from(kind)).map_or("unknown", |kind| kind.id()).to_owned();
+                    let interface = name.clone();
+                    retransmitted.push(snapshot::Retransmitted { interface, kind, port: true, segments: *count });
                 }
             }
         }

@@ -261,11 +261,7 @@ fn stacked() {
         "ports of a switch chip on their conduit, both with routes",
         &["eth0 ethernet phys", "lan1 dsa phys lower=eth0", "lan2 dsa phys lower=eth0"],
         &["lan1 default", "eth0"],
-        &[
-            "eth0 uplink node: carries a route",
-            "lan1 internal -: above eth0",
-            "lan2 internal -: above eth0",
-        ],
+        &["eth0 uplink node: carries a route", "lan1 internal -: above eth0", "lan2 internal -: above eth0"],
     );
 }
 

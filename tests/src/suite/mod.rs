@@ -13,6 +13,8 @@ mod oracle;
 mod privilege;
 mod programs;
 mod retransmit;
+mod roles;
+mod roles_ports;
 
 use libtest_mimic::Trial;
 use tests::guest::is_guest;
@@ -26,6 +28,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         drops::trials(),
         retransmit::trials(),
         links::trials(),
+        roles::trials(),
+        roles_ports::trials(),
         harm::trials(),
         http::trials(),
         cli::trials(),
