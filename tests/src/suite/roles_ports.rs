@@ -156,10 +156,11 @@ fn drops_and_malformed_stay() -> Result<()> {
         here.delete("x0")?;
         has_ports(&agent, "br0", 1)?;
         let metrics = agent.metrics()?;
-        let sum = |name: &str, more: (&str, &str)| metrics.sum(name, &[("interface", "br0/ports"), more]);
+        let sum =
+            |name: &str, more: &[(&str, &str)]| metrics.sum(name, &[&[("interface", "br0/ports")], more].concat());
         let found = [
-            sum("lossprobe_dropped_packets_total", ("netns", "own")),
-            sum("lossprobe_malformed_frames_total", ("reason", "tcp_doff")),
+            sum("lossprobe_dropped_packets_total", &[("netns", "own")]),
+            sum("lossprobe_malformed_frames_total", &[("reason", "tcp_doff"), ("direction", "ingress")]),
         ];
         ensure!(found == [(round * COUNT) as f64; 2], "after round {round}: {found:?}");
         let own =
