@@ -61,12 +61,16 @@ Examples:
   lossprobe agent --interface eth0 --interface 'tap*'  one interface by name, all taps by pattern
   lossprobe agent --exclude 'veth*' --exclude docker0  everything but these (and the loopback)
   lossprobe agent --interface lo                       the loopback, only when it is asked for
+  lossprobe agent --uplink bond0 --ports each          bond0 leads out; every port has its own series
   lossprobe agent --listen 0.0.0.0:9976                let Prometheus on another machine scrape
   lossprobe agent --config /etc/lossprobe.toml         settings from a file; flags win over it
 
 Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown keys are errors):
   interface = [\"eth*\", \"tap*\"]
   exclude = [\"tap-test*\"]
+  uplink = [\"eth0\"]
+  track = [\"eth0\", \"tap*:guests\"]
+  ports = \"aggregate\"
   listen = \"127.0.0.1:9976\"
   socket = \"/run/lossprobe/lossprobe.sock\"
   log_format = \"json\"
@@ -95,6 +99,24 @@ pub struct AgentArgs {
     /// Which interfaces are meant.
     #[command(flatten)]
     pub selection: SelectionArgs,
+
+    /// These interfaces lead out of this node; repeatable [default: found by route, see below]
+    ///
+    /// An uplink is where every packet of the node passes once. Without this flag: physical devices that carry a route or
+    /// are ports of a bridge, a bond in place of its slaves, and what lies below a bridge, VLAN or macvlan that carries
+    /// a route; where there is no physical device, those that carry the default route. `stats --output json` shows each
+    /// interface's role and the reason.
+    #[arg(long, value_name = "GLOB")]
+    pub uplink: Vec<String>,
+
+    /// Follow TCP flows on these interfaces, points of one GROUP sharing them; `all` or `none`; repeatable [default:
+    /// the uplinks, as group `node`]
+    #[arg(long, value_name = "GLOB[:GROUP]")]
+    pub track: Vec<String>,
+
+    /// How ports of bridges (veth, tap) appear in the metrics [default: aggregate]
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub ports: Option<Ports>,
 
     /// Serve metrics and API by HTTP at this address [default: 127.0.0.1:9976]
     ///
@@ -175,6 +197,18 @@ pub struct SelectionArgs {
     /// Not interfaces of this name or pattern; repeatable, wins over --interface [default: none]
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
+}
+
+/// How ports of bridges appear in the metrics. The JSON snapshot and `stats` always have every port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Ports {
+    /// One series per bridge, `interface="BRIDGE/ports"`, with the sums of its ports
+    #[default]
+    Aggregate,
+    /// Each port by itself, as any other interface
+    Each,
+    /// Not at all
+    None,
 }
 
 /// How log lines look.
@@ -277,6 +311,8 @@ mod tests {
             ("lossprobe agent --max-interfaces 0", false),
             ("lossprobe agent --max-interfaces 4097", false),
             ("lossprobe agent --listen 9976", false),
+            ("lossprobe agent --uplink eth0 --uplink bond* --track all --ports each", true),
+            ("lossprobe agent --ports some", false),
             ("lossprobe stats --for 5s --output json", true),
             ("lossprobe stats --for 5s --interval 1", false),
             ("lossprobe stats --socket /tmp/x --agent http://localhost:1", false),

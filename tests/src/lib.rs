@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod program;
 pub mod pump;
 pub mod raw;
+pub mod route;
 pub mod run;
 pub mod statistics;
 pub mod topology;

@@ -15,6 +15,8 @@ mod physical;
 mod privilege;
 mod programs;
 mod retransmit;
+mod roles;
+mod roles_ports;
 
 use libtest_mimic::Trial;
 use tests::guest::is_guest;
@@ -29,6 +31,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         retransmit::trials(),
         links::trials(),
         physical::trials(),
+        roles::trials(),
+        roles_ports::trials(),
         harm::trials(),
         heartbeat::trials(),
         http::trials(),
