@@ -18,11 +18,12 @@ use tracing::{error, info, warn};
 use crate::{
     collect::links::{LinkEvent, Watcher},
     config::Config,
+    control::Order,
     export::{Listeners, Source, serve},
     inspect::stats,
     kernel::preflight,
     probe::Probe,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, State},
 };
 
 const TICK: Duration = Duration::from_secs(1);
@@ -68,6 +69,14 @@ impl Source for Shared {
 
     fn readiness(&self) -> Result<(), String> {
         self.probe().readiness()
+    }
+
+    fn obey(&self, order: Order) -> Result<State, String> {
+        let state = self.probe().obey(order).map_err(|error| format!("{error:#}"))?;
+        // Whoever asks next sees it.
+        let fresh = self.read();
+        *self.latest() = fresh;
+        Ok(state)
     }
 }
 
@@ -213,8 +222,10 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
         }
         if count.is_multiple_of(TIDY_EVERY) {
             shared.probe().retry_refused();
+            shared.probe().put_back();
             shared.probe().forget_vanished()?;
         }
+        shared.probe().verify();
         let snapshot = Arc::new(shared.probe().snapshot().context("read the counters")?);
         *shared.latest() = Arc::clone(&snapshot);
         if let Some(shown) = summary.take_if(|_| count.is_multiple_of(SUMMARY_EVERY)) {

@@ -17,9 +17,9 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 
 /// Names, counts and attributes packet loss on Linux.
 ///
-/// Two commands: `agent` counts for as long as it runs and exports Prometheus metrics; `stats` shows the same counters
-/// on the terminal, from a running agent or by attaching for a few seconds. Both only look: no frame is changed, held
-/// back or dropped, and nothing stays attached after they end.
+/// `agent` counts for as long as it runs and exports Prometheus metrics; `stats` shows the same counters on the
+/// terminal, from a running agent or by attaching for a few seconds; `pause`, `resume` and `detach` control a running
+/// agent. All only look: no frame is changed, held back or dropped, and nothing stays attached after they end.
 #[derive(Debug, Parser)]
 #[command(name = "lossprobe", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
@@ -35,6 +35,23 @@ pub enum Command {
     Agent(AgentArgs),
     /// Show what was counted, once or every few seconds.
     Stats(StatsArgs),
+    /// Tell the running agent to count nothing; its programs stay attached and do nothing.
+    ///
+    /// For when you want to know whether the probe is to blame: from one moment to the next every program returns at once,
+    /// without anything being attached or detached. Counters keep their values. /readyz and the metric lossprobe_paused
+    /// say that nothing is counted.
+    #[command(after_help = PAUSE_EXAMPLES)]
+    Pause(ControlArgs),
+    /// Tell the running agent to count again, after `pause` or `detach`.
+    #[command(after_help = RESUME_EXAMPLES)]
+    Resume(ControlArgs),
+    /// Take lossprobe's programs off all interfaces; the agent keeps running.
+    ///
+    /// Without a running agent it removes what one that was killed has left behind. That can only be below Linux 6.6:
+    /// filters, which do nothing ten seconds after their agent's end, and the clsact qdisc that was brought for them. Filters
+    /// of a lossprobe that runs, and everything of others, are left alone.
+    #[command(after_help = DETACH_EXAMPLES)]
+    Detach(ControlArgs),
     /// For the build, not for people.
     #[command(hide = true, subcommand)]
     Internal(Internal),
@@ -53,6 +70,7 @@ Examples:
   curl -s http://127.0.0.1:9976/metrics  what the agent has counted
   lossprobe stats                        the same as a table; without an agent it watches for 5 s
   lossprobe stats --interval 2           rates every 2 seconds until Ctrl-C
+  lossprobe pause                        is it the probe? make it do nothing, then `lossprobe resume`
 
 Exit codes: 0 done, 1 failed, 2 usage.";
 
@@ -71,6 +89,7 @@ Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown ke
   uplink = [\"eth0\"]
   track = [\"eth0\", \"tap*:guests\"]
   ports = \"aggregate\"
+  xdp = [\"eth0\"]
   listen = \"127.0.0.1:9976\"
   socket = \"/run/lossprobe/lossprobe.sock\"
   log_format = \"json\"
@@ -91,6 +110,28 @@ Examples:
   lossprobe stats --agent http://127.0.0.1:9976         ask an agent by HTTP
 
 Exit codes: 0 done, 1 failed, 2 usage.";
+
+const PAUSE_EXAMPLES: &str = "\
+Examples:
+  lossprobe pause                       the agent on the usual socket
+  lossprobe pause --socket /tmp/x.sock  another one
+
+Exit codes: 0 done, 1 failed (no agent answers, or you may not talk to it), 2 usage.";
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  lossprobe resume                       the agent on the usual socket
+  lossprobe resume --socket /tmp/x.sock  another one
+
+Exit codes: 0 done, 1 failed (no agent answers, or you may not talk to it), 2 usage.";
+
+const DETACH_EXAMPLES: &str = "\
+Examples:
+  lossprobe detach                       let the agent let go; `lossprobe resume` attaches again
+  lossprobe detach --socket /tmp/x.sock  another agent
+  ExecStopPost=-/usr/bin/lossprobe detach    in a systemd unit: nothing stays after a crash
+
+Exit codes: 0 done, also where nothing was left, 1 failed, 2 usage.";
 
 /// Flags of `lossprobe agent`.
 #[derive(Args, Clone, Debug, Default)]
@@ -117,6 +158,13 @@ pub struct AgentArgs {
     /// How ports of bridges (veth, tap) appear in the metrics [default: aggregate]
     #[arg(long, value_name = "HOW", value_enum)]
     pub ports: Option<Ports>,
+    /// Count what comes in by native XDP on interfaces of this name or pattern; repeatable [default: none]
+    ///
+    /// Sees frames before the kernel has touched them, at the price of a place that others may want: refused, and tc used
+    /// instead, on a veth, beside another XDP program, and where the driver, its offloads, queues or MTU speak against it.
+    /// What was refused and why is in the log and in the snapshot.
+    #[arg(long, value_name = "GLOB")]
+    pub xdp: Vec<String>,
 
     /// Serve metrics and API by HTTP at this address [default: 127.0.0.1:9976]
     ///
@@ -182,6 +230,14 @@ pub struct StatsArgs {
     /// Ask the agent at this URL, as in http://127.0.0.1:9976, and fail if there is none [default: the unix socket]
     #[arg(long, value_name = "URL")]
     pub agent: Option<String>,
+}
+
+/// Flags of `lossprobe pause`, `resume` and `detach`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ControlArgs {
+    /// The agent's unix socket; only who may open it gives orders [default: /run/lossprobe/lossprobe.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
 }
 
 /// Which interfaces are meant.

@@ -33,7 +33,7 @@ pub use self::{
 };
 use crate::{
     classes::Classes,
-    cli::{AgentArgs, LogFormat, LogLevel, Output, Ports, StatsArgs},
+    cli::{AgentArgs, ControlArgs, LogFormat, LogLevel, Output, Ports, StatsArgs},
 };
 
 /// Where the metrics are served unless told otherwise.
@@ -86,6 +86,8 @@ pub struct Config {
     pub roles: Roles,
     /// How ports of bridges appear in the metrics.
     pub ports: Ports,
+    /// Where native XDP is asked for; see [`Self::wants_xdp`].
+    xdp: Selection,
     /// Where to serve HTTP.
     pub listen: SocketAddr,
     /// Where to serve the API on a unix socket, `None`: nowhere.
@@ -136,6 +138,7 @@ impl Config {
             selection: selection.clone(),
             roles: Roles::default(),
             ports: Ports::default(),
+            xdp: Selection::default(),
             listen: DEFAULT_LISTEN,
             socket: None,
             socket_is_default: true,
@@ -156,6 +159,19 @@ impl Config {
         self.max_interfaces.unwrap_or(room)
     }
 
+    /// Whether native XDP is asked for on this interface.
+    #[must_use]
+    pub fn wants_xdp(&self, name: &str) -> bool {
+        // As a loopback is selected: only by a glob that matches.
+        self.xdp.selects(name, true)
+    }
+
+    /// Whether it is on any.
+    #[must_use]
+    pub const fn xdp_is_asked_for(&self) -> bool {
+        !self.xdp.is_default()
+    }
+
     fn merge(args: &AgentArgs, source: &Source<'_>, on_terminal: bool) -> Result<Self, UsageError> {
         // Everything in the file is validated, also what a flag replaces: a broken file must not hide behind a flag.
         let file = source.parse()?;
@@ -164,6 +180,7 @@ impl Config {
         let file_uplinks = source.globs(&file.uplink)?;
         let file_tracked = source.tracked(&file.track)?;
         let file_ports = source.value(file.ports.as_ref(), |text| choice::<Ports>(text))?;
+        let file_xdp = source.globs(&file.xdp)?;
         let file_listen = source.value(file.listen.as_ref(), |text| listen(text))?;
         let file_socket = source.value(file.socket.as_ref(), |text| socket(Path::new(text)))?;
         let file_format = source.value(file.log_format.as_ref(), |text| choice::<LogFormat>(text))?;
@@ -183,6 +200,7 @@ impl Config {
             selection: Selection::new(include, &exclude)?,
             roles: Roles::new(uplinks, tracked)?,
             ports: args.ports.or(file_ports).unwrap_or_default(),
+            xdp: Selection::new(or(flag_globs(&args.xdp, "--xdp")?, file_xdp), &[])?,
             listen: args.listen.or(file_listen).unwrap_or(DEFAULT_LISTEN),
             socket_is_default: socket.is_none(),
             socket: socket.unwrap_or_else(|| Some(DEFAULT_SOCKET.into())),
@@ -228,10 +246,7 @@ impl StatsConfig {
     /// What is wrong, where, and what to do.
     pub fn from_args(args: &StatsArgs) -> Result<Self, UsageError> {
         let origin = match (&args.socket, &args.agent) {
-            (Some(path), _) => match socket(path).map_err(|fault| fault.at("--socket"))? {
-                Some(path) => Origin::Socket(path),
-                None => return Err(Fault::new("`none` is no agent's socket", "name its path").at("--socket")),
-            },
+            (Some(path), _) => Origin::Socket(agent_socket(path)?),
             (None, Some(url)) => Origin::Url(agent_url(url).map_err(|fault| fault.at("--agent"))?),
             (None, None) => Origin::Any,
         };
@@ -243,6 +258,20 @@ impl StatsConfig {
             watch: args.watch.unwrap_or(DEFAULT_WATCH),
         })
     }
+}
+
+/// Where the agent is that `pause`, `resume` or `detach` is for.
+///
+/// # Errors
+/// What is wrong, and what to do.
+pub fn control_socket(args: &ControlArgs) -> Result<PathBuf, UsageError> {
+    args.socket.as_deref().map_or_else(|| Ok(DEFAULT_SOCKET.into()), agent_socket)
+}
+
+/// The path of an agent's unix socket.
+fn agent_socket(path: &Path) -> Result<PathBuf, UsageError> {
+    let path = socket(path).map_err(|fault| fault.at("--socket"))?;
+    path.ok_or_else(|| Fault::new("`none` is no agent's socket", "name its path").at("--socket"))
 }
 
 /// `ADDR:PORT`, numeric: whoever listens on a name does not know where.

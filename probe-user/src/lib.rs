@@ -8,6 +8,7 @@ pub mod classes;
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod control;
 pub mod export;
 pub mod inspect;
 pub mod kernel;

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use probe_user::{
     agent,
-    cli::{Cli, Command, Internal, LogFormat, exit_code},
-    config::{Config, StatsConfig},
+    cli::{Cli, Command, ControlArgs, Internal, LogFormat, exit_code},
+    config::{Config, StatsConfig, control_socket},
+    control::{self, Order},
     export::metrics,
     standalone,
 };
@@ -33,11 +34,19 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             log_to_stderr(LogFormat::Text, LevelFilter::WARN);
             standalone::run(StatsConfig::from_args(&args)?)
         }
+        Command::Pause(args) => order(Order::Pause, &args),
+        Command::Resume(args) => order(Order::Resume, &args),
+        Command::Detach(args) => order(Order::Detach, &args),
         Command::Internal(Internal::MetricsTable) => {
             print!("{}", metrics::table());
             Ok(())
         }
     }
+}
+
+fn order(order: Order, args: &ControlArgs) -> anyhow::Result<()> {
+    log_to_stderr(LogFormat::Text, LevelFilter::WARN);
+    control::run(order, &control_socket(args)?)
 }
 
 fn log_to_stderr(format: LogFormat, level: LevelFilter) {

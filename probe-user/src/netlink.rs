@@ -21,9 +21,18 @@ pub const DATAGRAM_BYTES: usize = 64 * 1024;
 ///
 /// # Errors
 /// The kernel's, which [`errno`] tells; those of `each`; an answer that is cut.
-pub fn request(message: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(u16, &[u8]) -> Result<()>) -> Result<()> {
-    let socket = connect()?;
-    ask(&socket, message, flags, |kind, payload| each(kind, payload).map(ControlFlow::Continue)).map(drop)
+pub fn request(message: RouteNetlinkMessage, flags: u16, each: impl FnMut(u16, &[u8]) -> Result<()>) -> Result<()> {
+    exchange(NETLINK_ROUTE, &serialize(message, flags), each)
+}
+
+/// Sends a whole message of a netlink `protocol` and shows `each` what comes, as [`request`] does.
+///
+/// # Errors
+/// As [`request`].
+pub fn exchange(protocol: isize, message: &[u8], mut each: impl FnMut(u16, &[u8]) -> Result<()>) -> Result<()> {
+    let socket = connect(protocol)?;
+    socket.send(message, 0)?;
+    read_answer(&socket, |kind, payload| each(kind, payload).map(ControlFlow::Continue)).map(drop)
 }
 
 /// Asks for a list that the kernel cuts down itself by what `message` says (`NETLINK_GET_STRICT_CHK`, since 4.20), until
@@ -32,31 +41,29 @@ pub fn request(message: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(u1
 /// # Errors
 /// As [`request`].
 pub fn list(message: RouteNetlinkMessage, each: impl FnMut(u16, &[u8]) -> Result<ControlFlow<()>>) -> Result<bool> {
-    let socket = connect()?;
+    let socket = connect(NETLINK_ROUTE)?;
     socket.set_netlink_get_strict_chk(true)?;
-    ask(&socket, message, NLM_F_DUMP, each)
+    socket.send(&serialize(message, NLM_F_DUMP), 0)?;
+    read_answer(&socket, each)
 }
 
-fn connect() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
+fn connect(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     Ok(socket)
 }
 
-fn ask(
-    socket: &Socket,
-    message: RouteNetlinkMessage,
-    flags: u16,
-    mut each: impl FnMut(u16, &[u8]) -> Result<ControlFlow<()>>,
-) -> Result<bool> {
+fn serialize(message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
     let mut request = NetlinkMessage::from(message);
     request.header.flags = NLM_F_REQUEST | flags;
     request.finalize();
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
+    bytes
+}
 
+fn read_answer(socket: &Socket, mut each: impl FnMut(u16, &[u8]) -> Result<ControlFlow<()>>) -> Result<bool> {
     let mut unchanged = true;
     let mut datagram = Vec::with_capacity(DATAGRAM_BYTES);
     loop {

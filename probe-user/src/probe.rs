@@ -2,6 +2,7 @@
 //! [`Snapshot`](crate::snapshot::Snapshot).
 
 mod coverage;
+mod hooks;
 mod ports;
 mod roles;
 mod show;
@@ -29,17 +30,16 @@ use crate::{
     },
     config::Config,
     kernel::{
-        attach::{self, Attached},
+        attach::Attached,
+        leftovers::Marker,
         load::{Capacity, Loaded, load},
         read::Maps,
         slots::{Place, Slots},
+        xdp,
     },
-    snapshot::{Attachment, Traffic},
+    snapshot::{Attachment, State, Traffic},
     topology,
 };
-
-/// How old the description of what hangs on an interface may become: it costs a few system calls for each.
-const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
 
 /// How long counts of a vanished interface are shown: some scrapes long.
 const FORGET_AFTER: Duration = Duration::from_mins(2);
@@ -51,9 +51,11 @@ const SOURCES: [&str; 5] = ["device", "links", "maps", "routes", "snmp"];
 #[derive(Debug)]
 struct Counted {
     place: Option<Place>,
+    /// `None` also while the agent is detached.
     attached: Option<Attached>,
     described: Vec<Attachment>,
-    described_at: Instant,
+    /// Somebody has taken a program off, and it is to be put back.
+    lost: bool,
     /// Why a hook is not attached.
     refused: String,
     baseline: Baseline,
@@ -92,6 +94,13 @@ pub struct Probe {
     sent_before: Option<u64>,
     collect_errors: BTreeMap<String, u64>,
     started: Instant,
+    state: State,
+    /// How often somebody else has taken programs off an interface.
+    taken_off: BTreeMap<u32, u32>,
+    /// Where the next round of [`Self::verify`] starts.
+    verify_from: u32,
+    /// After `counted`: it lives longer than what it stands for.
+    _marker: Marker,
 }
 
 impl Probe {
@@ -103,6 +112,15 @@ impl Probe {
         let max_interfaces = config.interfaces_for(existing);
         let mut loaded = load(Capacity::for_interfaces(max_interfaces))?;
         let maps = Maps::take(&mut loaded.ebpf)?;
+        if config.xdp_is_asked_for() {
+            let loaded_xdp = xdp::load(&mut loaded.ebpf);
+            if let Err(error) = &loaded_xdp {
+                warn!("no native XDP: {error:#}");
+            }
+            loaded.features.insert("xdp".to_owned(), loaded_xdp.is_ok());
+        }
+        let marker = Marker::set(&mut loaded.ebpf)?;
+        hooks::remove_leftovers();
         Ok(Self {
             counted: BTreeMap::new(),
             maps,
@@ -117,6 +135,10 @@ impl Probe {
             sent_before: snmp::read().ok().and_then(|snmp| sent_segments(&snmp)),
             collect_errors: SOURCES.map(|source| (source.to_owned(), 0)).into(),
             started: Instant::now(),
+            state: State::Running,
+            taken_off: BTreeMap::new(),
+            verify_from: 0,
+            _marker: marker,
             config,
             loaded,
         })
@@ -127,12 +149,13 @@ impl Probe {
         &mut self.loaded.ebpf
     }
 
-    /// Tells the programs that somebody reads what they count. Without it they do nothing after 10 s.
+    /// Tells the programs that somebody reads what they count, unless they are to be still. Without it they do nothing
+    /// after 10 s.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn beat(&mut self) -> Result<()> {
-        self.loaded.beat()
+        if self.state == State::Running { self.loaded.beat() } else { Ok(()) }
     }
 
     /// Follows what happened to interfaces.
@@ -162,7 +185,7 @@ impl Probe {
         match (selected, self.counted.get(&ifindex)) {
             (false, None) => {}
             (false, Some(_)) => self.detach(ifindex),
-            (true, Some(counted)) if counted.attached.is_some() => {
+            (true, Some(counted)) if counted.place.is_some() => {
                 let place = counted.place;
                 let changed = self.links.get(&ifindex).is_none_or(|known| slot_of(known, 0) != slot_of(&link, 0));
                 if let (Some(place), true) = (place, changed)
@@ -180,6 +203,7 @@ impl Probe {
 
     fn forget(&mut self, ifindex: u32) {
         self.detach(ifindex);
+        self.taken_off.remove(&ifindex);
         if let Some(link) = self.links.remove(&ifindex) {
             self.former.insert(ifindex, (link.name, Instant::now()));
         }
@@ -188,7 +212,7 @@ impl Probe {
     /// Tries again what was refused: counters come free, a device becomes ready.
     pub fn retry_refused(&mut self) {
         let refused = |(ifindex, counted): (&u32, &Counted)| {
-            counted.attached.is_none().then(|| self.links.get(ifindex).cloned()).flatten()
+            counted.place.is_none().then(|| self.links.get(ifindex).cloned()).flatten()
         };
         let refused: Vec<Link> = self.counted.iter().filter_map(refused).collect();
         refused.iter().for_each(|link| self.attach(link));
@@ -199,7 +223,7 @@ impl Probe {
             place: None,
             attached: None,
             described: Vec::new(),
-            described_at: Instant::now(),
+            lost: false,
             refused: String::new(),
             baseline: Baseline::default(),
             settled: self.counted.get(&link.ifindex).is_some_and(|before| before.settled),
@@ -225,12 +249,7 @@ impl Probe {
             counted.baseline = self.baseline(place.slot)?;
         }
         self.maps.set_slot(place.line, slot_of(link, place.slot))?;
-        let attached = attach::attach(&mut self.loaded.ebpf, &link.name, link.ifindex)?;
-        counted.described = attached.describe(link.ifindex, &self.loaded.ebpf);
-        counted.refused = attached.missing().to_owned();
-        *self.loaded.features.entry("tcx".to_owned()).or_default() |= attached.is_tcx();
-        counted.attached = Some(attached);
-        Ok(())
+        if self.state == State::Detached { Ok(()) } else { self.hang(link, counted) }
     }
 
     fn detach(&mut self, ifindex: u32) {
@@ -273,8 +292,11 @@ impl Probe {
     /// Why not every selected interface is counted; `Ok` also where the kernel refused with a reason.
     ///
     /// # Errors
-    /// Names an interface that is neither attached nor refused.
+    /// Says that the agent is paused or detached, or names an interface that is neither attached nor refused.
     pub fn readiness(&self) -> Result<(), String> {
+        if self.state != State::Running {
+            return Err(format!("{}: nothing is counted until `lossprobe resume`", self.state.id()));
+        }
         let undecided = |(ifindex, link): (&u32, &Link)| {
             let selected = self.config.selection.selects(&link.name, link.is_loopback());
             (selected && !self.counted.contains_key(ifindex)).then(|| link.name.clone())
@@ -282,19 +304,6 @@ impl Probe {
         match self.links.iter().find_map(undecided) {
             Some(name) => Err(format!("{name} is not attached yet")),
             None => Ok(()),
-        }
-    }
-
-    /// Asks the kernel again where our programs stand among others, which come and go unannounced.
-    fn describe_anew(&mut self) {
-        let now = Instant::now();
-        for (ifindex, counted) in &mut self.counted {
-            if let (Some(attached), Some(link)) = (&counted.attached, self.links.get(ifindex))
-                && now.duration_since(counted.described_at) >= DESCRIBE_EVERY
-            {
-                counted.described = attached.describe(link.ifindex, &self.loaded.ebpf);
-                counted.described_at = now;
-            }
         }
     }
 

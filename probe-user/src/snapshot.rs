@@ -20,6 +20,9 @@ pub struct Snapshot {
     pub time: String,
     /// Milliseconds since the agent's start, by a clock that never steps.
     pub uptime_ms: u64,
+    /// Whether anything is being counted.
+    #[serde(default)]
+    pub state: State,
     /// Selected interfaces that exist, by name.
     pub interfaces: Vec<Interface>,
     /// Ports of one bridge as one, by the name of the bridge.
@@ -34,6 +37,31 @@ pub struct Snapshot {
     pub tcp: Tcp,
     /// The probe's honesty about itself.
     pub probe: Probe,
+}
+
+/// What the agent is told to do: `running`, `paused` or `detached`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It counts.
+    #[default]
+    Running,
+    /// The programs are attached and return at once.
+    Paused,
+    /// As paused, and no program is on an interface.
+    Detached,
+}
+
+impl State {
+    /// As in JSON.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Detached => "detached",
+        }
+    }
 }
 
 /// One selected interface.
@@ -126,9 +154,9 @@ pub struct Coverage {
 /// One hook on one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Attachment {
-    /// `tc_ingress` or `tc_egress`.
+    /// `tc_ingress`, `tc_egress` or `xdp`.
     pub hook: String,
-    /// `tcx` or `clsact`.
+    /// `tcx`, `clsact` or `native`.
     pub mode: String,
     /// Place among the hook's programs: `first`, `last`, `only`, `middle`, or `unknown`.
     pub position: String,

@@ -57,7 +57,10 @@ impl Feed {
     async fn read(&mut self) -> Result<Snapshot> {
         match self {
             Self::Agent(origin) => ask(origin).await,
-            Self::Own(probe, _) => probe.snapshot(),
+            Self::Own(probe, _) => {
+                probe.verify();
+                probe.snapshot()
+            }
         }
     }
 

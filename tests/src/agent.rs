@@ -46,6 +46,7 @@ pub struct Agent<'n> {
     child: Child,
     log: Log,
     socket: PathBuf,
+    address: SocketAddr,
 }
 
 /// The binary under test: `$LOSSPROBE_BIN`, the neighbour of this program, or `/bin/lossprobe` in a guest.
@@ -72,7 +73,7 @@ pub fn lossprobe(namespace: &Namespace, arguments: &[&str]) -> Result<std::proce
 }
 
 impl<'n> Agent<'n> {
-    /// Where it listens, inside its namespace.
+    /// Where it listens, inside its namespace, unless told otherwise by `--listen`.
     #[must_use]
     pub fn address() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 9976))
@@ -88,7 +89,7 @@ impl<'n> Agent<'n> {
             if let Some(status) = agent.child.try_wait()? {
                 return Ok(Err(status));
             }
-            let response = http::get(namespace, Self::address(), "/readyz", &[])?;
+            let response = http::get(namespace, agent.address, "/readyz", &[])?;
             ensure!(response.status == 200, "/readyz says {}: {}", response.status, response.body);
             Ok(Ok(()))
         });
@@ -110,6 +111,8 @@ impl<'n> Agent<'n> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let socket = env::temp_dir().join(format!("lossprobe-tests-{}-{number}.sock", id()));
+        let listen = arguments.iter().skip_while(|argument| **argument != "--listen").nth(1);
+        let address = listen.map_or(Ok(Self::address()), |address| address.parse()).context("--listen")?;
         let binary = binary();
         let mut child = child::command(namespace, &binary)?
             .arg("agent")
@@ -126,7 +129,7 @@ impl<'n> Agent<'n> {
             thread::spawn(move || keep_lines(stderr, &log));
         }
         LOGS.with_borrow_mut(|logs| logs.push(Arc::clone(&log)));
-        Ok(Self { namespace, child, log, socket })
+        Ok(Self { namespace, child, log, socket, address })
     }
 
     /// The last lines of its log.
@@ -152,7 +155,7 @@ impl<'n> Agent<'n> {
     /// # Errors
     /// When the status is not 200.
     pub fn get(&self, path: &str) -> Result<String> {
-        let response = http::get(self.namespace, Self::address(), path, &[])?;
+        let response = http::get(self.namespace, self.address, path, &[])?;
         ensure!(response.status == 200, "{path} says {}: {}", response.status, response.body);
         Ok(response.body)
     }

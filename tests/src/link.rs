@@ -148,6 +148,14 @@ impl Namespace {
         self.set_link(from, |link| link.name(to))
     }
 
+    /// Sets the MTU in bytes.
+    ///
+    /// # Errors
+    /// When the device does not take it.
+    pub fn mtu(&self, name: &str, bytes: u32) -> Result<()> {
+        self.set_link(name, |link| link.mtu(bytes))
+    }
+
     /// Sets the alias (`IFLA_IFALIAS`).
     ///
     /// # Errors

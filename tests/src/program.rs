@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::{child, namespace::Namespace};
 
 /// The distribution's package of a program.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 9] = [
+    ("bpftool", "bpftool"),
     ("nft", "nftables"),
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),

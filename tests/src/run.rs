@@ -22,6 +22,8 @@ pub struct Skip(Lack);
 enum Lack {
     /// Of the kernel's age: major and minor version, what came with it, and what runs.
     Linux { since: (u32, u32), feature: String, running: String },
+    /// Of what newer kernels no longer need: the version that brought the better way, and what runs.
+    OlderLinux { before: (u32, u32), feature: String, running: String },
     /// Of a module, neither loaded nor built in.
     Module(String),
     /// Of network cards for tests, see [`crate::cards`].
@@ -33,6 +35,9 @@ impl std::fmt::Display for Skip {
         match &self.0 {
             Lack::Linux { since: (major, minor), feature, running } => {
                 write!(formatter, "needs Linux {major}.{minor} ({feature}), this is {running}")
+            }
+            Lack::OlderLinux { before: (major, minor), feature, running } => {
+                write!(formatter, "needs Linux before {major}.{minor} ({feature}), this is {running}")
             }
             Lack::Module(name) => write!(formatter, "needs module {name}"),
             Lack::Cards => write!(formatter, "needs cards (two, wired back to back, as in the guests of `xtask vm`)"),
@@ -90,6 +95,19 @@ pub fn requires_kernel(major: u32, minor: u32, feature: &str) -> Result<()> {
     let (running, text) = kernel_version()?;
     if running < (major, minor) {
         return Err(Skip(Lack::Linux { since: (major, minor), feature: feature.to_owned(), running: text }).into());
+    }
+    Ok(())
+}
+
+/// Skips the calling test on kernels from `major.minor` on, which have `feature` instead of what is tested.
+///
+/// # Errors
+/// The [`Skip`].
+pub fn requires_kernel_before(major: u32, minor: u32, feature: &str) -> Result<()> {
+    let (running, text) = kernel_version()?;
+    if running >= (major, minor) {
+        let feature = feature.to_owned();
+        return Err(Skip(Lack::OlderLinux { before: (major, minor), feature, running: text }).into());
     }
     Ok(())
 }

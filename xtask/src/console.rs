@@ -75,6 +75,11 @@ fn skip(line: &str) -> Option<Skip> {
 }
 
 fn prove(lack: &str, expected: &Expected<'_>) -> Result<()> {
+    if let Some(before) = lack.strip_prefix("Linux before ") {
+        let before = version(before).with_context(|| format!("no version in {lack:?}"))?;
+        ensure!(expected.version >= before, "it needs {lack}, and this kernel is older");
+        return Ok(());
+    }
     if let Some(since) = lack.strip_prefix("Linux ") {
         let since = version(since).with_context(|| format!("no version in {lack:?}"))?;
         ensure!(expected.version < since, "it needs {lack}, and this kernel is not older");
@@ -152,6 +157,8 @@ mod tests {
             ("SKIP a: needs Linux 7.0 (x), this is 6.1.0", true),
             ("SKIP a: needs Linux 6.1 (x), this is 5.10", false),
             ("SKIP a: needs Linux 5.18 (x), this is 6.1.0", false),
+            ("SKIP a: needs Linux before 6.1 (x), this is 6.1.0", true),
+            ("SKIP a: needs Linux before 6.6 (x), this is 6.1.0", false),
             ("SKIP a: needs module other", true),
             ("SKIP a: needs module veth", false),
             ("SKIP a: needs module net_kit", false),

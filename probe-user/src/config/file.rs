@@ -21,6 +21,7 @@ pub(super) struct File {
     pub(super) uplink: Vec<Spanned<String>>,
     pub(super) track: Vec<Spanned<String>>,
     pub(super) ports: Option<Spanned<String>>,
+    pub(super) xdp: Vec<Spanned<String>>,
     pub(super) listen: Option<Spanned<String>>,
     pub(super) socket: Option<Spanned<String>>,
     pub(super) log_format: Option<Spanned<String>>,

@@ -5,7 +5,7 @@ use globset::{Glob, GlobSet};
 use super::{Fault, NAMES_SHOWN, UsageError};
 
 /// Which interfaces are meant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Selection {
     include: Vec<Pattern>,
     include_set: GlobSet,
@@ -34,6 +34,11 @@ impl Selection {
         let set = |patterns: &[Pattern], flag: &str| glob_set(patterns).map_err(|fault| fault.at(flag));
         let (include_set, exclude_set) = (set(&include, "--interface")?, set(exclude, "--exclude")?);
         Ok(Self { include, include_set, exclude_set })
+    }
+
+    /// Whether no `--interface` was given.
+    pub(super) const fn is_default(&self) -> bool {
+        self.include.is_empty()
     }
 
     /// Whether an interface is meant. A loopback is only if an `--interface` matches it.

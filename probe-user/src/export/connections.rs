@@ -59,7 +59,6 @@ impl Default for Limits {
 /// All open connections.
 pub(super) struct Connections {
     limits: Limits,
-    router: Router,
     moves: Arc<AtomicU64>,
     tasks: JoinSet<()>,
     open: HashMap<Id, Open>,
@@ -76,13 +75,13 @@ struct Open {
 type LastMove = Arc<AtomicU64>;
 
 impl Connections {
-    pub(super) fn new(router: Router, limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         let (closing, _) = watch::channel(false);
-        Self { limits, router, moves: Arc::default(), tasks: JoinSet::new(), open: HashMap::new(), closing }
+        Self { limits, moves: Arc::default(), tasks: JoinSet::new(), open: HashMap::new(), closing }
     }
 
-    /// Serves `stream`, in the place of the stalest connection where there are too many.
-    pub(super) fn admit<S>(&mut self, stream: S)
+    /// Serves `stream` what `router` has, in the place of the stalest connection where there are too many.
+    pub(super) fn admit<S>(&mut self, stream: S, router: Router)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -98,8 +97,7 @@ impl Connections {
         let last_move = LastMove::default();
         let watched = Watched { stream, moves: Arc::clone(&self.moves), last_move: Arc::clone(&last_move) };
         watched.moved();
-        let task =
-            self.tasks.spawn(serve_connection(watched, self.router.clone(), self.limits, self.closing.subscribe()));
+        let task = self.tasks.spawn(serve_connection(watched, router, self.limits, self.closing.subscribe()));
         self.open.insert(task.id(), Open { task, last_move });
     }
 

@@ -1,5 +1,5 @@
-//! The HTTP server: `/metrics`, health, the snapshot as JSON. It only answers questions: no method but GET and HEAD, no
-//! request bodies, no state between requests.
+//! The HTTP server: `/metrics`, health, the snapshot as JSON. By TCP it only answers questions: no method but GET and
+//! HEAD. Who may open the unix socket may also give [`Order`]s, by POST. No request bodies, no state between requests.
 //!
 //! One thread serves everything, so a request does nothing that waits; what clients can hold is bounded by
 //! [`Limits`].
@@ -14,7 +14,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use serde_json::json;
 use tokio::{
@@ -25,7 +25,10 @@ use tracing::{debug, warn};
 
 pub use super::connections::Limits;
 use super::{connections::Connections, format::Format, listen::Listeners, metrics::Exporter};
-use crate::snapshot::Snapshot;
+use crate::{
+    control::Order,
+    snapshot::{Snapshot, State as AgentState},
+};
 
 /// Pause after an accept that failed for want of descriptors or memory; trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -43,6 +46,12 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// With what is missing, one line for a human.
     fn readiness(&self) -> Result<(), String>;
+
+    /// Does as told. Returns the state that this leads to.
+    ///
+    /// # Errors
+    /// With why it could not, one line for a human; then nothing has changed.
+    fn obey(&self, order: Order) -> Result<AgentState, String>;
 }
 
 /// Answers until `shutdown` completes, then lets running answers end within 2 s. Must run inside a tokio runtime.
@@ -73,7 +82,8 @@ pub async fn serve_within(
         }
         None => (None, None),
     };
-    let mut connections = Connections::new(router(source), limits);
+    let (readers, masters) = routers(source);
+    let mut connections = Connections::new(limits);
     let mut shutdown = pin!(shutdown);
     loop {
         let admitted = tokio::select! {
@@ -81,9 +91,9 @@ pub async fn serve_within(
             accepted = tcp.accept() => accepted.map(|(stream, _client)| {
                 // Without it an answer in two parts waits for the client's delayed acknowledgement.
                 let _slower = stream.set_nodelay(true);
-                connections.admit(stream);
+                connections.admit(stream, readers.clone());
             }),
-            accepted = accept_unix(unix.as_ref()) => accepted.map(|stream| connections.admit(stream)),
+            accepted = accept_unix(unix.as_ref()) => accepted.map(|stream| connections.admit(stream, masters.clone())),
         };
         if let Err(error) = admitted
             && !is_the_clients(&error)
@@ -114,23 +124,36 @@ struct Answers {
     exporter: Exporter,
 }
 
-fn router(source: Arc<dyn Source>) -> Router {
+/// What is served by TCP, and what on the unix socket.
+fn routers(source: Arc<dyn Source>) -> (Router, Router) {
     let read = Arc::clone(&source);
     let answers = Arc::new(Answers { source, exporter: Exporter::new(move || read.read()) });
-    Router::new()
+    let pages = Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(readyz))
         .route("/api/v1/snapshot", get(snapshot))
-        .fallback(async || error(StatusCode::NOT_FOUND, "no such page; / lists what there is"))
-        .layer(middleware::from_fn(guard))
-        .with_state(answers)
+        .fallback(async || error(StatusCode::NOT_FOUND, "no such page; / lists what there is"));
+    let orders = Order::ALL.into_iter().fold(pages.clone(), |router, order| {
+        let obey = move |State(answers): State<Arc<Answers>>| async move {
+            match answers.source.obey(order) {
+                Ok(state) => Json(json!({ "state": state })).into_response(),
+                Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, &cause),
+            }
+        };
+        router.route(order.path(), post(obey))
+    });
+    let guarded = |router: Router<_>, orders| {
+        router.layer(middleware::from_fn_with_state(orders, guard)).with_state(Arc::clone(&answers))
+    };
+    (guarded(pages, &[][..]), guarded(orders, &Order::ALL))
 }
 
-/// What holds for every request and every answer.
-async fn guard(request: Request, next: Next) -> Response {
-    let mut response = if !matches!(*request.method(), Method::GET | Method::HEAD) {
+/// What holds for every request and every answer. Only `orders` may be given.
+async fn guard(State(orders): State<&'static [Order]>, request: Request, next: Next) -> Response {
+    let is_order = request.method() == Method::POST && orders.iter().any(|order| order.path() == request.uri().path());
+    let mut response = if !is_order && !matches!(*request.method(), Method::GET | Method::HEAD) {
         let refused = error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served");
         ([(header::ALLOW, "GET, HEAD"), (header::CONNECTION, "close")], refused).into_response()
     } else if !request.body().is_end_stream() {

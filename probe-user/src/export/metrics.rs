@@ -17,7 +17,7 @@ use super::{
     format::{Format, to_text},
     samples,
 };
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, State};
 
 /// What a metric's value does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,6 +201,14 @@ pub const METRICS: &[Metric] = &[
         help: "Segments at the hook for each packet that an uplink's device has counted, over 10 s; below 1 frames pass \
                by (hardware offload, SR-IOV, AF_XDP). Only where the driver counts wire frames and enough passes.",
         samples: samples::coverage,
+    },
+    Metric {
+        name: "lossprobe_paused",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &[],
+        help: "1 while nothing is counted because of `lossprobe pause` or `lossprobe detach`, else 0.",
+        samples: |snapshot, to| to.add([], u64::from(snapshot.state != State::Running)),
     },
     Metric {
         name: "lossprobe_attached",

@@ -7,8 +7,10 @@ use probe_ebpf::reason::{Malformed, Severity};
 use super::metrics::Samples;
 use crate::snapshot::{AttachedPorts, Drop, Interface, Malformed as Found, PortGroup, Snapshot, Traffic};
 
-/// Label of a direction, and the hook that counts it.
-const DIRECTIONS: [(&str, &str); 2] = [("ingress", "tc_ingress"), ("egress", "tc_egress")];
+/// Label of a direction, and the hooks that count it.
+const DIRECTIONS: [(&str, &[&str]); 2] = [("ingress", INGRESS_HOOKS), ("egress", &["tc_egress"])];
+/// One of them counts what comes in.
+const INGRESS_HOOKS: &[&str] = &["tc_ingress", "xdp"];
 /// The role whose series can be taken together.
 const PORT: &str = "port";
 
@@ -52,15 +54,16 @@ pub(super) fn bytes<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
 /// A direction that nothing has ever looked at has no counters.
 fn traffic<'s>(snapshot: &'s Snapshot, mut sample: impl FnMut([&'s str; 2], &Traffic)) {
     for interface in interfaces(snapshot) {
-        for ((direction, hook), traffic) in DIRECTIONS.into_iter().zip([&interface.ingress, &interface.egress]) {
-            if traffic.frames > 0 || is_attached(interface, hook) {
+        for ((direction, hooks), traffic) in DIRECTIONS.into_iter().zip([&interface.ingress, &interface.egress]) {
+            if traffic.frames > 0 || is_attached(interface, hooks) {
                 sample([&interface.name, direction], traffic);
             }
         }
     }
     for group in groups(snapshot) {
-        for ((direction, hook), traffic) in DIRECTIONS.into_iter().zip([&group.ingress, &group.egress]) {
-            if traffic.frames > 0 || group.attached.iter().any(|attached| attached.attachment.hook == hook) {
+        for ((direction, hooks), traffic) in DIRECTIONS.into_iter().zip([&group.ingress, &group.egress]) {
+            let counts = |attached: &AttachedPorts| hooks.contains(&attached.attachment.hook.as_str());
+            if traffic.frames > 0 || group.attached.iter().any(counts) {
                 sample([&group.name, direction], traffic);
             }
         }
@@ -70,23 +73,23 @@ fn traffic<'s>(snapshot: &'s Snapshot, mut sample: impl FnMut([&'s str; 2], &Tra
 pub(super) fn coverage<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
     for interface in interfaces(snapshot) {
         let ratios = [interface.coverage.ingress, interface.coverage.egress];
-        for ((direction, hook), ratio) in DIRECTIONS.into_iter().zip(ratios) {
-            if let (Some(ratio), true) = (ratio, is_attached(interface, hook)) {
+        for ((direction, hooks), ratio) in DIRECTIONS.into_iter().zip(ratios) {
+            if let (Some(ratio), true) = (ratio, is_attached(interface, hooks)) {
                 to.add_ratio([&interface.name, direction], ratio);
             }
         }
     }
 }
 
-fn is_attached(interface: &Interface, hook: &str) -> bool {
-    interface.attached.iter().any(|attachment| attachment.hook == hook)
+fn is_attached(interface: &Interface, hooks: &[&str]) -> bool {
+    interface.attached.iter().any(|attachment| hooks.contains(&attachment.hook.as_str()))
 }
 
 /// Errors and warnings that were seen, and a zero for every error that was looked for where frames come from outside:
 /// an alert on an increase must see the first one.
 pub(super) fn malformed<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
     for interface in interfaces(snapshot) {
-        if interface.role == "uplink" && is_attached(interface, "tc_ingress") {
+        if interface.role == "uplink" && is_attached(interface, INGRESS_HOOKS) {
             for reason in Malformed::ALL.iter().filter(|reason| is_looked_for(interface, **reason)) {
                 to.add([&interface.name, "ingress", reason.id(), Severity::Error.id()], 0);
             }

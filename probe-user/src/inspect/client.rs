@@ -1,10 +1,10 @@
-//! Gets a snapshot from a running agent, over its unix socket or by TCP.
+//! Asks a running agent for a snapshot, over its unix socket or by TCP, or gives it an order, over the socket.
 
 use std::{io::ErrorKind, net::SocketAddr, path::Path, time::Duration};
 
 use axum::{
-    body::{self, Body},
-    http::{Request, StatusCode, header},
+    body::{self, Body, Bytes},
+    http::{Method, Request, StatusCode, header},
 };
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -16,7 +16,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::snapshot::{SCHEMA, Snapshot};
+use crate::{
+    control::Order,
+    snapshot::{SCHEMA, Snapshot, State},
+};
 
 /// For one agent to answer, connecting included. It answers from memory.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,6 +44,14 @@ pub enum FetchError {
         /// The socket.
         place: String,
     },
+    /// The agent could not do as told.
+    #[error("the agent on {place} could not: {cause}; its log may say more")]
+    Refused {
+        /// The socket.
+        place: String,
+        /// What it said.
+        cause: String,
+    },
     /// Somebody listens and does not answer as an agent of this version does.
     #[error("{place} does not answer like an agent of lossprobe {}: {cause}", env!("CARGO_PKG_VERSION"))]
     NotAnAgent {
@@ -60,7 +71,7 @@ pub async fn fetch(socket: Option<&Path>, address: Option<SocketAddr>) -> Result
     if let Some(socket) = socket {
         let place = socket.display().to_string();
         match within(&place, UnixStream::connect(socket)).await? {
-            Ok(stream) => return ask(place, stream).await,
+            Ok(stream) => return snapshot_of(place, stream).await,
             // The address may answer all the same.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => denied = Some(place),
             Err(error) => tried.push(format!("{place}: {}", describe(&error))),
@@ -69,7 +80,7 @@ pub async fn fetch(socket: Option<&Path>, address: Option<SocketAddr>) -> Result
     if let Some(address) = address {
         let place = address.to_string();
         match within(&place, TcpStream::connect(address)).await? {
-            Ok(stream) => return ask(place, stream).await,
+            Ok(stream) => return snapshot_of(place, stream).await,
             Err(error) => tried.push(format!("{place}: {}", describe(&error))),
         }
     }
@@ -98,15 +109,60 @@ fn describe(error: &std::io::Error) -> String {
     }
 }
 
-async fn ask<S>(place: String, stream: S) -> Result<Snapshot, FetchError>
+/// Gives an order to the agent on `socket`. Returns what state it is in then.
+///
+/// # Errors
+/// [`FetchError::NoAgent`] only if nobody listens there.
+pub async fn order(socket: &Path, order: Order) -> Result<State, FetchError> {
+    /// The agent's answer.
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Answer {
+        State(State),
+        Error(String),
+    }
+    let place = socket.display().to_string();
+    let stream = match within(&place, UnixStream::connect(socket)).await? {
+        Ok(stream) => stream,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(FetchError::Denied { place }),
+        Err(error) => return Err(FetchError::NoAgent { tried: format!("{place}: {}", describe(&error)) }),
+    };
+    let exchange = async {
+        let (status, bytes) = exchange(stream, (Method::POST, order.path())).await?;
+        match (status, serde_json::from_slice(&bytes)) {
+            (StatusCode::OK | StatusCode::INTERNAL_SERVER_ERROR, Ok(answer)) => Ok(answer),
+            (status, _) => Err(format!("HTTP status {status}")),
+        }
+    };
+    match within(&place, exchange).await? {
+        Ok(Answer::State(state)) => Ok(state),
+        Ok(Answer::Error(cause)) => Err(FetchError::Refused { place, cause }),
+        Err(cause) => Err(FetchError::NotAnAgent { place, cause }),
+    }
+}
+
+async fn snapshot_of<S>(place: String, stream: S) -> Result<Snapshot, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let answer = within(&place, exchange(stream)).await?;
+    let exchange = async {
+        let (status, bytes) = exchange(stream, (Method::GET, "/api/v1/snapshot")).await?;
+        if status != StatusCode::OK {
+            return Err(format!("HTTP status {status}"));
+        }
+        let snapshot: Snapshot = serde_json::from_slice(&bytes).map_err(|error| format!("not a snapshot: {error}"))?;
+        if snapshot.schema == SCHEMA {
+            Ok(snapshot)
+        } else {
+            Err(format!("its snapshot has version {}, not {SCHEMA}; use the agent's own `lossprobe`", snapshot.schema))
+        }
+    };
+    let answer = within(&place, exchange).await?;
     answer.map_err(|cause| FetchError::NotAnAgent { place, cause })
 }
 
-async fn exchange<S>(stream: S) -> Result<Snapshot, String>
+/// Status and body of the answer to a request without a body.
+async fn exchange<S>(stream: S, (method, path): (Method, &str)) -> Result<(StatusCode, Bytes), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -115,23 +171,17 @@ where
     // Ends with this function.
     let mut driver = JoinSet::new();
     driver.spawn(connection);
-    let request = Request::get("/api/v1/snapshot")
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(header::HOST, "lossprobe")
         .header(header::CONNECTION, "close")
         .body(Body::empty())
         .map_err(|error| text(&error))?;
     let response = sender.send_request(request).await.map_err(|error| text(&error))?;
     let status = response.status();
-    if status != StatusCode::OK {
-        return Err(format!("HTTP status {status}"));
-    }
     let bytes = body::to_bytes(Body::new(response.into_body()), LARGEST_BYTES).await.map_err(|error| text(&error))?;
-    let snapshot: Snapshot = serde_json::from_slice(&bytes).map_err(|error| format!("not a snapshot: {error}"))?;
-    if snapshot.schema == SCHEMA {
-        Ok(snapshot)
-    } else {
-        Err(format!("its snapshot has version {}, not {SCHEMA}; use the agent's own `lossprobe`", snapshot.schema))
-    }
+    Ok((status, bytes))
 }
 
 #[cfg(test)]
@@ -163,6 +213,10 @@ mod tests {
         fn readiness(&self) -> Result<(), String> {
             Ok(())
         }
+
+        fn obey(&self, order: Order) -> Result<State, String> {
+            if order == Order::Detach { Ok(State::Detached) } else { Err("no".to_owned()) }
+        }
     }
 
     fn run(test: impl Future<Output = ()>) {
@@ -183,6 +237,8 @@ mod tests {
             agent.spawn(serve(listeners, Arc::new(Fake), std::future::pending()));
             assert_eq!(fetch(Some(&path), None).await.unwrap().uptime_ms, 42);
             assert_eq!(fetch(None, Some(address)).await.unwrap().uptime_ms, 42);
+            assert_eq!(order(&path, Order::Detach).await.unwrap(), State::Detached);
+            assert!(matches!(order(&path, Order::Pause).await, Err(FetchError::Refused { .. })));
             let absent = PathBuf::from("/nonexistent/socket");
             assert_eq!(fetch(Some(&absent), Some(address)).await.unwrap().uptime_ms, 42);
             drop(agent);
@@ -196,6 +252,7 @@ mod tests {
             drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
             let free = std::net::TcpListener::bind(ANY).unwrap().local_addr().unwrap();
             let error = fetch(Some(&path), Some(free)).await.unwrap_err();
+            assert!(matches!(order(&path, Order::Pause).await, Err(FetchError::NoAgent { .. })));
             std::fs::remove_file(&path).unwrap();
             assert!(matches!(error, FetchError::NoAgent { .. }), "{error}");
             let message = error.to_string();

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::rates::{Rates, float};
 use crate::{
     export::samples::drops,
-    snapshot::{Interface, SCHEMA, Snapshot},
+    snapshot::{Interface, SCHEMA, Snapshot, State},
 };
 
 /// One line of JSON without a newline: `{"schema":1,"snapshot":…}`, and with a previous snapshot of the same agent
@@ -142,11 +142,12 @@ fn interfaces(now: &Snapshot, rates: Option<&Rates<'_>>) -> Listing {
         let mut cells = vec![printable(&interface.name), printable(&interface.role)];
         let rates = rates.and_then(|rates| rates.interfaces.get(at));
         let directions = [
-            (interface.ingress, "tc_ingress", rates.map(|rates| rates.ingress)),
-            (interface.egress, "tc_egress", rates.map(|rates| rates.egress)),
+            (interface.ingress, &["tc_ingress", "xdp"][..], rates.map(|rates| rates.ingress)),
+            (interface.egress, &["tc_egress"], rates.map(|rates| rates.egress)),
         ];
-        for (traffic, hook, rates) in directions {
-            let seen = traffic.frames > 0 || interface.attached.iter().any(|attachment| attachment.hook == hook);
+        for (traffic, hooks, rates) in directions {
+            let seen = traffic.frames > 0
+                || interface.attached.iter().any(|attachment| hooks.contains(&attachment.hook.as_str()));
             let figures = match rates {
                 None => vec![grouped(traffic.frames), grouped(traffic.bytes)],
                 Some(rates) => vec![grouped(traffic.frames), rate(rates.frames), rate(rates.bytes)],
@@ -209,6 +210,9 @@ fn notes(now: &Snapshot) -> Vec<Line> {
         notes.push(Line { style: Style::Plain, text });
     }
     let mut warn = |text: String| notes.push(Line { style: Style::Error, text });
+    if now.state != State::Running {
+        warn(format!("The agent is {}: nothing is counted until `lossprobe resume`.", now.state.id()));
+    }
     for interface in now.interfaces.iter().filter(|interface| !interface.refused.is_empty()) {
         warn(format!("{} is not watched as asked: {}", printable(&interface.name), printable(&interface.refused)));
     }

@@ -1,35 +1,87 @@
-//! Puts the tc programs on interfaces and takes them off again. Nobody else's programs are touched.
+//! The attach policy: which hook of an interface counts which direction, in which order kinds of attachment are tried, and
+//! whether what was attached is still there. Nobody else's programs are touched.
 //!
 //! Asked for first at ingress and last at egress. tcx is tried by attaching, never concluded from a version; where the
 //! kernel has none (before 6.6), clsact carries the same programs; where an `ingress` qdisc forbids clsact, ingress only.
+//! Native XDP counts ingress where it is asked for and nothing speaks against it, in the place of tc: one hook for each
+//! direction, so that nothing is counted twice.
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
     programs::{
-        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-        tc::{NlOptions, SchedClassifierLink, TcAttachOptions},
+        TcAttachType,
+        tc::{NlOptions, TcAttachOptions, TcHandle},
     },
 };
-use probe_ebpf::abi::{Direction, program};
+use nix::net::if_::{if_indextoname, if_nametoindex};
+use probe_ebpf::{
+    abi::{Direction, program},
+    classify::LinkKind,
+};
 
-use super::{clsact::Clsact, load::classifier, query};
+use super::{
+    clsact::Clsact,
+    filter::{self, Own},
+    load::classifier,
+    tcx::Tcx,
+    xdp::Native,
+};
 use crate::snapshot::Attachment;
 
-/// How a program hangs on an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// A bpf_link, gone with the process.
-    Tcx,
-    /// A filter on the clsact qdisc, which outlives a killed process.
-    Clsact,
+/// Why egress is not attached where tcx and clsact are not to be had.
+const NO_EGRESS: &str = "an ingress qdisc stands where clsact would be: egress is not counted";
+
+/// Times that a free priority is looked for, should somebody else take it meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// An interface that is to be counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its index, which must still bear the name.
+    pub ifindex: u32,
+    /// Its kind, as in `ip -d link`.
+    pub kind: &'a str,
+    /// How its frames are read.
+    pub link_kind: LinkKind,
+    /// Whether native XDP is asked for at ingress.
+    pub xdp: bool,
 }
 
-impl Mode {
-    const fn id(self) -> &'static str {
+/// One program on one hook. Dropping it detaches.
+#[derive(Debug)]
+enum Hook {
+    Tcx(Tcx),
+    Clsact(Own),
+    Xdp(Native),
+}
+
+impl Hook {
+    const fn direction(&self) -> Direction {
         match self {
-            Self::Tcx => "tcx",
-            Self::Clsact => "clsact",
+            Self::Xdp(_) => Direction::Ingress,
+            Self::Tcx(tcx) => tcx.direction,
+            Self::Clsact(filter) => filter.direction,
+        }
+    }
+
+    /// The labels `hook` and `mode`.
+    fn labels(&self) -> (String, &'static str) {
+        let hook = format!("tc_{}", self.direction().id());
+        match self {
+            Self::Tcx(_) => (hook, "tcx"),
+            Self::Clsact(_) => (hook, "clsact"),
+            Self::Xdp(_) => ("xdp".to_owned(), "native"),
+        }
+    }
+
+    fn place(&self) -> Result<Option<(usize, usize)>> {
+        match self {
+            Self::Tcx(tcx) => tcx.place(),
+            Self::Clsact(filter) => filter.place(),
+            Self::Xdp(native) => native.place(),
         }
     }
 }
@@ -37,122 +89,182 @@ impl Mode {
 /// What hangs on one interface. Dropping it detaches.
 #[derive(Debug)]
 pub struct Attached {
+    ifindex: u32,
     // Before the qdisc that carries them. Those that could be attached.
-    links: Vec<(Direction, Mode, SchedClassifierLink)>,
+    hooks: Vec<Hook>,
     clsact: Option<Clsact>,
+    /// Why native XDP is not used where it is asked for; not tried again.
+    no_xdp: Option<String>,
 }
 
-/// Priority of our clsact filters: ours comes first at ingress and last at egress.
-const FIRST_PRIORITY: u16 = 1;
-const LAST_PRIORITY: u16 = 0xfffe;
+/// What [`Attached::verify`] found.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// What hangs there, with its place among others.
+    pub attachments: Vec<Attachment>,
+    /// Hooks that somebody else has emptied.
+    pub lost: Vec<String>,
+    /// We have taken native XDP back: something else is to be attached at ingress.
+    pub taken_back: bool,
+}
 
-/// Why egress is not attached where tcx and clsact are not to be had.
-const NO_EGRESS: &str = "an ingress qdisc stands where clsact would be: egress is not counted";
-
-/// Attaches both directions to the interface that bears `name` and has the index `ifindex`; [`Attached::missing`] tells
-/// if it could be but one.
-///
-/// # Errors
-/// If the interface is gone or renamed meanwhile, or the kernel refuses; then nothing is left attached.
-pub fn attach(ebpf: &mut Ebpf, name: &str, ifindex: u32) -> Result<Attached> {
-    let mut attached = Attached { links: Vec::with_capacity(2), clsact: None };
-    for direction in Direction::ALL {
-        check_identity(name, ifindex)?;
-        let link = attach_one(ebpf, (name, ifindex), direction, &mut attached.clsact)
-            .with_context(|| format!("attach to {} of {name}", direction.id()))?;
-        attached.links.extend(link.map(|(mode, link)| (direction, mode, link)));
-        // The library attaches by name: were it renamed in between, this would be another interface.
-        check_identity(name, ifindex)?;
+impl Attached {
+    /// Attaches both directions; [`Self::missing`] tells if it could be but one.
+    ///
+    /// # Errors
+    /// If the interface is gone or renamed meanwhile, or the kernel refuses; then nothing is left attached.
+    pub fn new(ebpf: &mut Ebpf, target: Target<'_>) -> Result<Self> {
+        let mut attached = Self { ifindex: target.ifindex, hooks: Vec::with_capacity(2), clsact: None, no_xdp: None };
+        attached.complete(ebpf, target)?;
+        Ok(attached)
     }
-    Ok(attached)
+
+    /// Attaches the directions that are not.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; what was attached before stays.
+    pub fn complete(&mut self, ebpf: &mut Ebpf, target: Target<'_>) -> Result<()> {
+        for direction in Direction::ALL {
+            if self.hooks.iter().any(|hook| hook.direction() == direction) {
+                continue;
+            }
+            check_identity(target)?;
+            let hook = self
+                .attach(ebpf, target, direction)
+                .with_context(|| format!("attach to {} of {}", direction.id(), target.name))?;
+            self.hooks.extend(hook);
+            // The library attaches by name: were it renamed in between, this would be another interface.
+            check_identity(target)?;
+        }
+        Ok(())
+    }
+
+    /// `None` where the kernel offers no place for this direction.
+    fn attach(&mut self, ebpf: &mut Ebpf, target: Target<'_>, direction: Direction) -> Result<Option<Hook>> {
+        if target.xdp && direction == Direction::Ingress && self.no_xdp.is_none() {
+            match Native::attach(ebpf, target) {
+                Ok(native) => return Ok(Some(Hook::Xdp(native))),
+                Err(error) => self.refuse_xdp(&format!("{error:#}")),
+            }
+        }
+        let name = match direction {
+            Direction::Ingress => program::INGRESS,
+            Direction::Egress => program::EGRESS,
+        };
+        if let Some(tcx) = Tcx::attach(classifier(ebpf, name)?, (target.name, target.ifindex), direction)? {
+            return Ok(Some(Hook::Tcx(tcx)));
+        }
+        let qdisc = match &mut self.clsact {
+            Some(qdisc) => qdisc,
+            none => none.insert(Clsact::ensure(target.ifindex)?),
+        };
+        if direction == Direction::Egress && qdisc.is_ingress_only() {
+            return Ok(None);
+        }
+        Ok(Some(Hook::Clsact(attach_filter(ebpf, name, (target, direction), qdisc)?)))
+    }
+
+    fn refuse_xdp(&mut self, reason: &str) {
+        self.no_xdp = Some(format!("no native XDP, tc ingress instead: {reason}"));
+    }
+
+    /// Whether the kernel has tcx.
+    #[must_use]
+    pub fn is_tcx(&self) -> bool {
+        self.hooks.iter().any(|hook| matches!(hook, Hook::Tcx(_)))
+    }
+
+    /// What is not as asked for, `""` if nothing is.
+    #[must_use]
+    pub fn missing(&self) -> String {
+        let egress = self.clsact.as_ref().is_some_and(Clsact::is_ingress_only).then_some(NO_EGRESS);
+        self.no_xdp.as_deref().into_iter().chain(egress).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Whether it is to be verified often.
+    #[must_use]
+    pub fn is_on_probation(&self) -> bool {
+        self.hooks.iter().any(|hook| matches!(hook, Hook::Xdp(native) if native.is_on_probation()))
+    }
+
+    /// Native XDP that has changed the device is taken back, once and for all.
+    fn judge_xdp(&mut self) -> bool {
+        let side_effect = |hook: &mut Hook| match hook {
+            Hook::Xdp(native) => native.side_effect(),
+            Hook::Tcx(_) | Hook::Clsact(_) => None,
+        };
+        let Some(reason) = self.hooks.iter_mut().find_map(side_effect) else { return false };
+        self.hooks.retain(|hook| !matches!(hook, Hook::Xdp(_)));
+        self.refuse_xdp(&reason);
+        true
+    }
+
+    /// Asks the kernel whether everything is still there, and where among others, which come and go unannounced. What is
+    /// gone is given up.
+    pub fn verify(&mut self) -> Verified {
+        let mut verified = Verified { taken_back: self.judge_xdp(), ..Verified::default() };
+        let exists = if_indextoname(self.ifindex).is_ok();
+        self.hooks.retain(|hook| {
+            let (name, mode) = hook.labels();
+            let position = match hook.place() {
+                Ok(None) if exists => {
+                    verified.lost.push(name);
+                    return false;
+                }
+                Ok(None) | Err(_) => "unknown",
+                Ok(Some(place)) => position(place),
+            };
+            verified.attachments.push(Attachment { hook: name, mode: mode.to_owned(), position: position.to_owned() });
+            true
+        });
+        if !self.hooks.iter().any(|hook| matches!(hook, Hook::Clsact(_)))
+            && let Some(qdisc) = self.clsact.take_if(|_| !verified.lost.is_empty())
+        {
+            qdisc.forget();
+        }
+        verified
+    }
 }
 
-fn check_identity(name: &str, ifindex: u32) -> Result<()> {
-    let found = nix::net::if_::if_nametoindex(name).with_context(|| format!("interface {name} is gone"))?;
+fn check_identity(Target { name, ifindex, .. }: Target<'_>) -> Result<()> {
+    let found = if_nametoindex(name).with_context(|| format!("interface {name} is gone"))?;
     if found != ifindex {
         bail!("interface {name} is another one now (index {found}, not {ifindex})");
     }
     Ok(())
 }
 
-/// `None` where the kernel offers no place for this direction.
-fn attach_one(
+fn attach_filter(
     ebpf: &mut Ebpf,
-    (name, ifindex): (&str, u32),
-    direction: Direction,
-    clsact: &mut Option<Clsact>,
-) -> Result<Option<(Mode, SchedClassifierLink)>> {
-    let (program, hook, order, priority) = match direction {
-        Direction::Ingress => (program::INGRESS, TcAttachType::Ingress, LinkOrder::first(), FIRST_PRIORITY),
-        Direction::Egress => (program::EGRESS, TcAttachType::Egress, LinkOrder::last(), LAST_PRIORITY),
+    name: &str,
+    (target, direction): (Target<'_>, Direction),
+    qdisc: &Clsact,
+) -> Result<Own> {
+    let program = classifier(ebpf, name)?;
+    let number = program.info().context("ask for our program's number")?.id();
+    let hook = match direction {
+        Direction::Ingress => TcAttachType::Ingress,
+        Direction::Egress => TcAttachType::Egress,
     };
-    let program = classifier(ebpf, program)?;
-    match program.attach_with_options(name, hook, TcAttachOptions::TcxOrder(order)) {
-        Ok(id) => return Ok(Some((Mode::Tcx, program.take_link(id)?))),
-        Err(error) if !is_unsupported(&error) => return Err(error.into()),
-        Err(_) => {}
-    }
-    let qdisc = match clsact {
-        Some(qdisc) => qdisc,
-        None => clsact.insert(Clsact::ensure(ifindex)?),
+    let handle = qdisc.handle() as u32;
+    let mut attempt = || -> Result<Own> {
+        let preference = filter::free_preference(direction, &filter::list(target.ifindex, direction)?)
+            .context("no priority is free")?;
+        let options = NlOptions { priority: preference, handle: TcHandle::from(handle), ..NlOptions::default() };
+        let id = program.attach_with_options(target.name, hook, TcAttachOptions::Netlink(options))?;
+        // The library would remove whatever stands at this place by then: ours looks first.
+        std::mem::forget(program.take_link(id)?);
+        Ok(Own { ifindex: target.ifindex, direction, preference, handle, program: number })
     };
-    if direction == Direction::Egress && qdisc.is_ingress_only() {
-        return Ok(None);
-    }
-    let options = NlOptions { priority, ..NlOptions::default() };
-    let id = program.attach_with_options(name, hook, TcAttachOptions::Netlink(options))?;
-    Ok(Some((Mode::Clsact, program.take_link(id)?)))
+    (1..ATTEMPTS).find_map(|_| attempt().ok()).map_or_else(attempt, Ok)
 }
 
-/// Whether the kernel does not know tcx: it refuses the attach type.
-fn is_unsupported(error: &ProgramError) -> bool {
-    matches!(error, ProgramError::SyscallError(call) if call.io_error.raw_os_error() == Some(nix::libc::EINVAL))
-}
-
-impl Attached {
-    /// Whether all of it hangs on tcx links.
-    #[must_use]
-    pub fn is_tcx(&self) -> bool {
-        self.links.iter().all(|(_, mode, _)| *mode == Mode::Tcx)
-    }
-
-    /// Why a direction is not counted, `""` if both are.
-    #[must_use]
-    pub fn missing(&self) -> &str {
-        if self.clsact.as_ref().is_some_and(Clsact::is_ingress_only) { NO_EGRESS } else { "" }
-    }
-
-    /// What hangs where; the place among others is asked anew, since others come and go.
-    #[must_use]
-    pub fn describe(&self, ifindex: u32, ebpf: &Ebpf) -> Vec<Attachment> {
-        self.links
-            .iter()
-            .map(|(direction, mode, _)| Attachment {
-                hook: format!("tc_{}", direction.id()),
-                mode: mode.id().to_owned(),
-                position: match mode {
-                    Mode::Tcx => position(ifindex, *direction, ebpf).unwrap_or("unknown").to_owned(),
-                    Mode::Clsact => "unknown".to_owned(),
-                },
-            })
-            .collect()
-    }
-}
-
-/// The place of our program among those on the hook, `None` if the kernel does not tell.
-fn position(ifindex: u32, direction: Direction, ebpf: &Ebpf) -> Option<&'static str> {
-    let program = match direction {
-        Direction::Ingress => program::INGRESS,
-        Direction::Egress => program::EGRESS,
-    };
-    let ours: &SchedClassifier = ebpf.program(program)?.try_into().ok()?;
-    let id = ours.info().ok()?.id();
-    let programs = query::tcx_programs(ifindex, direction).ok()?;
-    let place = programs.iter().position(|program| *program == id)?;
-    Some(match (place, programs.len()) {
-        (0, 1) => "only",
-        (0, _) => "first",
-        (place, count) if place + 1 == count => "last",
+/// The label `position` of a place among so many.
+fn position((place, count): (usize, usize)) -> &'static str {
+    match place {
+        0 if count == 1 => "only",
+        0 => "first",
+        last if last + 1 == count => "last",
         _ => "middle",
-    })
+    }
 }

@@ -9,18 +9,18 @@ use netlink_packet_route::{
     tc::{TcAttribute, TcHandle, TcHeader, TcMessage},
 };
 
+use probe_ebpf::abi::Direction;
+
+use super::filter::{self, Filter, Handle};
 use crate::netlink::{errno, request};
 
-// uapi/linux/pkt_sched.h: TC_H_CLSACT, and its classes that stand for the two hooks.
+// uapi/linux/pkt_sched.h: TC_H_CLSACT.
 const CLSACT: u32 = 0xffff_fff1;
-const INGRESS: u32 = 0xffff_fff2;
-const EGRESS: u32 = 0xffff_fff3;
 const QDISC: u32 = 0xffff_0000;
-const CLSACT_KIND: &str = "clsact";
-const INGRESS_KIND: &str = "ingress";
-// uapi/linux/rtnetlink.h and netlink.h.
+pub(super) const CLSACT_KIND: &str = "clsact";
+pub(super) const INGRESS_KIND: &str = "ingress";
+// uapi/linux/rtnetlink.h.
 const RTM_NEWQDISC: u16 = 36;
-const RTM_NEWTFILTER: u16 = 44;
 const TCA_KIND: u16 = 1;
 /// `struct tcmsg`.
 const HEADER_BYTES: usize = 20;
@@ -31,7 +31,7 @@ const ATTEMPTS: usize = 3;
 /// What stands where the filters go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// A clsact qdisc that we brought.
+    /// A clsact qdisc that lossprobe brought: this process, or another one that has filters on it.
     Ours,
     /// Somebody else's clsact qdisc.
     Theirs,
@@ -59,7 +59,11 @@ impl Clsact {
                 Err(error) => return Err(error).context("add the clsact qdisc"),
             }
             match present(ifindex).context("ask what qdisc stands where clsact would be")?.as_deref() {
-                Some(CLSACT_KIND) => return Ok(Self { ifindex, found: Found::Theirs }),
+                Some(CLSACT_KIND) => {
+                    // Who brought it may end first; the last of us takes it away.
+                    let found = if is_said_to_be_brought(ifindex)? { Found::Ours } else { Found::Theirs };
+                    return Ok(Self { ifindex, found });
+                }
                 Some(INGRESS_KIND) => return Ok(Self { ifindex, found: Found::Ingress }),
                 Some(other) => bail!("a qdisc of kind {other} stands where clsact would be"),
                 None => {}
@@ -73,21 +77,39 @@ impl Clsact {
         self.found == Found::Ingress
     }
 
-    fn remove_if_unused(&self) -> Result<()> {
-        for hook in [INGRESS, EGRESS] {
-            let mut filters = 0;
-            let message = message(self.ifindex, hook, 0)?;
-            request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP, |kind, _| {
-                filters += usize::from(kind == RTM_NEWTFILTER);
-                Ok(())
-            })?;
-            if filters != 0 {
-                return Ok(());
-            }
-        }
-        // With its kind, lest an `ingress` qdisc go that has taken its place.
-        request(RouteNetlinkMessage::DelQueueDiscipline(clsact(self.ifindex)?), NLM_F_ACK, |_, _| Ok(()))
+    /// What the filters on it are to say.
+    pub(super) fn handle(&self) -> Handle {
+        if self.found == Found::Ours { Handle::Brought } else { Handle::Found }
     }
+
+    /// Somebody has taken it away with our filters on it: what stands there now, if anything, is not ours.
+    pub(super) fn forget(mut self) {
+        self.found = Found::Theirs;
+    }
+}
+
+/// Takes a clsact qdisc away that nobody uses. Returns whether it did.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn remove_if_unused(ifindex: u32) -> Result<bool> {
+    for direction in Direction::ALL {
+        if !filter::list(ifindex, direction)?.is_empty() {
+            return Ok(false);
+        }
+    }
+    // With its kind, lest an `ingress` qdisc go that has taken its place.
+    request(RouteNetlinkMessage::DelQueueDiscipline(clsact(ifindex)?), NLM_F_ACK, |_, _| Ok(()))?;
+    Ok(true)
+}
+
+fn is_said_to_be_brought(ifindex: u32) -> Result<bool> {
+    for direction in Direction::ALL {
+        if filter::list(ifindex, direction)?.iter().any(Filter::says_brought) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn add(ifindex: u32) -> Result<()> {
@@ -97,32 +119,38 @@ fn add(ifindex: u32) -> Result<()> {
 
 /// The kind of the qdisc in clsact's place, if there is one.
 fn present(ifindex: u32) -> Result<Option<String>> {
-    let mut found = None;
+    Ok(all_in_place()?.into_iter().find_map(|(index, kind)| (index == ifindex).then_some(kind)))
+}
+
+/// Interfaces of this namespace on which a qdisc stands in clsact's place, and its kind.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn all_in_place() -> Result<Vec<(u32, String)>> {
+    let mut found = Vec::new();
     // The kernel lists the qdiscs of all interfaces, whatever is asked for.
-    let message = message(ifindex, 0, 0)?;
-    request(RouteNetlinkMessage::GetQueueDiscipline(message), NLM_F_DUMP, |kind, payload| {
-        if kind == RTM_NEWQDISC
-            && let Some(kind) = kind_in_place(payload, ifindex)?
-        {
-            found = Some(kind);
+    request(RouteNetlinkMessage::GetQueueDiscipline(message(0, 0, 0)?), NLM_F_DUMP, |kind, payload| {
+        if kind == RTM_NEWQDISC {
+            found.extend(kind_in_place(payload)?);
         }
         Ok(())
     })?;
     Ok(found)
 }
 
-/// The kind that a qdisc's message names, if it is about clsact's place on this interface. Picked out by hand, since the
+/// The interface and the kind that a qdisc's message names, if it is about clsact's place. Picked out by hand, since the
 /// library gives up on a message with an attribute that is new to it.
-fn kind_in_place(payload: &[u8], ifindex: u32) -> Result<Option<String>> {
+fn kind_in_place(payload: &[u8]) -> Result<Option<(u32, String)>> {
     let header = TcHeader::parse(payload).context("a qdisc message's header")?;
-    if u32::try_from(header.index) != Ok(ifindex) || u32::from(header.parent) != CLSACT {
+    if u32::from(header.parent) != CLSACT {
         return Ok(None);
     }
+    let ifindex = u32::try_from(header.index).context("a qdisc message's interface")?;
     for attribute in NlasIterator::new(&payload[HEADER_BYTES..]) {
         let attribute = attribute.context("a qdisc message's attribute")?;
         if attribute.kind() == TCA_KIND {
             let kind = attribute.value().split(|byte| *byte == 0).next().unwrap_or_default();
-            return Ok(Some(String::from_utf8_lossy(kind).into_owned()));
+            return Ok(Some((ifindex, String::from_utf8_lossy(kind).into_owned())));
         }
     }
     bail!("a qdisc without a kind")
@@ -149,7 +177,7 @@ impl Drop for Clsact {
     fn drop(&mut self) {
         // An interface that is gone has taken its qdisc along.
         if self.found == Found::Ours
-            && let Err(error) = self.remove_if_unused()
+            && let Err(error) = remove_if_unused(self.ifindex)
             && errno(&error) != Some(nix::libc::ENODEV)
         {
             tracing::warn!("an unused clsact qdisc stays on interface {}: {error:#}", self.ifindex);
@@ -174,15 +202,14 @@ mod tests {
     #[test]
     fn only_what_stands_in_the_place_of_clsact() {
         let kind = |kind: &str| vec![TcAttribute::DumpInvisible(true), TcAttribute::Kind(kind.to_owned())];
-        for (ifindex, parent, name, expected) in [
-            (7, CLSACT, "ingress", Some("ingress")),
-            (7, CLSACT, "clsact", Some("clsact")),
-            (8, CLSACT, "ingress", None),
-            (7, u32::MAX, "htb", None),
-            (7, 0x8001_0000, "pfifo", None),
+        for (parent, name, expected) in [
+            (CLSACT, "ingress", true),
+            (CLSACT, "clsact", true),
+            (u32::MAX, "htb", false),
+            (0x8001_0000, "pfifo", false),
         ] {
-            let found = kind_in_place(&bytes(ifindex, parent, kind(name)), 7).expect("well formed");
-            assert_eq!(found.as_deref(), expected, "{ifindex} {parent:x} {name}");
+            let found = kind_in_place(&bytes(7, parent, kind(name))).expect("well formed");
+            assert_eq!(found, expected.then(|| (7, name.to_owned())), "{parent:x} {name}");
         }
     }
 
@@ -190,8 +217,8 @@ mod tests {
     fn broken_messages() {
         let whole = bytes(7, CLSACT, vec![TcAttribute::Kind("ingress".to_owned())]);
         for length in 0..whole.len() - 4 {
-            assert!(kind_in_place(&whole[..length], 7).is_err(), "{length} bytes");
+            assert!(kind_in_place(&whole[..length]).is_err(), "{length} bytes");
         }
-        assert!(kind_in_place(&bytes(7, CLSACT, Vec::new()), 7).is_err(), "no kind");
+        assert!(kind_in_place(&bytes(7, CLSACT, Vec::new())).is_err(), "no kind");
     }
 }

@@ -6,10 +6,15 @@
 pub mod attach;
 pub mod btf;
 mod clsact;
+mod device;
+mod filter;
 pub mod heartbeat;
+pub mod leftovers;
 pub mod load;
 pub mod preflight;
 pub mod query;
 pub mod read;
 pub mod slots;
+mod tcx;
 pub mod types;
+pub mod xdp;

@@ -37,7 +37,6 @@ impl Probe {
                 None
             }
         };
-        self.describe_anew();
         self.follow_routes();
         let by_key = ByKey::of(&counters, self.loaded.netns);
         let mut interfaces: Vec<_> = self
@@ -56,6 +55,7 @@ impl Probe {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             port_groups: port_groups.collect(),
             ports: self.config.ports.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
+            state: self.state,
             interfaces,
             drops: self.drops(&counters),
             tcp: snapshot::Tcp { sent_segments, retransmitted: self.retransmitted(&counters) },

@@ -1,5 +1,8 @@
 //! All tests, one file for each subject.
 
+mod attach;
+mod attach_control;
+mod attach_xdp;
 mod cli;
 mod counts;
 mod drops;
@@ -34,6 +37,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         roles::trials(),
         roles_ports::trials(),
         harm::trials(),
+        attach::trials(),
+        attach_control::trials(),
+        attach_xdp::trials(),
         heartbeat::trials(),
         http::trials(),
         cli::trials(),
@@ -42,7 +48,13 @@ pub(crate) fn trials() -> Vec<Trial> {
     let on_hosts = if is_guest() {
         Vec::new()
     } else {
-        vec![fixture::host_trials(), oracle::trials(), privilege::host_trials(), drops::host_trials()]
+        vec![
+            fixture::host_trials(),
+            oracle::trials(),
+            privilege::host_trials(),
+            drops::host_trials(),
+            attach::host_trials(),
+        ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
 }

@@ -48,6 +48,11 @@ impl Source for Fake {
     fn readiness(&self) -> Result<(), String> {
         self.missing.lock().unwrap().clone().map_or(Ok(()), Err)
     }
+
+    fn obey(&self, order: Order) -> Result<AgentState, String> {
+        *self.missing.lock().unwrap() = Some(order.id().to_owned());
+        if order == Order::Resume { Err("the kernel refused".to_owned()) } else { Ok(AgentState::Paused) }
+    }
 }
 
 struct Server {
@@ -268,5 +273,36 @@ fn stopping_lets_a_running_answer_end() {
         let (answer, ()) = tokio::join!(rest(reader), server.stop());
         assert!(answer.ends_with("lossprobe_drop_members_total 1\n"), "{} bytes", answer.len());
         assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    });
+}
+
+/// Whoever reaches the TCP port may only look; who may open the socket may also give orders.
+#[test]
+fn orders_come_by_the_unix_socket_only() {
+    run(async {
+        let path = std::env::temp_dir().join(format!("lossprobe-http-{}-orders", process::id()));
+        let server = Server::start(Fake::default(), Limits::default(), Some(&path));
+        let by_socket = async |request: String| {
+            let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            rest(stream).await
+        };
+        let request = |method: &str, path: &str, more: &str| {
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{more}\r\n")
+        };
+        for order in Order::ALL {
+            let refused = server.exchange(&request("POST", order.path(), "")).await;
+            has(&refused, "405 Method Not Allowed", &["allow: GET, HEAD"]);
+            has(&server.get(order.path(), "").await, "404 Not Found", &[]);
+            has(&by_socket(request("GET", order.path(), "")).await, "405 Method Not Allowed", &["allow: POST"]);
+        }
+        has(&server.get("/readyz", "").await, "200 OK", &[]);
+        has(&by_socket(request("POST", "/api/v1/pause", "")).await, "200 OK", &["{\"state\":\"paused\"}"]);
+        has(&server.get("/readyz", "").await, "503 Service Unavailable", &["pause"]);
+        has(&by_socket(request("POST", "/api/v1/resume", "")).await, "500 Internal Server Error", &["kernel refused"]);
+        has(&by_socket(request("POST", "/metrics", "")).await, "405 Method Not Allowed", &[]);
+        let body = request("POST", "/api/v1/pause", "Content-Length: 2\r\n") + "{}";
+        has(&by_socket(body).await, "413 Payload Too Large", &[]);
+        server.stop().await;
     });
 }

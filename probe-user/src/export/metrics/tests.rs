@@ -29,6 +29,7 @@ fn snapshot() -> Snapshot {
         packets,
     };
     Snapshot {
+        state: State::Paused,
         schema: SCHEMA,
         time: "2026-01-02T03:04:05Z".into(),
         uptime_ms: 1000,
@@ -219,6 +220,13 @@ fn golden(openmetrics: bool) -> String {
         "Segments at the hook for each packet that an uplink's device has counted, over 10 s; below 1 frames pass by \
          (hardware offload, SR-IOV, AF_XDP). Only where the driver counts wire frames and enough passes.",
         &[r#"{interface="eth0",direction="ingress"} 0.75"#],
+    );
+    family(
+        "lossprobe_paused",
+        "gauge",
+        "",
+        "1 while nothing is counted because of `lossprobe pause` or `lossprobe detach`, else 0.",
+        &[" 1"],
     );
     family(
         "lossprobe_attached",

@@ -18,7 +18,7 @@ use probe_ebpf::{
     classify::LinkKind,
 };
 use probe_user::kernel::{
-    attach::attach,
+    attach::{Attached, Target},
     load::{Capacity, load},
     read::Maps,
 };
@@ -137,8 +137,9 @@ fn attach_100_times_under_traffic() -> Result<()> {
         for time in 0..TIMES {
             let (namespace, name, ifindex) = ends[time % ends.len()];
             // On one thread, because what is no link by itself is taken off in the namespace of the thread.
+            let target = Target { name, ifindex, kind: "veth", link_kind: LinkKind::Ethernet, xdp: false };
             namespace
-                .run(|| attach(&mut loaded.ebpf, name, ifindex).map(drop))
+                .run(|| Attached::new(&mut loaded.ebpf, target).map(drop))
                 .with_context(|| format!("time {time}"))?;
         }
         Ok(())

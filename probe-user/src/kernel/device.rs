@@ -1,0 +1,235 @@
+//! What attaching native XDP to a device can change or depends on: its XDP programs and MTU (rtnetlink), its features and
+//! channels (ethtool's netlink family, Linux 5.6 and later).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use netlink_packet_core::{DefaultNla, Emitable as _, NLM_F_ACK, NLM_F_REQUEST, NlaBuffer, NlasIterator};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{LinkHeader, LinkMessage},
+};
+use netlink_sys::protocols::NETLINK_GENERIC;
+use nix::libc;
+
+use crate::netlink::{errno, exchange, request};
+
+// uapi/linux/rtnetlink.h, if_link.h.
+const RTM_NEWLINK: u16 = 16;
+const IFLA_MTU: u16 = 4;
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_PROG_ID: u16 = 4;
+const IFLA_XDP_DRV_PROG_ID: u16 = 5;
+/// `struct ifinfomsg`.
+const LINK_HEADER_BYTES: usize = 16;
+
+/// Which XDP programs a device has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct XdpState {
+    /// Any, or one of them.
+    pub(super) program: Option<u32>,
+    /// The native one.
+    pub(super) native: Option<u32>,
+    pub(super) mtu_bytes: u32,
+}
+
+impl XdpState {
+    pub(super) fn of(ifindex: u32) -> Result<Self> {
+        let mut message = LinkMessage::default();
+        message.header = LinkHeader { index: ifindex, ..LinkHeader::default() };
+        let mut state = Self::default();
+        request(RouteNetlinkMessage::GetLink(message), NLM_F_ACK, |kind, payload| {
+            if kind == RTM_NEWLINK {
+                state = Self::parse(payload)?;
+            }
+            Ok(())
+        })
+        .with_context(|| format!("ask for the XDP programs of interface {ifindex}"))?;
+        Ok(state)
+    }
+
+    fn parse(payload: &[u8]) -> Result<Self> {
+        let mut state = Self::default();
+        for (kind, value) in attributes(payload.get(LINK_HEADER_BYTES..).context("a link message's header")?)? {
+            match kind {
+                IFLA_MTU => state.mtu_bytes = number(&value),
+                IFLA_XDP => {
+                    for (kind, value) in attributes(&value)? {
+                        match kind {
+                            IFLA_XDP_PROG_ID => state.program = state.program.or(Some(number(&value))),
+                            IFLA_XDP_DRV_PROG_ID => state.native = Some(number(&value)),
+                            // Of another mode, alone in the message where there are several.
+                            kind if kind > IFLA_XDP_DRV_PROG_ID => state.program = Some(number(&value)),
+                            _other => {}
+                        }
+                    }
+                    state.program = state.program.or(state.native);
+                }
+                _other => {}
+            }
+        }
+        Ok(state)
+    }
+}
+
+// uapi/linux/genetlink.h, ethtool_netlink.h.
+const GENL_ID_CTRL: u16 = 16;
+const CTRL_CMD_GETFAMILY: u8 = 3;
+const CTRL_ATTR_FAMILY_ID: u16 = 1;
+const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+const FEATURES_GET: u8 = 11;
+const FEATURES_ACTIVE: u16 = 4;
+const CHANNELS_GET: u8 = 17;
+/// The first of the attributes that hold present numbers of channels; before them are the greatest possible.
+const CHANNELS_RX_COUNT: u16 = 6;
+const HEADER: u16 = 1;
+const HEADER_DEV_INDEX: u16 = 1;
+const BITSET_BITS: u16 = 3;
+const BIT_NAME: u16 = 2;
+/// `struct genlmsghdr`.
+const GENERIC_HEADER_BYTES: usize = 4;
+const NLA_F_NESTED: u16 = 1 << 15;
+
+/// A device's settings that an XDP program can change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Device {
+    /// Names of the features that are on.
+    features: BTreeSet<String>,
+    /// Numbers of channels by attribute; none where the driver has no such notion.
+    channels: BTreeMap<u16, u32>,
+}
+
+impl Device {
+    pub(super) fn of(ifindex: u32) -> Result<Self> {
+        let family = family("ethtool").context("ask for the kernel's ethtool family")?;
+        let index = DefaultNla::new(HEADER_DEV_INDEX, ifindex.to_ne_bytes().to_vec());
+        let ask = |command| optional(generic(family, command, &[nest(HEADER, std::slice::from_ref(&index))]));
+        let mut device = Self { features: BTreeSet::new(), channels: BTreeMap::new() };
+        for (kind, value) in ask(FEATURES_GET).context("ask for the device's features")? {
+            if kind == FEATURES_ACTIVE {
+                device.features = names(&value)?;
+            }
+        }
+        let channels = ask(CHANNELS_GET).context("ask for the device's channels")?.into_iter();
+        let present = channels.filter(|(kind, _)| *kind >= CHANNELS_RX_COUNT);
+        device.channels = present.map(|(kind, value)| (kind, number(&value))).collect();
+        Ok(device)
+    }
+
+    /// What is different in `now`, for a human.
+    pub(super) fn change_to(&self, now: &Self) -> Option<String> {
+        let differing: Vec<_> = self.features.symmetric_difference(&now.features).map(String::as_str).collect();
+        if !differing.is_empty() {
+            return Some(format!("it changed the device's features {}", differing.join(", ")));
+        }
+        (self.channels != now.channels).then(|| "it changed the number of the device's queues".to_owned())
+    }
+}
+
+/// The names of a bitset's bits that are set.
+fn names(bitset: &[u8]) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for (_, bits) in attributes(bitset)?.into_iter().filter(|(kind, _)| *kind == BITSET_BITS) {
+        for (_, bit) in attributes(&bits)? {
+            let name = attributes(&bit)?.into_iter().find(|(kind, _)| *kind == BIT_NAME);
+            names.extend(name.map(|(_, name)| String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned()));
+        }
+    }
+    Ok(names)
+}
+
+fn family(name: &str) -> Result<u16> {
+    let name = DefaultNla::new(CTRL_ATTR_FAMILY_NAME, [name.as_bytes(), &[0]].concat());
+    let answer = generic(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, &[name])?;
+    let id = answer.into_iter().find(|(kind, _)| *kind == CTRL_ATTR_FAMILY_ID).context("it has no number")?;
+    Ok(id.1.first_chunk().map_or(0, |id| u16::from_ne_bytes(*id)))
+}
+
+/// Asks a generic netlink family. Returns the attributes of its answer.
+fn generic(family: u16, command: u8, ask: &[DefaultNla]) -> Result<Vec<(u16, Vec<u8>)>> {
+    let mut attributes_bytes = vec![0; ask.buffer_len()];
+    ask.emit(&mut attributes_bytes);
+    // Version 1, then two reserved bytes.
+    let payload = [&[command, 1, 0, 0][..], &attributes_bytes].concat();
+    let mut bytes = Vec::new();
+    bytes.extend(u32::try_from(16 + payload.len())?.to_ne_bytes());
+    bytes.extend(family.to_ne_bytes());
+    bytes.extend((NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend(payload);
+    let mut answer = Vec::new();
+    exchange(NETLINK_GENERIC, &bytes, |_, payload| {
+        answer = attributes(payload.get(GENERIC_HEADER_BYTES..).context("an answer's header")?)?;
+        Ok(())
+    })?;
+    Ok(answer)
+}
+
+/// Nothing where the driver has no such notion.
+fn optional(answer: Result<Vec<(u16, Vec<u8>)>>) -> Result<Vec<(u16, Vec<u8>)>> {
+    match answer {
+        Err(error) if errno(&error) == Some(libc::EOPNOTSUPP) => Ok(Vec::new()),
+        answer => answer,
+    }
+}
+
+fn nest(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    DefaultNla::new(kind | NLA_F_NESTED, bytes)
+}
+
+fn attributes(bytes: &[u8]) -> Result<Vec<(u16, Vec<u8>)>> {
+    let pair = |attribute: NlaBuffer<&[u8]>| (attribute.kind(), attribute.value().to_vec());
+    NlasIterator::new(bytes).map(|attribute| Ok(pair(attribute.context("a netlink attribute")?))).collect()
+}
+
+fn number(value: &[u8]) -> u32 {
+    value.first_chunk().map_or(0, |value| u32::from_ne_bytes(*value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(attributes: &[DefaultNla]) -> Vec<u8> {
+        let mut bytes = vec![0; LINK_HEADER_BYTES + attributes.buffer_len()];
+        attributes.emit(&mut bytes[LINK_HEADER_BYTES..]);
+        bytes
+    }
+
+    #[test]
+    fn programs_of_a_device() {
+        let word = |kind, value: u32| DefaultNla::new(kind, value.to_ne_bytes().to_vec());
+        let state = |xdp: &[DefaultNla]| XdpState::parse(&link(&[word(IFLA_MTU, 1500), nest(IFLA_XDP, xdp)])).unwrap();
+        let is = |program, native| XdpState { program, native, mtu_bytes: 1500 };
+        assert_eq!(state(&[DefaultNla::new(2, vec![0])]), is(None, None));
+        assert_eq!(state(&[DefaultNla::new(2, vec![1]), word(4, 7), word(5, 7)]), is(Some(7), Some(7)), "native");
+        assert_eq!(state(&[DefaultNla::new(2, vec![2]), word(4, 7), word(6, 7)]), is(Some(7), None), "generic");
+        assert_eq!(state(&[DefaultNla::new(2, vec![4]), word(5, 7), word(6, 8)]), is(Some(8), Some(7)), "both");
+        assert!(XdpState::parse(&[0; 15]).is_err());
+    }
+
+    #[test]
+    fn what_has_changed() {
+        let device = |features: &[&str], channels: &[(u16, u32)]| Device {
+            features: features.iter().map(|name| (*name).to_owned()).collect(),
+            channels: channels.iter().copied().collect(),
+        };
+        let before = device(&["rx-gro", "tx-lro"], &[(9, 4)]);
+        assert_eq!(before.change_to(&before.clone()), None);
+        let change = before.change_to(&device(&["rx-gro"], &[(9, 4)])).unwrap();
+        assert!(change.contains("tx-lro") && !change.contains("rx-gro"), "{change}");
+        assert!(before.change_to(&device(&["rx-gro", "tx-lro"], &[(9, 2)])).unwrap().contains("queues"));
+    }
+
+    /// The loopback of whatever machine this is.
+    #[test]
+    fn the_loopback() {
+        let index = nix::net::if_::if_nametoindex("lo").unwrap();
+        assert!(XdpState::of(index).unwrap().mtu_bytes > 0);
+        let device = Device::of(index).unwrap();
+        assert!(device.features.contains("loopback"), "{device:?}");
+        assert!(XdpState::of(0x7fff_fff0).is_err());
+    }
+}
