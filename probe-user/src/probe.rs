@@ -22,10 +22,11 @@ use crate::{
     kernel::{
         attach::{self, Attached},
         load::{Capacity, Loaded, load},
+        privilege,
         read::Maps,
         slots::{Place, Slots},
     },
-    snapshot::{Attachment, Traffic},
+    snapshot::{Attachment, Privileges, Traffic},
 };
 
 /// How old the description of what hangs on an interface may become: it costs a few system calls for each.
@@ -70,6 +71,7 @@ pub struct Probe {
     /// Segments sent by this namespace before the agent's start.
     sent_before: Option<u64>,
     collect_errors: BTreeMap<String, u64>,
+    privileges: Privileges,
     started: Instant,
 }
 
@@ -82,7 +84,10 @@ impl Probe {
         let max_interfaces = config.interfaces_for(existing);
         let mut loaded = load(Capacity::for_interfaces(max_interfaces))?;
         let maps = Maps::take(&mut loaded.ebpf)?;
+        // Interfaces are attached to with what is left, now as later.
+        let privileges = privilege::confine(&mut loaded.features)?;
         Ok(Self {
+            privileges,
             counted: BTreeMap::new(),
             maps,
             slots: Slots::new(max_interfaces),

@@ -158,6 +158,18 @@ pub struct Probe {
     pub drop_members: u64,
     /// Failed reads, by source.
     pub collect_errors: BTreeMap<String, u64>,
+    /// What the agent may do.
+    #[serde(default)]
+    pub privileges: Privileges,
+}
+
+/// What the agent may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Privileges {
+    /// Capabilities that it holds, by the kernel's names.
+    pub held: Vec<String>,
+    /// Capabilities that it had a use for at the start and was not given.
+    pub missing: Vec<String>,
 }
 
 /// One bounded map.

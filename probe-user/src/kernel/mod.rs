@@ -8,6 +8,7 @@ pub mod btf;
 mod clsact;
 pub mod load;
 pub mod preflight;
+pub mod privilege;
 pub mod query;
 pub mod read;
 pub mod slots;

@@ -157,6 +157,7 @@ impl Probe {
             program_missed: missed_runs(&self.loaded.ebpf, &self.loaded.programs),
             drop_members: tally(Tally::DropMembers),
             collect_errors: self.collect_errors.clone(),
+            privileges: self.privileges.clone(),
         }
     }
 }
