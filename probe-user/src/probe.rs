@@ -22,11 +22,11 @@ use crate::{
     kernel::{
         attach::{self, Attached},
         load::{Capacity, Loaded, load},
-        privilege,
+        memory, privilege,
         read::Maps,
         slots::{Place, Slots},
     },
-    snapshot::{Attachment, Privileges, Traffic},
+    snapshot::{Attachment, Memory, Privileges, Traffic},
 };
 
 /// How old the description of what hangs on an interface may become: it costs a few system calls for each.
@@ -72,6 +72,7 @@ pub struct Probe {
     sent_before: Option<u64>,
     collect_errors: BTreeMap<String, u64>,
     privileges: Privileges,
+    memory: Memory,
     started: Instant,
 }
 
@@ -82,12 +83,15 @@ impl Probe {
     /// If the kernel does not give what the main job needs.
     pub fn start(config: Arc<Config>, existing: usize) -> Result<Self> {
         let max_interfaces = config.interfaces_for(existing);
-        let mut loaded = load(Capacity::for_interfaces(max_interfaces))?;
+        let capacity = Capacity::for_interfaces(max_interfaces);
+        let memory = memory::check(capacity)?;
+        let mut loaded = load(capacity)?;
         let maps = Maps::take(&mut loaded.ebpf)?;
         // Interfaces are attached to with what is left, now as later.
         let privileges = privilege::confine(&mut loaded.features)?;
         Ok(Self {
             privileges,
+            memory,
             counted: BTreeMap::new(),
             maps,
             slots: Slots::new(max_interfaces),

@@ -161,6 +161,22 @@ pub struct Probe {
     /// What the agent may do.
     #[serde(default)]
     pub privileges: Privileges,
+    /// What the maps take of the kernel's memory.
+    #[serde(default)]
+    pub memory: Memory,
+}
+
+/// What the maps take of the kernel's memory, by calculation before they were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Bytes of all maps together.
+    pub maps_bytes: u64,
+    /// CPUs that per-CPU maps are made for.
+    pub possible_cpus: u64,
+    /// The least that this process is allowed, `None` where nothing limits it.
+    pub limit_bytes: Option<u64>,
+    /// What sets that limit, `""` if nothing does.
+    pub limit: String,
 }
 
 /// What the agent may do.

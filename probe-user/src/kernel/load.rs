@@ -49,6 +49,16 @@ impl Capacity {
             retransmits: (interfaces * 2).clamp(256, 4096),
         }
     }
+
+    /// Entries of the maps whose size is not in the object.
+    pub(super) const fn entries(self) -> [(&'static str, u32); 4] {
+        [
+            (map::TRAFFIC, (self.interfaces + 1) * 2),
+            (map::MALFORMED, self.malformed),
+            (map::DROPS, self.drops),
+            (map::RETRANSMITS, self.retransmits),
+        ]
+    }
 }
 
 /// The programs and maps in the kernel, tracepoints attached, interfaces not yet.
@@ -99,15 +109,15 @@ pub fn load(capacity: Capacity) -> Result<Loaded> {
         netns,
         pad: 0,
     };
-    let mut ebpf = EbpfLoader::new()
-        .override_global(global::OFFSETS, &types.offsets, true)
-        .override_global(global::SETTINGS, &settings, true)
-        .map_max_entries(map::TRAFFIC, (capacity.interfaces + 1) * 2)
-        .map_max_entries(map::MALFORMED, capacity.malformed)
-        .map_max_entries(map::DROPS, capacity.drops)
-        .map_max_entries(map::RETRANSMITS, capacity.retransmits)
-        .load(OBJECT)
-        .context("create the eBPF maps")?;
+    let mut loader = EbpfLoader::new();
+    // Nothing in the object is relocated; the kernel's types are megabytes.
+    loader.btf(None);
+    loader.override_global(global::OFFSETS, &types.offsets, true);
+    loader.override_global(global::SETTINGS, &settings, true);
+    for (map, entries) in capacity.entries() {
+        loader.map_max_entries(map, entries);
+    }
+    let mut ebpf = loader.load(OBJECT).context("create the eBPF maps")?;
 
     let mut programs = Vec::new();
     for name in [program::INGRESS, program::EGRESS] {

@@ -7,6 +7,7 @@ pub mod attach;
 pub mod btf;
 mod clsact;
 pub mod load;
+pub mod memory;
 pub mod preflight;
 pub mod privilege;
 pub mod query;

@@ -19,10 +19,12 @@ use crate::snapshot::Privileges;
 /// What goes without a capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Without {
-    /// Nothing can be counted: the agent refuses to start.
-    Nothing,
-    /// The named features are missing; all else works.
-    Features(&'static [&'static str]),
+    /// Counting: the agent refuses to start.
+    Counting,
+    /// The named feature; all else works.
+    Feature(&'static str),
+    /// Nothing where `RLIMIT_MEMLOCK` allows what the maps take, else counting.
+    LockedMemory,
 }
 
 /// A capability that this program uses.
@@ -51,31 +53,32 @@ pub const USED: [Used; 5] = [
     Used {
         capability: Capability::CAP_BPF,
         why: "creates maps, loads programs and reads the counters",
-        without: Without::Nothing,
+        without: Without::Counting,
         stays: true,
     },
     Used {
         capability: Capability::CAP_NET_ADMIN,
         why: "loads and attaches the programs on interfaces",
-        without: Without::Nothing,
+        without: Without::Counting,
         stays: true,
     },
     Used {
         capability: Capability::CAP_PERFMON,
-        why: "lets programs follow kernel pointers and hang on tracepoints",
-        without: Without::Features(&["kfree_skb", "tcp_retransmit_skb", "tcp_retransmit_synack"]),
+        // Without it the verifier forbids packet pointers to be compared in the tc programs, too (seen on 6.18).
+        why: "loads programs that compare and follow pointers",
+        without: Without::Counting,
         stays: false,
     },
     Used {
         capability: Capability::CAP_SYSLOG,
         why: "shows the addresses of kernel functions",
-        without: Without::Features(&["drop_members"]),
+        without: Without::Feature("drop_members"),
         stays: false,
     },
     Used {
         capability: Capability::CAP_SYS_RESOURCE,
-        why: "locks memory for maps, below Linux 5.11 and only where RLIMIT_MEMLOCK is too low",
-        without: Without::Features(&[]),
+        why: "locks memory for the maps where RLIMIT_MEMLOCK is too low (below Linux 5.11)",
+        without: Without::LockedMemory,
         stays: false,
     },
 ];
@@ -110,24 +113,20 @@ pub fn missing(held: &CapsHashSet) -> Vec<&'static Used> {
 pub fn start() -> Result<()> {
     keep(is_useful)?;
     let missing = missing(&held()?);
-    let (needed, wanted): (Vec<&Used>, Vec<&Used>) =
-        missing.into_iter().partition(|used| used.without == Without::Nothing);
-    for used in &wanted {
-        if let Without::Features(features @ [_, ..]) = used.without {
-            warn!("{} is missing ({}): no {}", used.name(), used.why, features.join(", "));
+    for used in &missing {
+        if let Without::Feature(feature) = used.without {
+            warn!("{} is missing ({}): feature {feature} is not available", used.name(), used.why);
         }
     }
-    if needed.is_empty() {
-        allow_locked_memory();
-        return Ok(());
-    }
-    let needed: Vec<_> = needed.iter().map(|used| format!("{} ({})", used.name(), used.why)).collect();
-    bail!("missing privilege: {}. {HOW_TO_GET}", needed.join(", "))
+    let needed = missing.iter().filter(|used| used.without == Without::Counting);
+    let needed: Vec<_> = needed.map(|used| format!("{} ({})", used.name(), used.why)).collect();
+    ensure!(needed.is_empty(), "missing privilege: {}. {HOW_TO_GET}", needed.join(", "));
+    allow_locked_memory();
+    Ok(())
 }
 
 /// The ways to get what is missing.
-pub const HOW_TO_GET: &str =
-    "Run as root, or grant it: `sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_syslog+ep /path/to/lossprobe`; in a \
+pub const HOW_TO_GET: &str = "Run as root, or grant it: `sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_syslog+ep /path/to/lossprobe`; in a \
      container start as uid 0 with `--cap-drop ALL --cap-add BPF --cap-add PERFMON --cap-add NET_ADMIN --cap-add SYSLOG`";
 
 /// Below 5.11 maps count as locked memory. Taking what the hard limit allows may make `CAP_SYS_RESOURCE` unnecessary.

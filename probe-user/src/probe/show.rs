@@ -158,6 +158,7 @@ impl Probe {
             drop_members: tally(Tally::DropMembers),
             collect_errors: self.collect_errors.clone(),
             privileges: self.privileges.clone(),
+            memory: self.memory.clone(),
         }
     }
 }

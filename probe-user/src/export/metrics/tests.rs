@@ -76,6 +76,7 @@ fn snapshot() -> Snapshot {
             program_missed: [("kfree_skb".into(), 0)].into(),
             drop_members: 6,
             collect_errors: [("netlink".into(), 1)].into(),
+            ..Probe::default()
         },
     }
 }
