@@ -17,9 +17,9 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 
 /// Names, counts and attributes packet loss on Linux.
 ///
-/// Two commands: `agent` counts for as long as it runs and exports Prometheus metrics; `stats` shows the same counters
-/// on the terminal, from a running agent or by attaching for a few seconds. Both only look: no frame is changed, held
-/// back or dropped, and nothing stays attached after they end.
+/// `agent` counts for as long as it runs and exports Prometheus metrics; `stats` shows the same counters on the
+/// terminal, from a running agent or by attaching for a few seconds; `doctor` says what is possible on this machine.
+/// All only look: no frame is changed, held back or dropped, and nothing stays attached after they end.
 #[derive(Debug, Parser)]
 #[command(name = "lossprobe", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
@@ -35,6 +35,8 @@ pub enum Command {
     Agent(AgentArgs),
     /// Show what was counted, once or every few seconds.
     Stats(StatsArgs),
+    /// Examine this machine: what the agent could count here, and what would be missing.
+    Doctor(DoctorArgs),
     /// For the build, not for people.
     #[command(hide = true, subcommand)]
     Internal(Internal),
@@ -53,6 +55,7 @@ Examples:
   curl -s http://127.0.0.1:9976/metrics  what the agent has counted
   lossprobe stats                        the same as a table; without an agent it watches for 5 s
   lossprobe stats --interval 2           rates every 2 seconds until Ctrl-C
+  lossprobe doctor                       what can be counted here, and what would be missing
 
 Exit codes: 0 done, 1 failed, 2 usage.";
 
@@ -87,6 +90,16 @@ Examples:
   lossprobe stats --agent http://127.0.0.1:9976         ask an agent by HTTP
 
 Exit codes: 0 done, 1 failed, 2 usage.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  lossprobe doctor                               everything, as the agent would find it
+  lossprobe doctor --interface eth0              the attach plan of one interface
+  lossprobe doctor --config /etc/lossprobe.toml  with the agent's settings
+  lossprobe doctor --output json | jq .features  for programs
+
+It attaches nothing and leaves nothing. Without privileges it reports what it can, and says what it could not look at.
+Exit codes: 0 frames can be counted on at least one interface, 1 they cannot, 2 usage.";
 
 /// Flags of `lossprobe agent`.
 #[derive(Args, Clone, Debug, Default)]
@@ -162,6 +175,45 @@ pub struct StatsArgs {
     pub agent: Option<String>,
 }
 
+/// Flags of `lossprobe doctor`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub struct DoctorArgs {
+    /// Which interfaces are meant.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Output,
+
+    /// Read the agent's settings from this TOML file; flags win over it [default: no file]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Calculate for at most N interfaces at a time, 1 to 4096 [default: as the agent does]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub max_interfaces: Option<u32>,
+
+    /// Ask for a running agent on this unix socket; `none` to ask nowhere [default: /run/lossprobe/lossprobe.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+impl DoctorArgs {
+    /// The agent's flags that they stand for.
+    #[must_use]
+    pub fn for_agent(&self) -> AgentArgs {
+        AgentArgs {
+            selection: self.selection.clone(),
+            config: self.config.clone(),
+            max_interfaces: self.max_interfaces,
+            socket: self.socket.clone(),
+            ..AgentArgs::default()
+        }
+    }
+}
+
 /// Which interfaces are meant.
 #[derive(Args, Clone, Debug, Default)]
 pub struct SelectionArgs {
@@ -204,7 +256,7 @@ pub enum Output {
     /// Tables for people.
     #[default]
     Table,
-    /// The snapshot as JSON, one object per line.
+    /// JSON, one object per line.
     Json,
 }
 
@@ -280,6 +332,8 @@ mod tests {
             ("lossprobe stats --for 5s --output json", true),
             ("lossprobe stats --for 5s --interval 1", false),
             ("lossprobe stats --socket /tmp/x --agent http://localhost:1", false),
+            ("lossprobe doctor --interface eth0 --config x.toml --output json --max-interfaces 8", true),
+            ("lossprobe doctor --listen 127.0.0.1:1", false),
             ("lossprobe internal metrics-table", true),
             ("lossprobe", false),
         ] {

@@ -13,8 +13,8 @@ use crate::netlink::{errno, request};
 
 // uapi/linux/pkt_sched.h: TC_H_CLSACT, and its classes that stand for the two hooks.
 const CLSACT: u32 = 0xffff_fff1;
-const INGRESS: u32 = 0xffff_fff2;
-const EGRESS: u32 = 0xffff_fff3;
+pub(super) const INGRESS: u32 = 0xffff_fff2;
+pub(super) const EGRESS: u32 = 0xffff_fff3;
 const QDISC: u32 = 0xffff_0000;
 const CLSACT_KIND: &str = "clsact";
 const INGRESS_KIND: &str = "ingress";
@@ -96,7 +96,7 @@ fn add(ifindex: u32) -> Result<()> {
 }
 
 /// The kind of the qdisc in clsact's place, if there is one.
-fn present(ifindex: u32) -> Result<Option<String>> {
+pub(super) fn present(ifindex: u32) -> Result<Option<String>> {
     let mut found = None;
     // The kernel lists the qdiscs of all interfaces, whatever is asked for.
     let message = message(ifindex, 0, 0)?;

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::{
     btf::{self, Btf},
+    heap,
     types::{self, KernelTypes},
 };
 
@@ -99,6 +100,30 @@ const VARIANTS: [Variant; 5] = [
 /// # Errors
 /// If the kernel lacks what the main job needs; see also [`super::preflight::check`].
 pub fn load(capacity: Capacity) -> Result<Loaded> {
+    let mut loaded = load_only(capacity)?;
+    for name in loaded.programs.clone() {
+        if let Ok(program) = tracing_program(&mut loaded.ebpf, name)
+            && let Err(error) = program.attach()
+            && let Some(variant) = VARIANTS.iter().find(|variant| variant.program == name)
+        {
+            warn!("{} is not watched: attach program {name}: {error:#}", variant.tracepoint);
+            loaded.features.insert(variant.tracepoint.to_owned(), false);
+            loaded.programs.retain(|loaded| *loaded != name);
+        }
+    }
+    Ok(loaded)
+}
+
+fn tracing_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+    program.try_into().with_context(|| format!("program {name} is for no tracepoint"))
+}
+
+/// As [`load`], attaching nothing: whether the kernel takes it all.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_only(capacity: Capacity) -> Result<Loaded> {
     let types = KernelTypes::from_btf(&Btf::from_file(Path::new(btf::VMLINUX))?);
     let netns = std::fs::metadata("/proc/thread-self/ns/net").context("stat /proc/thread-self/ns/net")?.ino();
     let netns = u32::try_from(netns).context("the network namespace's inode number is too large")?;
@@ -131,19 +156,21 @@ pub fn load(capacity: Capacity) -> Result<Loaded> {
     ]);
     let aya_btf = aya::Btf::from_sys_fs().context("read the kernel's type information")?;
     for tracepoint in [types::KFREE_SKB, types::TCP_RETRANSMIT_SKB, types::TCP_RETRANSMIT_SYNACK] {
-        let attached = attach_tracepoint(&mut ebpf, &types, &aya_btf, tracepoint);
-        match &attached {
+        let program = load_tracing(&mut ebpf, &types, &aya_btf, tracepoint);
+        match &program {
             Ok(program) => programs.push(program),
             Err(error) => warn!("{tracepoint} is not watched: {error:#}"),
         }
-        features.insert(tracepoint.to_owned(), attached.is_ok());
+        features.insert(tracepoint.to_owned(), program.is_ok());
     }
+    drop(aya_btf);
+    heap::give_back();
     debug!(?programs, ?features, "loaded");
     Ok(Loaded { ebpf, types, features, programs, capacity, netns })
 }
 
-/// Loads and attaches the variant that fits. Returns the program's name.
-fn attach_tracepoint(
+/// Loads the variant that fits. Returns the program's name.
+fn load_tracing(
     ebpf: &mut Ebpf,
     types: &KernelTypes,
     btf: &aya::Btf,
@@ -158,10 +185,8 @@ fn attach_tracepoint(
         .iter()
         .find(|variant| variant.tracepoint == tracepoint && arguments >= variant.min_arguments)
         .with_context(|| format!("no program takes its {arguments} arguments"))?;
-    let program: &mut BtfTracePoint =
-        ebpf.program_mut(variant.program).with_context(|| format!("no program {}", variant.program))?.try_into()?;
+    let program = tracing_program(ebpf, variant.program)?;
     program.load(tracepoint, btf).with_context(|| format!("load program {}", variant.program))?;
-    program.attach().with_context(|| format!("attach program {}", variant.program))?;
     Ok(variant.program)
 }
 

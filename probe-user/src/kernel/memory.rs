@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya_obj::{EbpfSectionKind, Map, Object, generated::bpf_map_type};
 use caps::Capability;
 use nix::sys::resource::{Resource, getrlimit};
-use tracing::{info, warn};
+use tracing::info;
 
 pub use self::limit::Limit;
 use super::{
@@ -28,8 +28,9 @@ const BUCKET_BYTES: u64 = 16;
 const POINTER_BYTES: u64 = 8;
 /// Pages of a ring buffer besides its data: its structure, the consumer's and the producer's position.
 const RING_PAGES: u64 = 3;
-/// Resident memory of the agent beside its maps; its cgroup must hold both.
-pub const AGENT_BYTES: u64 = 24 << 20;
+/// Memory that the agent itself takes while it starts, in bytes: its cgroup must hold both. The least that a start was
+/// seen to succeed with, and some room.
+const AGENT_BYTES: u64 = 24 << 20;
 
 /// What the size of a map depends on besides its definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,11 +103,12 @@ pub fn check(capacity: Capacity) -> Result<Memory> {
         mib(maps_bytes)
     );
     if let Some(limit) = &limit {
-        let need = format!("the maps for {} interfaces take {}", capacity.interfaces, mib(maps_bytes));
-        ensure!(maps_bytes <= limit.bytes, "{need}, and {limit}: lower --max-interfaces or raise the limit");
-        if limit.counts_agent && maps_bytes + AGENT_BYTES > limit.bytes {
-            warn!("{need}, and {limit}: that is tight for an agent of {}", mib(AGENT_BYTES));
-        }
+        ensure!(
+            limit.allows(maps_bytes),
+            "the maps for {} interfaces take {}, {limit}: lower --max-interfaces or raise the limit",
+            capacity.interfaces,
+            mib(maps_bytes)
+        );
     }
     Ok(Memory {
         maps_bytes,

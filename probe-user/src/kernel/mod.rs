@@ -6,6 +6,8 @@
 pub mod attach;
 pub mod btf;
 mod clsact;
+pub mod foreign;
+mod heap;
 pub mod load;
 pub mod memory;
 pub mod preflight;

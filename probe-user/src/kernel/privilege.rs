@@ -130,7 +130,7 @@ pub const HOW_TO_GET: &str = "Run as root, or grant it: `sudo setcap cap_bpf,cap
      container start as uid 0 with `--cap-drop ALL --cap-add BPF --cap-add PERFMON --cap-add NET_ADMIN --cap-add SYSLOG`";
 
 /// Below 5.11 maps count as locked memory. Taking what the hard limit allows may make `CAP_SYS_RESOURCE` unnecessary.
-fn allow_locked_memory() {
+pub fn allow_locked_memory() {
     if running_below(CHARGED_TO_CGROUP)
         && let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_MEMLOCK)
         && soft < hard

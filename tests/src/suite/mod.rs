@@ -9,8 +9,9 @@ mod harm;
 mod http;
 mod links;
 mod malformed;
+mod memory;
 mod oracle;
-mod privilege;
+pub(crate) mod privilege;
 mod programs;
 mod retransmit;
 
@@ -30,8 +31,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         http::trials(),
         cli::trials(),
         programs::trials(),
+        privilege::trials(),
+        memory::trials(),
     ];
-    let on_hosts =
-        if is_guest() { Vec::new() } else { vec![fixture::host_trials(), oracle::trials(), privilege::host_trials()] };
+    let on_hosts = if is_guest() {
+        Vec::new()
+    } else {
+        vec![fixture::host_trials(), oracle::trials(), privilege::host_trials(), memory::host_trials()]
+    };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
 }

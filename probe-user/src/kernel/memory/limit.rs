@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use super::mib;
+
 /// A limit that maps count against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
@@ -19,9 +21,23 @@ pub struct Limit {
     pub counts_agent: bool,
 }
 
+impl Limit {
+    /// Whether maps of this size fit, beside the agent where that counts, too.
+    #[must_use]
+    pub const fn allows(&self, maps_bytes: u64) -> bool {
+        let own = if self.counts_agent { super::AGENT_BYTES } else { 0 };
+        maps_bytes + own <= self.bytes
+    }
+}
+
 impl fmt::Display for Limit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} allows {}", self.name, super::mib(self.bytes))
+        let Self { name, bytes, .. } = self;
+        if self.counts_agent {
+            write!(formatter, "the agent itself {}, and {name} allows {}", mib(super::AGENT_BYTES), mib(*bytes))
+        } else {
+            write!(formatter, "{name} allows {}", mib(*bytes))
+        }
     }
 }
 

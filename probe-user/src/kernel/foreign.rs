@@ -1,0 +1,198 @@
+//! What others have put on interfaces, for a report: only questions, nothing is changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use caps::Capability;
+use netlink_packet_core::{NLM_F_DUMP, NlaBuffer, NlasIterator};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::LinkMessage,
+    tc::{TcHandle, TcHeader, TcMessage},
+};
+use probe_ebpf::abi::Direction;
+
+use super::{clsact, privilege};
+use crate::netlink::request;
+
+// uapi/linux/rtnetlink.h, if_link.h, pkt_cls.h.
+const RTM_NEWLINK: u16 = 16;
+const RTM_NEWTFILTER: u16 = 44;
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_PROG_ID: u16 = 4;
+const IFLA_XDP_DRV_PROG_ID: u16 = 5;
+const IFLA_XDP_SKB_PROG_ID: u16 = 6;
+const IFLA_XDP_HW_PROG_ID: u16 = 7;
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_NAME: u16 = 7;
+/// `struct ifinfomsg`.
+const LINK_HEADER_BYTES: usize = 16;
+/// `struct tcmsg`.
+const TC_HEADER_BYTES: usize = 20;
+
+/// Kind of the qdisc that stands where our clsact qdisc would: `clsact`, `ingress`, or something unknown.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn qdisc_in_place(ifindex: u32) -> Result<Option<String>> {
+    clsact::present(ifindex)
+}
+
+/// Filters on that qdisc, by kind and, where they have one, name.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn filters(ifindex: u32, direction: Direction) -> Result<Vec<String>> {
+    let mut message = TcMessage::default();
+    let parent = match direction {
+        Direction::Ingress => clsact::INGRESS,
+        Direction::Egress => clsact::EGRESS,
+    };
+    message.header = TcHeader {
+        index: i32::try_from(ifindex).context("interface index")?,
+        parent: TcHandle::from(parent),
+        ..TcHeader::default()
+    };
+    let mut found = Vec::new();
+    request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP, |kind, payload| {
+        if kind == RTM_NEWTFILTER {
+            found.extend(filter(payload)?);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// A priority announces itself without a handle before its filters.
+fn filter(payload: &[u8]) -> Result<Option<String>> {
+    let header = TcHeader::parse(payload).context("a filter's header")?;
+    if u32::from(header.handle) == 0 {
+        return Ok(None);
+    }
+    let (mut kind, mut name) = (String::new(), None);
+    for attribute in NlasIterator::new(payload.get(TC_HEADER_BYTES..).unwrap_or_default()) {
+        let attribute = attribute.context("a filter's attribute")?;
+        match attribute.kind() {
+            TCA_KIND => kind = text(attribute.value()),
+            TCA_OPTIONS => name = nested(&attribute, TCA_BPF_NAME)?.map(|name| text(&name)),
+            _ => {}
+        }
+    }
+    // The options of other kinds have other numbers.
+    Ok(Some(match name.filter(|_| kind == "bpf") {
+        Some(name) => format!("{kind} {name}"),
+        None => kind,
+    }))
+}
+
+/// Numbers of the XDP programs of every interface that has one, by interface index.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn xdp_programs() -> Result<BTreeMap<u32, BTreeSet<u32>>> {
+    let mut found = BTreeMap::new();
+    request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP, |kind, payload| {
+        if kind == RTM_NEWLINK {
+            let index = payload.get(4..8).and_then(|bytes| bytes.first_chunk()).context("a link's header is cut")?;
+            let programs = xdp(payload)?;
+            if !programs.is_empty() {
+                found.insert(u32::from_ne_bytes(*index), programs);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn xdp(payload: &[u8]) -> Result<BTreeSet<u32>> {
+    let mut programs = BTreeSet::new();
+    for attribute in NlasIterator::new(payload.get(LINK_HEADER_BYTES..).unwrap_or_default()) {
+        let attribute = attribute.context("a link's attribute")?;
+        if attribute.kind() == IFLA_XDP {
+            for kind in [IFLA_XDP_PROG_ID, IFLA_XDP_DRV_PROG_ID, IFLA_XDP_SKB_PROG_ID, IFLA_XDP_HW_PROG_ID] {
+                let number = nested(&attribute, kind)?.and_then(|value| value.first_chunk().copied());
+                programs.extend(number.map(u32::from_ne_bytes).filter(|number| *number != 0));
+            }
+        }
+    }
+    Ok(programs)
+}
+
+/// Names of all programs by number; `None` where they are not to be seen, which takes `CAP_SYS_ADMIN`.
+#[must_use]
+pub fn program_names() -> Option<BTreeMap<u32, String>> {
+    if !privilege::held().ok()?.contains(&Capability::CAP_SYS_ADMIN) {
+        return None;
+    }
+    let mut names = BTreeMap::new();
+    for (at, program) in aya::programs::loaded_programs().enumerate() {
+        match program {
+            Ok(program) => {
+                names.insert(program.id(), String::from_utf8_lossy(program.name()).into_owned());
+            }
+            // A user namespace's CAP_SYS_ADMIN does not do; a later error is a program that has just gone.
+            Err(_) if at == 0 => return None,
+            Err(_) => {}
+        }
+    }
+    Some(names)
+}
+
+fn nested(attribute: &NlaBuffer<&[u8]>, kind: u16) -> Result<Option<Vec<u8>>> {
+    for inner in NlasIterator::new(attribute.value()) {
+        let inner = inner.context("a nested attribute")?;
+        if inner.kind() == kind {
+            return Ok(Some(inner.value().to_vec()));
+        }
+    }
+    Ok(None)
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = (value.len() as u16 + 4).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn programs_of_xdp() {
+        let link = |programs: &[(u16, u32)]| {
+            let inner: Vec<u8> = programs.iter().flat_map(|(kind, id)| attribute(*kind, &id.to_ne_bytes())).collect();
+            [vec![0; LINK_HEADER_BYTES], attribute(3, b"eth0\0"), attribute(IFLA_XDP, &inner)].concat()
+        };
+        for (programs, expected) in [
+            (&[][..], &[][..]),
+            (&[(IFLA_XDP_PROG_ID, 7), (IFLA_XDP_DRV_PROG_ID, 7)], &[7]),
+            (&[(IFLA_XDP_SKB_PROG_ID, 8), (IFLA_XDP_HW_PROG_ID, 9)], &[8, 9]),
+            (&[(IFLA_XDP_PROG_ID, 0)], &[]),
+        ] {
+            assert_eq!(xdp(&link(programs)).unwrap(), expected.iter().copied().collect(), "{programs:?}");
+        }
+        assert!(xdp(&vec![0; LINK_HEADER_BYTES]).unwrap().is_empty());
+        assert!(xdp(&link(&[(IFLA_XDP_PROG_ID, 7)])[..LINK_HEADER_BYTES + 15]).is_err(), "cut");
+    }
+
+    #[test]
+    fn filters_by_kind_and_name() {
+        let message = |handle: u32, kind: &[u8]| {
+            let mut header = vec![0; TC_HEADER_BYTES];
+            header[8..12].copy_from_slice(&handle.to_ne_bytes());
+            [header, attribute(TCA_KIND, kind), attribute(TCA_OPTIONS, &attribute(TCA_BPF_NAME, b"prog\0"))].concat()
+        };
+        assert_eq!(filter(&message(1, b"bpf\0")).unwrap().as_deref(), Some("bpf prog"));
+        assert_eq!(filter(&message(1, b"u32\0")).unwrap().as_deref(), Some("u32"));
+        assert_eq!(filter(&message(0, b"bpf\0")).unwrap(), None);
+        assert!(filter(&[0; 4]).is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! The system call filter from inside: this very program once more, which confines itself as the agent does and then
+//! tries what it must not do, and what it must still be able to do.
+
+use std::{collections::BTreeMap, net::UdpSocket, process::Command, thread};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    maps::MapType,
+    programs::ProgramType,
+    sys::{is_map_supported, is_program_supported},
+};
+use nix::sched::{CloneFlags, unshare};
+use probe_ebpf::abi::Direction;
+use probe_user::kernel::{
+    attach,
+    load::{Capacity, load},
+    privilege,
+    read::Maps,
+};
+use tests::{child, namespace::Namespace};
+
+const MARK: &str = "__lossprobe-tests-confined";
+
+pub(super) fn refused_calls() -> Result<()> {
+    let namespace = Namespace::new("confined")?;
+    let output = child::command(&namespace, "/proc/self/exe")?.arg(MARK).output().context("start itself")?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.contains("confined as it should be"), "{}: {said}", output.status);
+    Ok(())
+}
+
+/// Runs the child's part where this process is the child: `Some` says how it went.
+pub(crate) fn become_confined() -> Option<Result<()>> {
+    (std::env::args().nth(1)? == MARK).then(|| {
+        attempt()?;
+        println!("confined as it should be");
+        Ok(())
+    })
+}
+
+fn attempt() -> Result<()> {
+    privilege::start()?;
+    let mut loaded = load(Capacity::for_interfaces(8))?;
+    let maps = Maps::take(&mut loaded.ebpf)?;
+    // The very calls that are refused below succeed before.
+    ensure!(is_map_supported(MapType::Array)?, "no arrays");
+    ensure!(is_program_supported(ProgramType::SocketFilter)?, "no socket filters");
+    let mut features = BTreeMap::new();
+    privilege::confine(&mut features)?;
+    ensure!(features.values().all(|available| *available), "{features:?}");
+
+    not_permitted("BPF_MAP_CREATE", is_map_supported(MapType::Array))?;
+    not_permitted("BPF_PROG_LOAD", is_program_supported(ProgramType::SocketFilter))?;
+    not_permitted("BPF_BTF_LOAD", load(Capacity::for_interfaces(8)))?;
+    not_permitted("execve", Command::new("/proc/self/exe").spawn())?;
+    not_permitted("unshare", unshare(CloneFlags::CLONE_NEWUSER))?;
+
+    let traffic = maps.traffic(1, Direction::Ingress).context("read a map")?;
+    assert_eq!(traffic.frames, 0);
+    drop(attach::attach(&mut loaded.ebpf, "lo", 1).context("attach")?);
+    UdpSocket::bind("127.0.0.1:0").context("open a socket")?;
+    thread::Builder::new().spawn(|| ()).context("start a thread")?.join().map_err(|_| anyhow::anyhow!("a panic"))
+}
+
+fn not_permitted<T, E: Into<anyhow::Error>>(call: &str, outcome: Result<T, E>) -> Result<()> {
+    let Err(error) = outcome.map_err(Into::into) else { anyhow::bail!("{call} is possible") };
+    let error: anyhow::Error = error;
+    let said = format!("{error:#}");
+    ensure!(said.contains("Operation not permitted") || said.contains("EPERM"), "{call} fails with {said}");
+    Ok(())
+}
