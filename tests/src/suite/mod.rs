@@ -2,6 +2,7 @@
 
 mod cli;
 mod counts;
+mod doctor;
 mod drops;
 mod exact;
 mod fixture;
@@ -32,12 +33,19 @@ pub(crate) fn trials() -> Vec<Trial> {
         cli::trials(),
         programs::trials(),
         privilege::trials(),
+        doctor::trials(),
         memory::trials(),
     ];
     let on_hosts = if is_guest() {
         Vec::new()
     } else {
-        vec![fixture::host_trials(), oracle::trials(), privilege::host_trials(), memory::host_trials()]
+        vec![
+            fixture::host_trials(),
+            oracle::trials(),
+            privilege::host_trials(),
+            memory::host_trials(),
+            doctor::host_trials(),
+        ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
 }
