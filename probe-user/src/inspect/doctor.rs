@@ -16,6 +16,7 @@ use crate::{
     collect::links::{self, Link},
     config::Config,
     kernel::preflight,
+    snapshot::Memory,
 };
 
 pub use self::plan::{Hook, Plan};
@@ -88,6 +89,8 @@ pub struct Report {
     pub features: Vec<Check>,
     /// Kernel memory of the maps against what is allowed.
     pub memory: Vec<Check>,
+    /// The same in numbers, `null` where the kernel does not tell.
+    pub memory_bytes: Option<Memory>,
     /// Whether an agent runs already.
     pub agent: Vec<Check>,
     /// What would be attached where, by interface.
@@ -133,7 +136,7 @@ fn examine(config: &Config) -> Result<Report> {
     let max_interfaces = config.interfaces_for(links.len());
     let interfaces = plan::of(&selected, max_interfaces);
     let privileges = checks::privileges();
-    let memory = checks::memory(max_interfaces);
+    let (memory, memory_bytes) = checks::memory(max_interfaces);
     let (kernel, features) = checks::kernel_and_features(max_interfaces, plan::has_tcx(&interfaces));
     let agent = checks::agent(config.socket.as_deref());
 
@@ -147,6 +150,7 @@ fn examine(config: &Config) -> Result<Report> {
         privileges,
         features,
         memory,
+        memory_bytes,
         agent,
         interfaces,
     };

@@ -73,6 +73,8 @@ pub struct Loaded {
     pub features: BTreeMap<String, bool>,
     /// Names of the loaded programs.
     pub programs: Vec<&'static str>,
+    /// Why a tracepoint is not watched, by its name.
+    pub unwatched: BTreeMap<&'static str, String>,
     /// Sizes of the maps.
     pub capacity: Capacity,
     /// Inode number of the agent's network namespace.
@@ -143,6 +145,8 @@ pub fn load_only(capacity: Capacity) -> Result<Loaded> {
         loader.map_max_entries(map, entries);
     }
     let mut ebpf = loader.load(OBJECT).context("create the eBPF maps")?;
+    // Before the verifier, which takes as much again for the big programs.
+    heap::give_back();
 
     let mut programs = Vec::new();
     for name in [program::INGRESS, program::EGRESS] {
@@ -154,19 +158,23 @@ pub fn load_only(capacity: Capacity) -> Result<Loaded> {
         ("drop_reasons".to_owned(), !types.drop_reasons.is_empty()),
         ("drop_segments".to_owned(), types.offsets.skb_shared_info_gso_segs != ABSENT),
     ]);
+    let mut unwatched = BTreeMap::new();
     let aya_btf = aya::Btf::from_sys_fs().context("read the kernel's type information")?;
     for tracepoint in [types::KFREE_SKB, types::TCP_RETRANSMIT_SKB, types::TCP_RETRANSMIT_SYNACK] {
         let program = load_tracing(&mut ebpf, &types, &aya_btf, tracepoint);
-        match &program {
-            Ok(program) => programs.push(program),
-            Err(error) => warn!("{tracepoint} is not watched: {error:#}"),
-        }
         features.insert(tracepoint.to_owned(), program.is_ok());
+        match program {
+            Ok(program) => programs.push(program),
+            Err(error) => {
+                warn!("{tracepoint} is not watched: {error:#}");
+                unwatched.insert(tracepoint, format!("{error:#}"));
+            }
+        }
     }
     drop(aya_btf);
     heap::give_back();
     debug!(?programs, ?features, "loaded");
-    Ok(Loaded { ebpf, types, features, programs, capacity, netns })
+    Ok(Loaded { ebpf, types, features, programs, unwatched, capacity, netns })
 }
 
 /// Loads the variant that fits. Returns the program's name.

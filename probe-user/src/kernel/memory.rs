@@ -5,7 +5,7 @@
 
 mod limit;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya_obj::{EbpfSectionKind, Map, Object, generated::bpf_map_type};
 use caps::Capability;
 use nix::sys::resource::{Resource, getrlimit};
@@ -28,17 +28,17 @@ const BUCKET_BYTES: u64 = 16;
 const POINTER_BYTES: u64 = 8;
 /// Pages of a ring buffer besides its data: its structure, the consumer's and the producer's position.
 const RING_PAGES: u64 = 3;
-/// Memory that the agent itself takes while it starts, in bytes: its cgroup must hold both. The least that a start was
-/// seen to succeed with, and some room.
-const AGENT_BYTES: u64 = 24 << 20;
+/// What starting the agent takes besides, in bytes: 24.5 MiB at the peak on 6.18, most of it the verifier's, and some
+/// room. A cgroup must hold both; afterwards the agent needs some 2 MiB.
+const AGENT_BYTES: u64 = 26 << 20;
 
 /// What the size of a map depends on besides its definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Machine {
+struct Machine {
     /// CPUs that can ever be there, not those that are: per-CPU maps are made for all.
-    pub possible_cpus: u64,
+    possible_cpus: u64,
     /// Bytes of a page.
-    pub page_bytes: u64,
+    page_bytes: u64,
 }
 
 impl Machine {
@@ -46,7 +46,7 @@ impl Machine {
     ///
     /// # Errors
     /// If the kernel does not tell.
-    pub fn here() -> Result<Self> {
+    fn here() -> Result<Self> {
         let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!("read {path}: {error}"))?;
         let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?.context("no page size")?;
         Ok(Self { possible_cpus: cpus as u64, page_bytes: u64::try_from(page)? })
@@ -57,7 +57,7 @@ impl Machine {
 ///
 /// # Errors
 /// If the object is broken, or has a map of a type that is new here.
-pub fn maps_bytes(capacity: Capacity, machine: Machine) -> Result<u64> {
+fn maps_bytes(capacity: Capacity, machine: Machine) -> Result<u64> {
     let parsed = Object::parse(object()).context("read the eBPF object")?;
     let set = capacity.entries();
     let bytes = |(name, map): (&String, &Map)| {
@@ -86,43 +86,44 @@ fn map_bytes(map: &Map, entries: u64, machine: Machine) -> Result<u64> {
     Ok(STRUCTURE_BYTES + content)
 }
 
+/// What the maps will take, and what limits it.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn examine(capacity: Capacity) -> Result<(Memory, Option<Limit>)> {
+    let machine = Machine::here()?;
+    let limit = limit()?;
+    let memory = Memory {
+        maps_bytes: maps_bytes(capacity, machine)?,
+        possible_cpus: machine.possible_cpus,
+        limit_bytes: limit.as_ref().map(|limit| limit.bytes),
+        limit: limit.as_ref().map_or_else(String::new, |limit| limit.name.clone()),
+    };
+    Ok((memory, limit))
+}
+
 /// Says what the maps will take, and whether that is allowed.
 ///
 /// # Errors
 /// If it is not, with both numbers and what to lower; if the kernel does not tell.
 pub fn check(capacity: Capacity) -> Result<Memory> {
-    let machine = Machine::here()?;
-    let maps_bytes = maps_bytes(capacity, machine)?;
-    let limit = limit()?;
-    let shown = limit.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
-    info!(
-        interfaces = capacity.interfaces,
-        cpus = machine.possible_cpus,
-        limit = shown,
-        "maps take {}",
-        mib(maps_bytes)
-    );
-    if let Some(limit) = &limit {
-        ensure!(
-            limit.allows(maps_bytes),
-            "the maps for {} interfaces take {}, {limit}: lower --max-interfaces or raise the limit",
-            capacity.interfaces,
-            mib(maps_bytes)
-        );
+    let (memory, limit) = examine(capacity)?;
+    let maps = format!("the maps for {} interfaces take {}", capacity.interfaces, mib(memory.maps_bytes));
+    match limit {
+        Some(limit) if !limit.allows(memory.maps_bytes) => {
+            bail!("{maps}, {limit}: lower --max-interfaces or raise the limit")
+        }
+        Some(limit) => info!(cpus = memory.possible_cpus, "{maps}, {limit}"),
+        None => info!(cpus = memory.possible_cpus, "{maps}"),
     }
-    Ok(Memory {
-        maps_bytes,
-        possible_cpus: machine.possible_cpus,
-        limit_bytes: limit.as_ref().map(|limit| limit.bytes),
-        limit: limit.map_or_else(String::new, |limit| limit.name),
-    })
+    Ok(memory)
 }
 
 /// The least that this process is allowed and that maps count against; `None` where nothing limits it.
 ///
 /// # Errors
 /// If the kernel does not tell.
-pub fn limit() -> Result<Option<Limit>> {
+fn limit() -> Result<Option<Limit>> {
     if !running_below(privilege::CHARGED_TO_CGROUP) {
         return limit::of_cgroups();
     }

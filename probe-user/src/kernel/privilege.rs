@@ -126,7 +126,7 @@ pub fn start() -> Result<()> {
 }
 
 /// The ways to get what is missing.
-pub const HOW_TO_GET: &str = "Run as root, or grant it: `sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_syslog+ep /path/to/lossprobe`; in a \
+const HOW_TO_GET: &str = "Run as root, or grant it: `sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_syslog+ep /path/to/lossprobe`; in a \
      container start as uid 0 with `--cap-drop ALL --cap-add BPF --cap-add PERFMON --cap-add NET_ADMIN --cap-add SYSLOG`";
 
 /// Below 5.11 maps count as locked memory. Taking what the hard limit allows may make `CAP_SYS_RESOURCE` unnecessary.

@@ -24,6 +24,7 @@ pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial("privilege::every_thread_is_confined", every_thread_is_confined),
         trial("privilege::refused_calls", confined::refused_calls),
+        trial("privilege::filter_forbidden", confined::filter_forbidden),
     ]
 }
 

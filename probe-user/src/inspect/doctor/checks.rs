@@ -14,6 +14,7 @@ use crate::kernel::{
     read::missed_runs,
     types::{self, KernelTypes},
 };
+use crate::snapshot::Memory;
 
 /// Last lines of the verifier's log that are shown.
 const LOG_LINES: usize = 8;
@@ -105,8 +106,11 @@ pub(super) fn kernel_and_features(max_interfaces: u32, tcx: (Option<bool>, &str)
         found.insert("program_missed", (Some(told), missed.to_owned()));
         found.insert("log", (Some(true), "ring buffer".to_owned()));
         for name in [types::KFREE_SKB, types::TCP_RETRANSMIT_SKB, types::TCP_RETRANSMIT_SYNACK] {
-            if let (Some(available), Some((seen, _))) = (loaded.features.get(name), found.get_mut(name)) {
-                *seen = Some(*available);
+            if let (Some(available), Some(seen)) = (loaded.features.get(name), found.get_mut(name)) {
+                seen.0 = Some(*available);
+                if let Some(error) = loaded.unwatched.get(name) {
+                    seen.1 = last_lines(error);
+                }
             }
         }
     }
@@ -186,14 +190,19 @@ fn load(max_interfaces: u32) -> (Check, Option<Loaded>) {
     match load_only(Capacity::for_interfaces(max_interfaces)) {
         Ok(loaded) => (Check::ok(NAME, format!("the kernel takes {} programs", loaded.programs.len())), Some(loaded)),
         Err(error) => {
-            let said = format!("{error:#}");
-            let lines: Vec<_> = said.lines().filter(|line| !line.trim().is_empty()).collect();
-            let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-            let first =
-                lines.first().filter(|_| lines.len() > LOG_LINES).map_or(String::new(), |line| format!("{line}\n…\n"));
-            let check = Check::new(NAME, Status::Failure, first + &last);
+            let check = Check::new(NAME, Status::Failure, last_lines(&format!("{error:#}")));
             (check.without("nothing can be counted", "report it with this text and the kernel's release"), None)
         }
+    }
+}
+
+/// The first line says what failed, the last ones what the verifier said about it.
+fn last_lines(said: &str) -> String {
+    let lines: Vec<_> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+    match lines.first() {
+        Some(first) if lines.len() > LOG_LINES => format!("{first}\n…\n{last}"),
+        _ => last,
     }
 }
 
@@ -220,7 +229,11 @@ pub(super) fn privileges() -> Vec<Check> {
     let sees_names = held.contains(&Capability::CAP_SYS_ADMIN);
     let names = if sees_names { "held here, never by the agent" } else { "not held, and never asked for" };
     let check = Check::ok("CAP_SYS_ADMIN", names);
-    checks.push(if sees_names { check } else { check.without(super::plan::NO_NAMES, "") });
+    checks.push(if sees_names {
+        check
+    } else {
+        check.without(format!("foreign programs: {}", super::plan::NO_NAMES), "")
+    });
     checks
 }
 
@@ -239,25 +252,27 @@ fn capability(used: &privilege::Used, held: &CapsHashSet) -> Check {
         Without::Feature(feature) => (Status::Warning, format!("feature {feature} is not available")),
         Without::LockedMemory => (Status::Ok, "nothing, as long as RLIMIT_MEMLOCK suffices (see memory)".to_owned()),
     };
-    Check::new(&name, status, format!("missing: {}", used.why)).without(consequence, privilege::HOW_TO_GET)
+    let short = name.trim_start_matches("CAP_");
+    let next =
+        format!("run as root, or add it: `--cap-add {short}` (container), `AmbientCapabilities={name}` (systemd)");
+    Check::new(&name, status, format!("missing: {}", used.why)).without(consequence, next)
 }
 
 /// What the maps will take against what is allowed.
-pub(super) fn memory(max_interfaces: u32) -> Vec<Check> {
+pub(super) fn memory(max_interfaces: u32) -> (Vec<Check>, Option<Memory>) {
     const NAME: &str = "maps";
-    let capacity = Capacity::for_interfaces(max_interfaces);
-    let bytes = memory::Machine::here().and_then(|machine| memory::maps_bytes(capacity, machine));
-    let (bytes, limit) = match (bytes, memory::limit()) {
-        (Ok(bytes), Ok(limit)) => (bytes, limit),
-        (Err(error), _) | (_, Err(error)) => return vec![Check::new(NAME, Status::Unknown, format!("{error:#}"))],
+    let (memory, limit) = match memory::examine(Capacity::for_interfaces(max_interfaces)) {
+        Ok(examined) => examined,
+        Err(error) => return (vec![Check::new(NAME, Status::Unknown, format!("{error:#}"))], None),
     };
-    let maps = format!("{} for {max_interfaces} interfaces", memory::mib(bytes));
-    vec![match limit {
+    let maps = format!("{} for {max_interfaces} interfaces", memory::mib(memory.maps_bytes));
+    let check = match limit {
         None => Check::ok(NAME, format!("{maps}; nothing limits it")),
-        Some(limit) if limit.allows(bytes) => Check::ok(NAME, format!("{maps}; {limit}")),
-        Some(limit) => Check::new(NAME, Status::Failure, format!("{maps}; {limit}"))
+        Some(limit) if limit.allows(memory.maps_bytes) => Check::ok(NAME, format!("{maps}, {limit}")),
+        Some(limit) => Check::new(NAME, Status::Failure, format!("{maps}, {limit}"))
             .without("the agent refuses to start", "lower --max-interfaces or raise the limit"),
-    }]
+    };
+    (vec![check], Some(memory))
 }
 
 /// Whether an agent answers already.

@@ -34,7 +34,12 @@ impl fmt::Display for Limit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, bytes, .. } = self;
         if self.counts_agent {
-            write!(formatter, "the agent itself {}, and {name} allows {}", mib(super::AGENT_BYTES), mib(*bytes))
+            write!(
+                formatter,
+                "the agent itself {} at its start, and {name} allows {}",
+                mib(super::AGENT_BYTES),
+                mib(*bytes)
+            )
         } else {
             write!(formatter, "{name} allows {}", mib(*bytes))
         }

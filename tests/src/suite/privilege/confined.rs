@@ -9,7 +9,10 @@ use aya::{
     programs::ProgramType,
     sys::{is_map_supported, is_program_supported},
 };
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    libc,
+    sched::{CloneFlags, unshare},
+};
 use probe_ebpf::abi::Direction;
 use probe_user::kernel::{
     attach,
@@ -17,13 +20,25 @@ use probe_user::kernel::{
     privilege,
     read::Maps,
 };
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use tests::{child, namespace::Namespace};
 
 const MARK: &str = "__lossprobe-tests-confined";
+const IN_A_CONTAINER: &str = "in-a-container";
 
 pub(super) fn refused_calls() -> Result<()> {
+    itself(&[])
+}
+
+/// Where somebody else's filter forbids to set one, that is a missing feature and nothing more.
+pub(super) fn filter_forbidden() -> Result<()> {
+    itself(&[IN_A_CONTAINER])
+}
+
+fn itself(arguments: &[&str]) -> Result<()> {
     let namespace = Namespace::new("confined")?;
-    let output = child::command(&namespace, "/proc/self/exe")?.arg(MARK).output().context("start itself")?;
+    let output =
+        child::command(&namespace, "/proc/self/exe")?.arg(MARK).args(arguments).output().context("start itself")?;
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success() && said.contains("confined as it should be"), "{}: {said}", output.status);
     Ok(())
@@ -32,7 +47,8 @@ pub(super) fn refused_calls() -> Result<()> {
 /// Runs the child's part where this process is the child: `Some` says how it went.
 pub(crate) fn become_confined() -> Option<Result<()>> {
     (std::env::args().nth(1)? == MARK).then(|| {
-        attempt()?;
+        let in_a_container = std::env::args().nth(2).is_some_and(|argument| argument == IN_A_CONTAINER);
+        if in_a_container { with_a_foreign_filter() } else { attempt() }?;
         println!("confined as it should be");
         Ok(())
     })
@@ -60,6 +76,19 @@ fn attempt() -> Result<()> {
     drop(attach::attach(&mut loaded.ebpf, "lo", 1).context("attach")?);
     UdpSocket::bind("127.0.0.1:0").context("open a socket")?;
     thread::Builder::new().spawn(|| ()).context("start a thread")?.join().map_err(|_| anyhow::anyhow!("a panic"))
+}
+
+fn with_a_foreign_filter() -> Result<()> {
+    let forbidden = BTreeMap::from([(libc::SYS_seccomp, Vec::new())]);
+    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let filter = SeccompFilter::new(forbidden, SeccompAction::Allow, refuse, std::env::consts::ARCH.try_into()?)?;
+    seccompiler::apply_filter(&BpfProgram::try_from(filter)?)?;
+    privilege::start()?;
+    let mut features = BTreeMap::new();
+    let privileges = privilege::confine(&mut features)?;
+    assert_eq!(features, BTreeMap::from([("no_new_privs".to_owned(), true), ("seccomp".to_owned(), false)]));
+    assert_eq!(privileges.held, ["CAP_BPF", "CAP_NET_ADMIN"]);
+    Ok(())
 }
 
 fn not_permitted<T, E: Into<anyhow::Error>>(call: &str, outcome: Result<T, E>) -> Result<()> {
