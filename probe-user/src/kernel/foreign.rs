@@ -16,6 +16,7 @@ use super::{clsact, privilege};
 use crate::netlink::request;
 
 // uapi/linux/rtnetlink.h, if_link.h, pkt_cls.h.
+const CLSACT: &str = "clsact";
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWTFILTER: u16 = 44;
 const IFLA_XDP: u16 = 43;
@@ -39,11 +40,15 @@ pub fn qdisc_in_place(ifindex: u32) -> Result<Option<String>> {
     clsact::present(ifindex)
 }
 
-/// Filters on that qdisc, by kind and, where they have one, name.
+/// Filters on that qdisc, by kind and, where they have one, name; equal ones once.
 ///
 /// # Errors
 /// If the kernel does not tell.
-pub fn filters(ifindex: u32, direction: Direction) -> Result<Vec<String>> {
+pub fn filters(ifindex: u32, direction: Direction) -> Result<BTreeSet<String>> {
+    // An `ingress` qdisc has no egress, and lists the same filters for it.
+    if direction == Direction::Egress && qdisc_in_place(ifindex)?.as_deref() != Some(CLSACT) {
+        return Ok(BTreeSet::new());
+    }
     let mut message = TcMessage::default();
     let parent = match direction {
         Direction::Ingress => clsact::INGRESS,
@@ -54,7 +59,7 @@ pub fn filters(ifindex: u32, direction: Direction) -> Result<Vec<String>> {
         parent: TcHandle::from(parent),
         ..TcHeader::default()
     };
-    let mut found = Vec::new();
+    let mut found = BTreeSet::new();
     request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP, |kind, payload| {
         if kind == RTM_NEWTFILTER {
             found.extend(filter(payload)?);

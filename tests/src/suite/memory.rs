@@ -11,8 +11,10 @@ use tests::{
     topology::Pair,
 };
 
+use super::privilege::with_little_locked_memory;
+
 pub(super) fn trials() -> Vec<Trial> {
-    vec![trial("memory::formula_is_the_kernels", formula_is_the_kernels)]
+    vec![trial("memory::formula_is_the_kernels", formula_is_the_kernels), trial("memory::locked_memory", locked_memory)]
 }
 
 /// These need a shell.
@@ -40,6 +42,26 @@ fn formula_is_the_kernels() -> Result<()> {
         };
         ensure!((least..=most).contains(&said), "{said} is not within {least} to {most}");
         agent.stop()?;
+    }
+    Ok(())
+}
+
+/// Maps count as locked memory below 5.11, and not since.
+fn locked_memory() -> Result<()> {
+    let pair = Pair::new()?;
+    let limited = |arguments: &[&str]| with_little_locked_memory(&pair.right, arguments);
+    if kernel_version()?.0 >= (5, 11) {
+        let output = limited(&["stats", "--for", "100ms", "--interface", "b"])?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return Ok(());
+    }
+    for command in ["stats", "doctor"] {
+        let output = limited(&[command])?;
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(1), "{command} ended with {}: {said}", output.status);
+        for word in ["RLIMIT_MEMLOCK", "0.1 MiB", "--max-interfaces"] {
+            ensure!(said.contains(word), "{command}: no {word:?} in {said}");
+        }
     }
     Ok(())
 }

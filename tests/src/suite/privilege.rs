@@ -17,7 +17,7 @@ use tests::{
     wait::eventually,
 };
 
-pub(crate) use self::confined::become_confined;
+pub(crate) use self::confined::{become_confined, with_little_locked_memory};
 use super::counts::{Counts, SOON, counts_exactly, lost_nothing};
 
 pub(super) fn trials() -> Vec<Trial> {

@@ -53,7 +53,7 @@ pub struct Hook {
     /// Programs on the tcx hook, in their order; `null` where there is no tcx, or it may not be looked at.
     pub programs: Option<Vec<Program>>,
     /// Filters on the qdisc in clsact's place; `null` where the kernel does not tell.
-    pub filters: Option<Vec<String>>,
+    pub filters: Option<BTreeSet<String>>,
 }
 
 /// A program that is there already.
@@ -128,6 +128,7 @@ fn one(link: &Link, place: &Result<(), String>, xdp: Option<BTreeSet<u32>>, name
         }
         match &hook.filters {
             Some(filters) if !filters.is_empty() => {
+                let filters: Vec<_> = filters.iter().map(String::as_str).collect();
                 notes.push(format!("tc filters at {direction}: {}", filters.join(", ")));
             }
             _ => {}

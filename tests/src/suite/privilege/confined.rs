@@ -1,7 +1,13 @@
 //! The system call filter from inside: this very program once more, which confines itself as the agent does and then
 //! tries what it must not do, and what it must still be able to do.
 
-use std::{collections::BTreeMap, net::UdpSocket, process::Command, thread};
+use std::{
+    collections::BTreeMap,
+    net::UdpSocket,
+    os::unix::process::CommandExt as _,
+    process::{Command, Output},
+    thread,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
@@ -9,9 +15,11 @@ use aya::{
     programs::ProgramType,
     sys::{is_map_supported, is_program_supported},
 };
+use caps::{CapSet, Capability};
 use nix::{
     libc,
     sched::{CloneFlags, unshare},
+    sys::resource::{Resource, setrlimit},
 };
 use probe_ebpf::abi::Direction;
 use probe_user::kernel::{
@@ -21,10 +29,11 @@ use probe_user::kernel::{
     read::Maps,
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-use tests::{child, namespace::Namespace};
+use tests::{agent, child, namespace::Namespace};
 
 const MARK: &str = "__lossprobe-tests-confined";
 const IN_A_CONTAINER: &str = "in-a-container";
+const LITTLE_LOCKED_MEMORY: &str = "little-locked-memory";
 
 pub(super) fn refused_calls() -> Result<()> {
     itself(&[])
@@ -44,14 +53,34 @@ fn itself(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Runs `lossprobe` where it may lock 64 KiB of memory and not raise that.
+pub(crate) fn with_little_locked_memory(namespace: &Namespace, arguments: &[&str]) -> Result<Output> {
+    let mut command = child::command(namespace, "/proc/self/exe")?;
+    command.args([MARK, LITTLE_LOCKED_MEMORY]).arg(agent::binary()).args(arguments);
+    command.output().context("start itself")
+}
+
 /// Runs the child's part where this process is the child: `Some` says how it went.
 pub(crate) fn become_confined() -> Option<Result<()>> {
-    (std::env::args().nth(1)? == MARK).then(|| {
-        let in_a_container = std::env::args().nth(2).is_some_and(|argument| argument == IN_A_CONTAINER);
-        if in_a_container { with_a_foreign_filter() } else { attempt() }?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (mark, arguments) = arguments.split_first()?;
+    (mark == MARK).then(|| {
+        match arguments {
+            [] => attempt()?,
+            [mode, command @ ..] if mode == LITTLE_LOCKED_MEMORY => become_limited(command)?,
+            _ => with_a_foreign_filter()?,
+        }
         println!("confined as it should be");
         Ok(())
     })
+}
+
+fn become_limited(command: &[String]) -> Result<()> {
+    const LOCKED_BYTES: u64 = 64 << 10;
+    let (program, arguments) = command.split_first().context("no program")?;
+    setrlimit(Resource::RLIMIT_MEMLOCK, LOCKED_BYTES, LOCKED_BYTES)?;
+    caps::drop(None, CapSet::Bounding, Capability::CAP_SYS_RESOURCE)?;
+    Err(Command::new(program).args(arguments).exec().into())
 }
 
 fn attempt() -> Result<()> {
