@@ -33,11 +33,12 @@ use crate::{
         attach::Attached,
         leftovers::Marker,
         load::{Capacity, Loaded, load},
+        memory, privilege,
         read::Maps,
         slots::{Place, Slots},
         xdp,
     },
-    snapshot::{Attachment, State, Traffic},
+    snapshot::{Attachment, Memory, Privileges, State, Traffic},
     topology,
 };
 
@@ -93,6 +94,8 @@ pub struct Probe {
     /// Segments sent by this namespace before the agent's start.
     sent_before: Option<u64>,
     collect_errors: BTreeMap<String, u64>,
+    privileges: Privileges,
+    memory: Memory,
     started: Instant,
     state: State,
     /// How often somebody else has taken programs off an interface.
@@ -110,7 +113,9 @@ impl Probe {
     /// If the kernel does not give what the main job needs.
     pub fn start(config: Arc<Config>, existing: usize) -> Result<Self> {
         let max_interfaces = config.interfaces_for(existing);
-        let mut loaded = load(Capacity::for_interfaces(max_interfaces))?;
+        let capacity = Capacity::for_interfaces(max_interfaces);
+        let memory = memory::check(capacity)?;
+        let mut loaded = load(capacity)?;
         let maps = Maps::take(&mut loaded.ebpf)?;
         if config.xdp_is_asked_for() {
             let loaded_xdp = xdp::load(&mut loaded.ebpf);
@@ -119,9 +124,13 @@ impl Probe {
             }
             loaded.features.insert("xdp".to_owned(), loaded_xdp.is_ok());
         }
+        // Interfaces are attached to with what is left, now as later.
+        let privileges = privilege::confine(&mut loaded.features)?;
         let marker = Marker::set(&mut loaded.ebpf)?;
         hooks::remove_leftovers();
         Ok(Self {
+            privileges,
+            memory,
             counted: BTreeMap::new(),
             maps,
             slots: Slots::new(max_interfaces),

@@ -257,6 +257,34 @@ pub struct Probe {
     pub drop_storm_waiting_packets: u64,
     /// Failed reads, by source.
     pub collect_errors: BTreeMap<String, u64>,
+    /// What the agent may do.
+    #[serde(default)]
+    pub privileges: Privileges,
+    /// What the maps take of the kernel's memory.
+    #[serde(default)]
+    pub memory: Memory,
+}
+
+/// What the maps take of the kernel's memory, by calculation before they were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Bytes of all maps together.
+    pub maps_bytes: u64,
+    /// CPUs that per-CPU maps are made for.
+    pub possible_cpus: u64,
+    /// The least that this process is allowed, `None` where nothing limits it.
+    pub limit_bytes: Option<u64>,
+    /// What sets that limit, `""` if nothing does.
+    pub limit: String,
+}
+
+/// What the agent may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Privileges {
+    /// Capabilities that it holds, by the kernel's names.
+    pub held: Vec<String>,
+    /// Capabilities that it had a use for at the start and was not given.
+    pub missing: Vec<String>,
 }
 
 /// One bounded map.

@@ -216,6 +216,8 @@ impl Probe {
             drop_storm_packets: tally(Tally::StormSegments),
             drop_storm_waiting_packets: tally(Tally::StormSegments).saturating_sub(tally(Tally::StormAttributed)),
             collect_errors: self.collect_errors.clone(),
+            privileges: self.privileges.clone(),
+            memory: self.memory.clone(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod attach_control;
 mod attach_xdp;
 mod cli;
 mod counts;
+mod doctor;
 mod drops;
 mod exact;
 mod fixture;
@@ -13,9 +14,10 @@ mod heartbeat;
 mod http;
 mod links;
 mod malformed;
+mod memory;
 mod oracle;
 mod physical;
-mod privilege;
+pub(crate) mod privilege;
 mod programs;
 mod retransmit;
 mod roles;
@@ -44,6 +46,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         http::trials(),
         cli::trials(),
         programs::trials(),
+        privilege::trials(),
+        doctor::trials(),
+        memory::trials(),
     ];
     let on_hosts = if is_guest() {
         Vec::new()
@@ -54,6 +59,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             privilege::host_trials(),
             drops::host_trials(),
             attach::host_trials(),
+            memory::host_trials(),
+            doctor::host_trials(),
         ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()

@@ -104,6 +104,7 @@ fn snapshot() -> Snapshot {
             drop_storm_packets: 8,
             drop_storm_waiting_packets: 2,
             collect_errors: [("netlink".into(), 1)].into(),
+            ..Probe::default()
         },
     }
 }
