@@ -43,9 +43,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Pause(args) => order(Order::Pause, &args),
-        Command::Resume(args) => order(Order::Resume, &args),
-        Command::Detach(args) => order(Order::Detach, &args),
+        Command::Pause(args) => order(Order::Pause, &args)?,
+        Command::Resume(args) => order(Order::Resume, &args)?,
+        Command::Detach(args) => order(Order::Detach, &args)?,
         Command::Internal(Internal::MetricsTable) => {
             print!("{}", metrics::table());
         }
