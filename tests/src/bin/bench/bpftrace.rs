@@ -20,7 +20,9 @@ use tests::{child, namespace::Namespace, program::installed, wait::eventually};
 const LINE: &str = "tracepoint:skb:kfree_skb { @[args->reason] = count(); }";
 
 /// It compiles its program with LLVM first.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
+/// How long it may take to print.
+const ANSWER: Duration = Duration::from_secs(2);
 const STOP: Duration = Duration::from_secs(10);
 
 pub(crate) struct Bpftrace {
@@ -53,14 +55,18 @@ impl Bpftrace {
             Ok(line) if line.contains("Attaching") => {}
             other => anyhow::bail!("bpftrace says {other:?}: {}", bpftrace.complaints()),
         }
-        // It says so before it attaches. On this signal it prints what it has counted.
-        eventually(START, "bpftrace counts drops", || {
+        // It says so before it attaches. On this signal it prints what it has counted; but a program that is being
+        // loaded starts over at every signal, so there must be time in between.
+        let counts = eventually(START, "bpftrace counts drops", || {
             drop_one()?;
             bpftrace.signal(Signal::SIGUSR1)?;
-            bpftrace.listen();
-            ensure!(!bpftrace.counts.is_empty(), "it has counted nothing");
+            while bpftrace.counts.is_empty() {
+                let line = bpftrace.lines.recv_timeout(ANSWER).context("it has counted nothing")?;
+                bpftrace.read(&line);
+            }
             Ok(())
-        })?;
+        });
+        counts.with_context(|| bpftrace.complaints())?;
         Ok(bpftrace)
     }
 
@@ -77,12 +83,6 @@ impl Bpftrace {
 
     fn signal(&self, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(i32::try_from(self.child.id())?), signal).with_context(|| format!("send {signal}"))
-    }
-
-    fn listen(&mut self) {
-        while let Ok(line) = self.lines.try_recv() {
-            self.read(&line);
-        }
     }
 
     /// `@[REASON]: COUNT`
