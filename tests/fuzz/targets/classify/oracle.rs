@@ -132,13 +132,15 @@ impl Both<'_> {
             return;
         }
         match ip_payload(sliced) {
-            Some(payload) => {
-                assert_eq!(self.payload_end(), self.end(payload.payload), "end of the datagram");
-                assert_eq!(packet.transport == Transport::Fragment, payload.fragmented, "fragment");
-            }
+            Some(payload) => assert_eq!(self.payload_end(), self.end(payload.payload), "end of the datagram"),
             None => assert_eq!((packet.transport, self.payload_end()), (Transport::None, self.arp_end(at))),
         }
-        if packet.transport != Transport::Fragment && !stops_earlier(sliced) {
+        if stops_earlier(sliced) {
+            return;
+        }
+        let fragmented = ip_payload(sliced).is_some_and(|payload| payload.fragmented);
+        assert_eq!(packet.transport == Transport::Fragment, fragmented, "fragment");
+        if !fragmented {
             self.agree_on_transport(sliced);
         }
     }
