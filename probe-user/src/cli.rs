@@ -83,7 +83,7 @@ Examples:
   lossprobe agent --interface eth0 --interface 'tap*'  one interface by name, all taps by pattern
   lossprobe agent --exclude 'veth*' --exclude docker0  everything but these (and the loopback)
   lossprobe agent --interface lo                       the loopback, only when it is asked for
-  lossprobe agent --uplink bond0 --ports each          bond0 leads out; every port has its own series
+  lossprobe agent --uplink bond0 --ports each          bond0 leads out; each port has series
   lossprobe agent --listen 0.0.0.0:9976                let Prometheus on another machine scrape
   lossprobe agent --config /etc/lossprobe.toml         settings from a file; flags win over it
 
@@ -164,8 +164,10 @@ pub struct AgentArgs {
     #[arg(long, value_name = "GLOB")]
     pub uplink: Vec<String>,
 
-    /// Follow TCP flows on these interfaces, points of one GROUP sharing them; `all` or `none`; repeatable [default:
-    /// the uplinks, as group `node`]
+    /// These interfaces are track points, those of one GROUP seen as one; `all` or `none`; repeatable [default: the
+    /// uplinks, as group `node`]
+    ///
+    /// A track point is where TCP flows are judged. `stats --output json` shows each interface's group as `track`.
     #[arg(long, value_name = "GLOB[:GROUP]")]
     pub track: Vec<String>,
 

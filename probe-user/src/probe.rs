@@ -340,6 +340,7 @@ impl Probe {
             self.former.retain(|ifindex, _| !gone.contains(ifindex));
             self.nameless.retain(|ifindex, _| !gone.contains(ifindex));
         }
+        self.forget_bridges();
         Ok(())
     }
 }

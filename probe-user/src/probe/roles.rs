@@ -154,7 +154,7 @@ impl Probe {
         self.ports.vanished(ifindex);
     }
 
-    /// Takes what is about to be deleted, and forgets bridges that are gone.
+    /// Takes what is about to be deleted.
     pub(super) fn forget_ports(&mut self, gone: &BTreeSet<u32>, counters: &Counters) {
         let by_key = ByKey::of(counters, self.loaded.netns);
         for ifindex in gone {
@@ -162,6 +162,10 @@ impl Probe {
             self.ports.add(*ifindex, &Counts { rare, ..Counts::default() });
             self.ports.leave(*ifindex);
         }
+    }
+
+    /// Forgets bridges that are gone, and names that they had.
+    pub(super) fn forget_bridges(&mut self) {
         let bridges = self.links.values().map(|link| link.name.as_str()).collect();
         self.ports.forget_groups(FORGET_AFTER, &bridges);
     }

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
@@ -26,6 +26,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("roles::follow_routes", follow_routes),
         trial("roles::two_legs", || legs(Namespace::default_route)),
         trial("roles::two_legs_of_nexthop_objects", || legs(Namespace::default_route_by_objects)),
+        trial("roles::ipv6", ipv6),
         trial("roles::bridge_with_the_address", bridge_with_the_address),
         trial("roles::named_uplink", named_uplink),
         trial("roles::every_kind", every_kind),
@@ -114,6 +115,22 @@ fn legs(add: fn(&Namespace, &[&str]) -> Result<()>) -> Result<()> {
     let agent = Agent::start(&here, &[])?;
     let uplink = format!("uplink node: {DEFAULT}{HERE}");
     reach(&agent, &[("a", &uplink), ("b", &uplink), ("c", &format!("internal : {VIRTUAL}"))])?;
+    agent.stop()
+}
+
+/// The default route of IPv6 alone; what every IPv6 device has by itself (fe80::/64) is no route.
+fn ipv6() -> Result<()> {
+    let (here, there) = (Namespace::new("here")?, Namespace::new("there")?);
+    pairs(&here, &there, &["a", "b"])?;
+    for (name, address) in [("a", "fd00::1"), ("b", "fe80::1")] {
+        here.enable_ipv6(name)?;
+        here.address(name, address.parse::<IpAddr>()?, 64)?;
+    }
+    let agent = Agent::start(&here, &[])?;
+    let other = format!("internal : {VIRTUAL}");
+    reach(&agent, &[("a", &other), ("b", &other)])?;
+    here.route(Ipv6Addr::UNSPECIFIED.into(), 0, "fd00::2".parse()?)?;
+    reach(&agent, &[("a", &format!("uplink node: {DEFAULT}{HERE}")), ("b", &other)])?;
     agent.stop()
 }
 
