@@ -429,6 +429,10 @@ mod tests {
             ("lossprobe stats --socket /tmp/x --agent http://localhost:1", false),
             ("lossprobe doctor --interface eth0 --config x.toml --output json --max-interfaces 8", true),
             ("lossprobe doctor --listen 127.0.0.1:1", false),
+            ("lossprobe agent --xdp eth0 --xdp tap*", true),
+            ("lossprobe pause", true),
+            ("lossprobe detach --socket /tmp/x", true),
+            ("lossprobe resume --agent http://localhost:1", false),
             ("lossprobe internal metrics-table", true),
             ("lossprobe", false),
         ] {

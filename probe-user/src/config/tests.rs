@@ -168,3 +168,19 @@ fn origins() {
     let args = StatsArgs { socket: Some("none".into()), ..StatsArgs::default() };
     assert!(StatsConfig::from_args(&args).is_err());
 }
+
+#[test]
+fn where_xdp_is_asked_for() {
+    let wants = |text: &str, flags: &[&str], name: &str| {
+        let xdp = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let config = config(text, &AgentArgs { xdp, ..AgentArgs::default() }).expect("good");
+        assert_eq!(config.xdp_is_asked_for(), !text.is_empty() || !flags.is_empty());
+        config.wants_xdp(name)
+    };
+    assert!(!wants("", &[], "eth0"), "only where it is asked for");
+    assert!(wants("", &["eth*"], "eth0") && !wants("", &["eth*"], "tap0"));
+    assert!(wants("xdp = [\"tap0\"]", &[], "tap0"));
+    assert!(!wants("xdp = [\"tap0\"]", &["eth0"], "tap0"), "a flag replaces the file's list");
+    let error = config("xdp = [\"[a\"]", &AgentArgs::default()).expect_err("no glob");
+    assert!(error.starts_with("a.toml:1:8: key xdp"), "{error}");
+}

@@ -133,6 +133,7 @@ impl Attached {
                 .attach(ebpf, target, direction)
                 .with_context(|| format!("attach to {} of {}", direction.id(), target.name))?;
             self.hooks.extend(hook);
+            self.hooks.sort_by_key(|hook| hook.direction() as u8);
             // The library attaches by name: were it renamed in between, this would be another interface.
             check_identity(target)?;
         }

@@ -116,6 +116,11 @@ impl Device {
         Ok(device)
     }
 
+    /// The offload, if one is on, that hands merged frames to the host: drivers refuse XDP beside it, or switch it off.
+    pub(super) fn merging_offload(&self) -> Option<&'static str> {
+        ["rx-lro", "rx-gro-hw"].into_iter().find(|offload| self.features.contains(*offload))
+    }
+
     /// What is different in `now`, for a human.
     pub(super) fn change_to(&self, now: &Self) -> Option<String> {
         let differing: Vec<_> = self.features.symmetric_difference(&now.features).map(String::as_str).collect();
@@ -218,6 +223,7 @@ mod tests {
         };
         let before = device(&["rx-gro", "tx-lro"], &[(9, 4)]);
         assert_eq!(before.change_to(&before.clone()), None);
+        assert_eq!((before.merging_offload(), device(&["rx-lro"], &[]).merging_offload()), (None, Some("rx-lro")));
         let change = before.change_to(&device(&["rx-gro"], &[(9, 4)])).unwrap();
         assert!(change.contains("tx-lro") && !change.contains("rx-gro"), "{change}");
         assert!(before.change_to(&device(&["rx-gro", "tx-lro"], &[(9, 2)])).unwrap().contains("queues"));

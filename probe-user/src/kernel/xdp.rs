@@ -76,6 +76,9 @@ impl Native {
             bail!("its MTU of {} is more than the {MOST_MTU_BYTES} that fit into a page", state.mtu_bytes);
         }
         let before = Device::of(ifindex)?;
+        if let Some(offload) = before.merging_offload() {
+            bail!("its receive offload {offload} does not go with XDP, and is not switched off for it");
+        }
         let program = program_of(ebpf)?;
         let link = query::link_native_xdp(program.fd()?.as_fd(), ifindex).map_err(|error| explain(&error))?;
         let program = program.info().context("ask for our program's number")?.id();
