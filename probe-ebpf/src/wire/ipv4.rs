@@ -3,7 +3,7 @@
 use super::ethernet::judge_trailer;
 use crate::{
     classify::{Cursor, LOOPBACK, Layer, Network, Step, Stop, Transport},
-    frame::{Frame, be16, be32},
+    frame::{Frame, be16, raw32},
     reason::Malformed,
 };
 
@@ -52,7 +52,7 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
         return Err(cursor.fail(Malformed::Ip4Trunc, at + 2));
     }
     let options_sum = if header_bytes > HEADER_BYTES { sum_options(frame, at, header_bytes)? } else { 0 };
-    if fold(header_sum(&header) + options_sum) != 0xffff {
+    if !sum_is_right(header_sum(&header) + options_sum) {
         return Err(cursor.fail(Malformed::Ip4Csum, at + 10));
     }
     judge_trailer(cursor, at + total_bytes);
@@ -90,10 +90,11 @@ fn payload_layer(cursor: &mut Cursor, header: &[u8; HEADER_BYTES]) -> Step {
     })
 }
 
-/// The sum of the 16-bit words, not folded.
+/// The sum of the 16-bit words, not folded and in this machine's order, on which a one's complement sum does not depend
+/// (RFC 1071 2).
 #[inline(always)]
-fn header_sum(header: &[u8; HEADER_BYTES]) -> u64 {
-    let word = |at| u64::from(be32(header, at));
+pub(crate) fn header_sum(header: &[u8; HEADER_BYTES]) -> u64 {
+    let word = |at| u64::from(raw32(header, at));
     word(0) + word(4) + word(8) + word(12) + word(16)
 }
 
@@ -105,19 +106,19 @@ fn sum_options<F: Frame + ?Sized>(frame: &F, at: usize, header_bytes: usize) -> 
         if option >= header_bytes {
             break;
         }
-        sum += u64::from(u32::from_be_bytes(frame.read(at + option).ok_or(Stop::Unseen)?));
+        sum += u64::from(u32::from_ne_bytes(frame.read(at + option).ok_or(Stop::Unseen)?));
     }
     Ok(sum)
 }
 
-/// One's complement sum of 32-bit words, folded to 16 bits (RFC 1071).
+/// Whether the one's complement sum of a header's 32-bit words, checksum included, is -0 (RFC 1071).
 #[must_use]
 #[inline(always)]
-pub(crate) fn fold(sum: u64) -> u64 {
+pub(crate) fn sum_is_right(sum: u64) -> bool {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    // At most 0x1_ffff, of which only 0xffff and 0x1_fffe end as 0xffff.
     let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (sum & 0xffff) + (sum >> 16)
+    (sum & 0xffff) + (sum >> 16) == 0xffff
 }
 
 #[inline(always)]
@@ -128,7 +129,7 @@ fn judge_addresses(cursor: &mut Cursor, header: &[u8; HEADER_BYTES], at: usize) 
     if is_bad_source(header[12]) {
         cursor.note(Malformed::Ip4Src, at + 12);
     }
-    if be32(header, 12) == be32(header, 16) {
+    if raw32(header, 12) == raw32(header, 16) {
         cursor.note(Malformed::Ip4Land, at + 12);
     }
 }
@@ -208,12 +209,14 @@ mod tests {
 
     #[test]
     fn sums_fold_as_by_end_around_carry() {
-        for sum in [0, 1, 0xffff, 0x1_0000, 0x1_ffff, 0xffff_ffff, 0x1_0000_0000, 15 * 0xffff_ffff] {
+        for sum in
+            [0, 1, 0xffff, 0x1_0000, 0x1_fffe, 0x1_ffff, 0xffff_0000, 0xffff_ffff, 0x1_0000_0000, 15 * 0xffff_ffff]
+        {
             let mut expected: u64 = sum;
             while expected > 0xffff {
                 expected = (expected & 0xffff) + (expected >> 16);
             }
-            assert_eq!(fold(sum), expected, "{sum:#x}");
+            assert_eq!(sum_is_right(sum), expected == 0xffff, "{sum:#x}");
         }
     }
 }

@@ -17,6 +17,9 @@ pub(crate) const RST: u8 = 0x04;
 pub(crate) const PSH: u8 = 0x08;
 pub(crate) const ACK: u8 = 0x10;
 pub(crate) const URG: u8 = 0x20;
+pub(crate) const SYN_ACK: u8 = SYN | ACK;
+pub(crate) const FIN_ACK: u8 = FIN | ACK;
+pub(crate) const RST_ACK: u8 = RST | ACK;
 
 /// Judges the header and its options; the checksum is not looked at.
 #[inline(always)]
@@ -108,7 +111,7 @@ const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
 const MD5: u8 = 19;
 const AUTHENTICATION: u8 = 29;
-const MAX_WINDOW_SHIFT: u8 = 14;
+pub(crate) const MAX_WINDOW_SHIFT: u8 = 14;
 
 /// Whether the option's length is one that its kind can have. An empty SACK is common and let pass.
 #[inline(always)]

@@ -117,9 +117,9 @@ impl Frame for TcFrame {
     }
 
     #[inline(always)]
-    fn head<const N: usize>(&self) -> Option<&[u8; N]> {
+    fn at<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
         // SAFETY: as in `ifindex`.
-        let (start, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
+        let (start, end) = unsafe { ((*self.skb).data as usize + at, (*self.skb).data_end as usize) };
         if start + N > end {
             return None;
         }
@@ -145,7 +145,7 @@ impl Frame for Window<'_> {
     }
 
     #[inline(always)]
-    fn head<const N: usize>(&self) -> Option<&[u8; N]> {
+    fn at<const N: usize>(&self, _at: usize) -> Option<&[u8; N]> {
         None
     }
 }
