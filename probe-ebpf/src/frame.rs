@@ -10,6 +10,13 @@ pub trait Frame {
 
     /// The same in place, for the path that cannot afford a copy: `at` is one of few numbers known when compiling.
     fn at<const N: usize>(&self, at: usize) -> Option<&[u8; N]>;
+
+    /// Between two steps of a walk whose state is `state`: all of it is in memory, nothing of it in registers.
+    ///
+    /// Verifiers follow what registers hold, one way through the program for each value, and forget what a map holds.
+    /// Without this a walk that is one function has too many ways.
+    #[inline(always)]
+    fn settle<T>(&self, _state: &mut T) {}
 }
 
 impl Frame for [u8] {

@@ -1,5 +1,7 @@
 //! IPv4 (RFC 791, RFC 1122 3.2.1, RFC 1812 5.2.2).
 
+use core::ops::ControlFlow;
+
 use super::ethernet::judge_trailer;
 use crate::{
     classify::{Cursor, LOOPBACK, Layer, Network, Step, Stop, Transport},
@@ -10,6 +12,9 @@ use crate::{
 /// Bytes of a header without options.
 pub const HEADER_BYTES: usize = 20;
 const MAX_OPTION_BYTES: usize = 40;
+const OPTIONS_PER_STEP: usize = 8;
+/// Steps that all options of a header can need, the end of the list included.
+pub(crate) const MAX_OPTION_STEPS: usize = (MAX_OPTION_BYTES + 1).div_ceil(OPTIONS_PER_STEP);
 const MAX_DATAGRAM_BYTES: usize = 65_535;
 /// A first fragment with less TCP than this hides the flags.
 const TINY_TCP_BYTES: usize = 16;
@@ -67,7 +72,7 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     }
     if header_bytes > HEADER_BYTES {
         cursor.option_at = (at + HEADER_BYTES) as u16;
-        return Ok(Layer::Ipv4Option);
+        return Ok(Layer::Ipv4Options);
     }
     payload_layer(cursor, &header)
 }
@@ -159,9 +164,22 @@ fn fragment_step(cursor: &mut Cursor, header: &[u8; HEADER_BYTES]) -> Step {
     Ok(Layer::End)
 }
 
-/// Judges one option of the header that ends at the cursor: length, pointer, source routes (RFC 791 3.1).
+/// Judges some options of the header that ends at the cursor.
 #[inline(always)]
-pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
+pub fn options<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
+    for _ in 0..OPTIONS_PER_STEP {
+        frame.settle(cursor);
+        if option_step(frame, cursor)?.is_break() {
+            let header = frame.read(usize::from(cursor.packet.network_at)).ok_or(Stop::Unseen)?;
+            return payload_layer(cursor, &header);
+        }
+    }
+    Ok(Layer::Ipv4Options)
+}
+
+/// Judges one option: length, pointer, source routes (RFC 791 3.1). Breaks behind the last.
+#[inline(always)]
+fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Result<ControlFlow<()>, Stop> {
     const END: u8 = 0;
     const NOP: u8 = 1;
     const RECORD_ROUTE: u8 = 7;
@@ -171,12 +189,11 @@ pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     let (at, end) = (usize::from(cursor.option_at), cursor.at as usize);
     let kind = if at < end { frame.read(at).ok_or(Stop::Unseen)? } else { [END] };
     if kind == [END] {
-        let header = frame.read(usize::from(cursor.packet.network_at)).ok_or(Stop::Unseen)?;
-        return payload_layer(cursor, &header);
+        return Ok(ControlFlow::Break(()));
     }
     if kind == [NOP] {
         cursor.option_at = (at + 1) as u16;
-        return Ok(Layer::Ipv4Option);
+        return Ok(ControlFlow::Continue(()));
     }
     if at + 2 > end {
         return Err(cursor.fail(Malformed::Ip4Opt, at));
@@ -185,22 +202,24 @@ pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     if bytes < 2 || at + usize::from(bytes) > end {
         return Err(cursor.fail(Malformed::Ip4Opt, at + 1));
     }
-    if matches!(kind, [RECORD_ROUTE | TIMESTAMP | LOOSE_ROUTE | STRICT_ROUTE]) {
-        let first_pointer = if kind == [TIMESTAMP] { 5 } else { 4 };
-        if bytes < first_pointer - 1 {
-            return Err(cursor.fail(Malformed::Ip4Opt, at + 1));
-        }
-        let [pointer] = frame.read(at + 2).ok_or(Stop::Unseen)?;
-        // Behind the option (no room left), or with room for four bytes.
-        if pointer < first_pointer || (pointer <= bytes && pointer + 3 > bytes) {
-            return Err(cursor.fail(Malformed::Ip4Opt, at + 2));
-        }
-    }
     if matches!(kind, [LOOSE_ROUTE | STRICT_ROUTE]) {
         cursor.note(Malformed::Ip4SourceRoute, at);
     }
     cursor.option_at = (at + usize::from(bytes)) as u16;
-    Ok(Layer::Ipv4Option)
+    let first_pointer = match kind {
+        [TIMESTAMP] => 5,
+        [RECORD_ROUTE | LOOSE_ROUTE | STRICT_ROUTE] => 4,
+        _ => return Ok(ControlFlow::Continue(())),
+    };
+    if bytes < first_pointer - 1 {
+        return Err(cursor.fail(Malformed::Ip4Opt, at + 1));
+    }
+    let [pointer] = frame.read(at + 2).ok_or(Stop::Unseen)?;
+    // Behind the option (no room left), or with room for four bytes.
+    if pointer < first_pointer || (pointer <= bytes && pointer + 3 > bytes) {
+        return Err(cursor.fail(Malformed::Ip4Opt, at + 2));
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 #[cfg(test)]

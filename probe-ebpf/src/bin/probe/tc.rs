@@ -4,7 +4,7 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 use aya_log_ebpf::warn;
 use probe_ebpf::{
     abi::{Direction, MalformedKey, Slot, Tally, Traffic, traffic_index},
-    classify::{Cursor, FROM_WIRE, Layer, LinkKind, Meta},
+    classify::{FROM_WIRE, Layer, LinkKind, Meta},
     fast,
 };
 
@@ -68,8 +68,7 @@ fn examine(
     slot: &Slot,
     direction: Direction,
 ) {
-    let Some(scratch) = maps::scratch() else { return };
-    scratch.cursor = Cursor::new(*meta);
+    let Some(scratch) = maps::scratch_for(meta) else { return };
     let first = scratch.cursor.first_layer();
     if !frame.capture(scratch, meta.first_protocol != 0) {
         count(traffic, frame, meta, 0);
