@@ -13,10 +13,14 @@ use aya::{
 };
 use nix::time::{ClockId, clock_gettime};
 use probe_ebpf::{
-    abi::{Direction, Slot, map, program},
+    abi::{Direction, Settings, Slot, global, map, program},
     classify::{FROM_WIRE, LinkKind},
 };
-use probe_user::kernel::{load, read::Maps};
+use probe_user::kernel::{
+    heartbeat::{Heartbeat, hertz},
+    load,
+    read::Maps,
+};
 use tests::{namespace::Namespace, statistics::median_of};
 
 use crate::{
@@ -97,6 +101,7 @@ fn row(sample: &Sample, rounds: &[Round], direction: Direction) -> Row {
 /// The programs, loaded and attached to nothing.
 struct Kernel {
     ebpf: Ebpf,
+    heartbeat: Heartbeat,
     maps: Maps,
 }
 
@@ -111,13 +116,16 @@ struct Counted {
 
 impl Kernel {
     fn load() -> Result<Self> {
+        let settings = Settings { hertz: hertz()?, ..Settings::UNSET };
         let mut ebpf = EbpfLoader::new()
+            .override_global(global::SETTINGS, &settings, true)
             .map_max_entries(map::MALFORMED, load::Capacity::for_interfaces(1).malformed)
             .load(load::object())
             .context("create the eBPF maps")?;
         for name in [program::EMPTY, program::REFERENCE, program::INGRESS, program::EGRESS] {
             classifier(&mut ebpf, name)?.load().with_context(|| format!("load program {name}"))?;
         }
+        let heartbeat = Heartbeat::start(&mut ebpf)?;
         let mut maps = Maps::take(&mut ebpf)?;
         let slot = Slot {
             ifindex: LOOPBACK_INDEX,
@@ -128,7 +136,7 @@ impl Kernel {
             pad: [0; 2],
         };
         maps.set_slot(LOOPBACK_INDEX, slot)?;
-        Ok(Self { ebpf, maps })
+        Ok(Self { ebpf, heartbeat, maps })
     }
 
     fn round(&mut self, sample: &Sample) -> Result<Round> {
@@ -173,6 +181,7 @@ impl Kernel {
     /// Nanoseconds per run, by the thread's own clock: time that others had the CPU is not in it. (The kernel's own
     /// figure is a whole number of nanoseconds, too coarse for programs of 30.)
     fn time(&mut self, name: &str, sample: &Sample) -> Result<f64> {
+        self.heartbeat.beat(&mut self.ebpf)?;
         let program = classifier(&mut self.ebpf, name)?;
         let options = TestRunOptions { data_in: Some(&sample.bytes), repeat: REPEAT, ..TestRunOptions::new() };
         let started = cpu_time()?;
