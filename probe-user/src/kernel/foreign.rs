@@ -132,7 +132,7 @@ mod tests {
         ] {
             assert_eq!(xdp(&link(programs)).unwrap(), expected.iter().copied().collect(), "{programs:?}");
         }
-        assert!(xdp(&vec![0; LINK_HEADER_BYTES]).unwrap().is_empty());
+        assert!(xdp(&[0; LINK_HEADER_BYTES]).unwrap().is_empty());
         assert!(xdp(&link(&[(IFLA_XDP_PROG_ID, 7)])[..LINK_HEADER_BYTES + 15]).is_err(), "cut");
     }
 }

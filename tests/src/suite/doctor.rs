@@ -56,7 +56,8 @@ fn says_what_the_agent_does() -> Result<()> {
     let pair = Pair::new()?;
     let Pair { right, left } = &pair;
     veth(End::new(right, "c"), End::new(left, "d"))?;
-    let before = lossprobe(right, &["doctor", "--output", "json"])?;
+    let selected = ["--interface", "b", "--interface", "c"];
+    let before = lossprobe(right, &[&["doctor", "--output", "json"][..], &selected].concat())?;
     ends_with(&before, 0)?;
     let report = json(&before)?;
     assert_eq!(report["schema"], 1);
@@ -68,7 +69,7 @@ fn says_what_the_agent_does() -> Result<()> {
     }
     assert_eq!(named(&report["agent"], "running_agent")?["status"], "ok");
 
-    let agent = Agent::start(right, &[])?;
+    let agent = Agent::start(right, &selected)?;
     let snapshot = agent.json("/api/v1/snapshot")?;
     for interface in snapshot["interfaces"].as_array().context("interfaces")? {
         let name = interface["name"].as_str().context("name")?;
@@ -104,7 +105,7 @@ fn says_what_the_agent_does() -> Result<()> {
 fn text() -> Result<()> {
     let pair = Pair::new()?;
     let Pair { right, .. } = &pair;
-    let output = lossprobe(right, &["doctor"])?;
+    let output = lossprobe(right, &["doctor", "--interface", "b"])?;
     ends_with(&output, 0)?;
     let text = String::from_utf8_lossy(&output.stdout);
     for word in ["frames can be counted on 1 of 1 interfaces", "Kernel\n", "Interfaces\n", "CAP_BPF", "seccomp", " b "]
@@ -128,7 +129,7 @@ fn unknown_interface() -> Result<()> {
 }
 
 fn no_interface() -> Result<()> {
-    let output = lossprobe(&Namespace::new("empty")?, &["doctor"])?;
+    let output = lossprobe(&Namespace::new("empty")?, &["doctor", "--exclude", "*"])?;
     ends_with(&output, 1)?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(text.contains("no interface is selected"), "{text}");
@@ -140,7 +141,8 @@ fn counters_run_out() -> Result<()> {
     let pair = Pair::new()?;
     let Pair { right, left } = &pair;
     veth(End::new(right, "c"), End::new(left, "d"))?;
-    let output = lossprobe(right, &["doctor", "--output", "json", "--max-interfaces", "1"])?;
+    let arguments = ["doctor", "--output", "json", "--max-interfaces", "1", "--interface", "[bc]"];
+    let output = lossprobe(right, &arguments)?;
     ends_with(&output, 0)?;
     let report = json(&output)?;
     let statuses: Vec<_> =
