@@ -1,152 +1,249 @@
-//! The ordinary frame, decided at constant offsets: Ethernet with at most one tag that was taken out of the frame,
-//! IPv4 without options or IPv6 without extensions, TCP without options or with the usual timestamp, or UDP.
+//! The ordinary frame, decided at constant offsets: Ethernet with at most one tag, taken out of the frame or in it; ARP,
+//! IPv4 without options or IPv6 without extensions; ICMP, UDP, or TCP with options in an order that common systems use.
 //!
 //! `Some(packet)` is the same verdict that [`classify`](crate::classify::classify) would give — well formed, no
 //! finding, this packet — which a property test holds. `None` is no verdict: the classifier decides.
 
 use crate::{
     classify::{FROM_WIRE, LOOPBACK, Meta, Network, Packet, Transport},
-    frame::{Frame, be16, be32},
-    wire::{ethernet, ipv4, ipv6, tcp, udp},
+    frame::{Frame, be16, be32, be64, raw32},
+    wire::{arp, ethernet, icmp, icmpv6, ipv4, ipv6, tcp, udp},
 };
 
-const IPV4_AT: usize = ethernet::HEADER_BYTES;
-const IPV4_L4_AT: usize = IPV4_AT + ipv4::HEADER_BYTES;
-const IPV6_L4_AT: usize = IPV4_AT + ipv6::HEADER_BYTES;
-const TIMESTAMP_BYTES: usize = 12;
-/// NOP, NOP, timestamps of 10 bytes.
-const TIMESTAMP_START: u32 = 0x0101_080a;
+/// What the network header says about the rest.
+struct Datagram {
+    network: Network,
+    protocol: u8,
+    hop_limit: u8,
+    network_at: usize,
+    /// Offset of what the header carries.
+    at: usize,
+    /// Bytes that the header grants from there on.
+    payload_bytes: usize,
+}
 
 /// Accepts a frame that is plainly well formed.
 #[inline(always)]
 pub fn ordinary<F: Frame + ?Sized>(frame: &F, meta: &Meta) -> Option<Packet> {
-    // The shortest frames accepted: UDP over IPv4 and IPv6.
-    let head: &[u8; IPV4_L4_AT + udp::HEADER_BYTES] = frame.head()?;
+    let head: &[u8; ethernet::HEADER_BYTES + ethernet::TAG_BYTES] = frame.at(0)?;
     if !link_is_ordinary(head, meta) {
         return None;
     }
     match be16(head, 12) {
-        ethernet::IPV4 => ordinary_ipv4(frame, head, meta),
-        ethernet::IPV6 => ordinary_ipv6(frame, meta),
-        _ => None,
+        ethernet::C_TAG if vlan_is_ordinary(be16(head, 14)) => {
+            network(frame, meta, ethernet::HEADER_BYTES + ethernet::TAG_BYTES, be16(head, 16))
+        }
+        ether_type => network(frame, meta, ethernet::HEADER_BYTES, ether_type),
     }
 }
 
 #[inline(always)]
 fn link_is_ordinary<const N: usize>(head: &[u8; N], meta: &Meta) -> bool {
-    let vlan_id = meta.tag_control & 0x0fff;
-    let tag_is_ordinary = meta.tag_protocol == 0 || (vlan_id != 0 && vlan_id != 0x0fff);
-    let long_enough = meta.flags & FROM_WIRE == 0 || meta.frame_bytes as usize >= ethernet::MIN_FRAME_BYTES;
-    let short_enough = meta.mtu_bytes == 0
-        || meta.gso_size != 0
-        || meta.frame_bytes as usize <= meta.mtu_bytes as usize + ethernet::OVER_MTU_BYTES;
-    meta.first_protocol == 0 && tag_is_ordinary && long_enough && short_enough && addresses_are_ordinary(head, meta)
+    let frame_bytes = meta.frame_bytes as usize;
+    let (tagged, stripped_bytes) = if meta.tag_protocol == 0 { (false, 0) } else { (true, ethernet::TAG_BYTES) };
+    if meta.first_protocol != 0 || (tagged && !vlan_is_ordinary(meta.tag_control)) {
+        return false;
+    }
+    if meta.flags & FROM_WIRE != 0 && frame_bytes + stripped_bytes < ethernet::MIN_FRAME_BYTES {
+        return false;
+    }
+    if frame_bytes > meta.mtu_bytes as usize + ethernet::OVER_MTU_BYTES && meta.mtu_bytes != 0 && meta.gso_size == 0 {
+        return false;
+    }
+    // In the upper 48 bits.
+    let (destination, source) = (be64(head, 0) & !0xffff, be64(head, 6) & !0xffff);
+    head[6] & 1 == 0 && (meta.flags & LOOPBACK != 0 || (source != destination && source != 0))
 }
 
 #[inline(always)]
-fn addresses_are_ordinary<const N: usize>(head: &[u8; N], meta: &Meta) -> bool {
-    let (destination_high, destination_low) = (be32(head, 0), be16(head, 4));
-    let (source_low, source_high) = (be32(head, 8), be16(head, 6));
-    let equal = destination_high == be32(head, 6) && destination_low == be16(head, 10);
-    let zero = source_low == 0 && source_high == 0;
-    head[6] & 1 == 0 && (meta.flags & LOOPBACK != 0 || !(equal || zero))
+fn vlan_is_ordinary(control: u16) -> bool {
+    !matches!(control & 0x0fff, 0 | 0x0fff)
+}
+
+#[inline(always)]
+fn network<F: Frame + ?Sized>(frame: &F, meta: &Meta, at: usize, ether_type: u16) -> Option<Packet> {
+    match ether_type {
+        ethernet::IPV4 => payload(frame, &ordinary_ipv4(frame, meta, at)?),
+        ethernet::IPV6 => payload(frame, &ordinary_ipv6(frame, meta, at)?),
+        ethernet::ARP => ordinary_arp(frame, meta, at),
+        _ => None,
+    }
 }
 
 /// Whether nothing but padding follows the datagram.
 #[inline(always)]
-fn ends_with_datagram(meta: &Meta, datagram_end: usize) -> bool {
-    let frame_bytes = meta.frame_bytes as usize;
-    datagram_end == frame_bytes || (datagram_end < frame_bytes && frame_bytes <= ethernet::MIN_FRAME_BYTES)
+fn ends_with_datagram(meta: &Meta, datagram_at: usize, datagram_bytes: usize) -> bool {
+    let (frame_bytes, end) = (meta.frame_bytes as usize, datagram_at + datagram_bytes);
+    let padded_bytes = ethernet::MIN_FRAME_BYTES - ethernet::HEADER_BYTES + datagram_at;
+    end == frame_bytes || (end < frame_bytes && frame_bytes <= padded_bytes)
+}
+
+/// A request or reply whose sender is the frame's.
+#[inline(always)]
+fn ordinary_arp<F: Frame + ?Sized>(frame: &F, meta: &Meta, at: usize) -> Option<Packet> {
+    const ETHERNET_IPV4: u64 = 0x0001_0800_0604;
+    let head: &[u8; ethernet::HEADER_BYTES] = frame.at(0)?;
+    let body: &[u8; arp::PACKET_BYTES] = frame.at(at)?;
+    let start = be64(body, 0);
+    let ordinary = start >> 16 == ETHERNET_IPV4
+        && matches!(start & 0xffff, 1 | 2)
+        && be32(body, 8) == be32(head, 6)
+        && be16(body, 12) == be16(head, 10);
+    ordinary.then(|| Packet {
+        network: Network::Arp,
+        transport: Transport::None,
+        network_at: at as u16,
+        transport_at: 0,
+        header_bytes: (at + arp::PACKET_BYTES) as u16,
+        payload_bytes: meta.frame_bytes - (at + arp::PACKET_BYTES) as u32,
+    })
 }
 
 #[inline(always)]
-fn ordinary_ipv4<F: Frame + ?Sized, const N: usize>(frame: &F, head: &[u8; N], meta: &Meta) -> Option<Packet> {
-    let word = |at: usize| u64::from(be32(head, IPV4_AT + at));
-    let (source, destination) = (word(12), word(16));
-    let total_bytes = usize::from(be16(head, IPV4_AT + 2));
-    let ordinary = head[IPV4_AT] == 0x45
-        && be16(head, IPV4_AT + 6) & 0xbfff == 0
-        && head[IPV4_AT + 8] != 0
-        && ends_with_datagram(meta, IPV4_AT + total_bytes)
-        && (meta.flags & LOOPBACK != 0 || (!ipv4::is_bad_source(head[IPV4_AT + 12]) && source != destination))
-        && ipv4::fold(word(0) + word(4) + word(8) + source + destination) == 0xffff;
+fn ordinary_ipv4<F: Frame + ?Sized>(frame: &F, meta: &Meta, at: usize) -> Option<Datagram> {
+    const NOT_DONT_FRAGMENT: u16 = 0xbfff;
+    let header: &[u8; ipv4::HEADER_BYTES] = frame.at(at)?;
+    let total_bytes = usize::from(be16(header, 2));
+    let (source, destination) = (raw32(header, 12), raw32(header, 16));
+    let ordinary = header[0] == 0x45
+        && be16(header, 6) & NOT_DONT_FRAGMENT == 0
+        && header[8] != 0
+        && ends_with_datagram(meta, at, total_bytes)
+        && (meta.flags & LOOPBACK != 0 || (!ipv4::is_bad_source(header[12]) && source != destination))
+        && ipv4::sum_is_right(ipv4::header_sum(header));
     if !ordinary {
         return None;
     }
-    let payload_bytes = total_bytes.checked_sub(ipv4::HEADER_BYTES)?;
-    let header_bytes = match head[IPV4_AT + 9] {
-        ipv4::TCP => {
-            ordinary_tcp::<F, { IPV4_L4_AT + 20 }, { IPV4_L4_AT + 20 + TIMESTAMP_BYTES }>(frame, payload_bytes)?
-        }
-        ipv4::UDP => {
-            ordinary_udp(be16(head, IPV4_L4_AT + 4), payload_bytes)?;
-            udp::HEADER_BYTES
-        }
-        _ => return None,
-    };
-    Some(packet(Network::Ipv4, head[IPV4_AT + 9], IPV4_L4_AT, header_bytes, payload_bytes))
+    Some(Datagram {
+        network: Network::Ipv4,
+        protocol: header[9],
+        hop_limit: header[8],
+        network_at: at,
+        at: at + ipv4::HEADER_BYTES,
+        payload_bytes: total_bytes.checked_sub(ipv4::HEADER_BYTES)?,
+    })
 }
 
 #[inline(always)]
-fn ordinary_ipv6<F: Frame + ?Sized>(frame: &F, meta: &Meta) -> Option<Packet> {
-    let head: &[u8; IPV6_L4_AT + udp::HEADER_BYTES] = frame.head()?;
-    let word = |at: usize| u64::from(be32(head, IPV4_AT + at));
-    let payload_bytes = usize::from(be16(head, IPV4_AT + 4));
-    let source = (word(8) << 32 | word(12), word(16) << 32 | word(20));
-    let ordinary = head[IPV4_AT] >> 4 == 6
+fn ordinary_ipv6<F: Frame + ?Sized>(frame: &F, meta: &Meta, at: usize) -> Option<Datagram> {
+    let header: &[u8; ipv6::HEADER_BYTES] = frame.at(at)?;
+    let payload_bytes = usize::from(be16(header, 4));
+    let ordinary = header[0] >> 4 == 6
         && payload_bytes != 0
-        && ends_with_datagram(meta, IPV6_L4_AT + payload_bytes)
-        && (meta.flags & LOOPBACK != 0 || !ipv6::is_bad_source(source.0, source.1));
-    if !ordinary {
+        && ends_with_datagram(meta, at, ipv6::HEADER_BYTES + payload_bytes)
+        && (meta.flags & LOOPBACK != 0 || !ipv6::is_bad_source(be64(header, 8), be64(header, 16)));
+    ordinary.then_some(Datagram {
+        network: Network::Ipv6,
+        protocol: header[6],
+        hop_limit: header[7],
+        network_at: at,
+        at: at + ipv6::HEADER_BYTES,
+        payload_bytes,
+    })
+}
+
+#[inline(always)]
+fn payload<F: Frame + ?Sized>(frame: &F, datagram: &Datagram) -> Option<Packet> {
+    let (transport, header_bytes) = match (datagram.protocol, datagram.network) {
+        (ipv4::TCP, _) => (Transport::Tcp, ordinary_tcp(frame, datagram.at)?),
+        (ipv4::UDP, network) => {
+            let header: &[u8; udp::HEADER_BYTES] = frame.at(datagram.at)?;
+            let ordinary = usize::from(be16(header, 4)) == datagram.payload_bytes
+                && (network == Network::Ipv4 || be16(header, 6) != 0);
+            (Transport::Udp, ordinary.then_some(udp::HEADER_BYTES)?)
+        }
+        (ipv4::ICMP, Network::Ipv4) => (Transport::Icmp, icmp::MIN_BYTES),
+        (ipv4::ICMPV6, Network::Ipv6) => (Transport::Icmpv6, ordinary_icmpv6(frame, datagram)?),
+        _ => return None,
+    };
+    if header_bytes > datagram.payload_bytes {
         return None;
     }
-    let header_bytes = match head[IPV4_AT + 6] {
-        ipv4::TCP => {
-            ordinary_tcp::<F, { IPV6_L4_AT + 20 }, { IPV6_L4_AT + 20 + TIMESTAMP_BYTES }>(frame, payload_bytes)?
-        }
-        ipv4::UDP if be16(head, IPV6_L4_AT + 6) != 0 => {
-            ordinary_udp(be16(head, IPV6_L4_AT + 4), payload_bytes)?;
-            udp::HEADER_BYTES
-        }
-        _ => return None,
+    Some(Packet {
+        network: datagram.network,
+        transport,
+        network_at: datagram.network_at as u16,
+        transport_at: datagram.at as u16,
+        header_bytes: (datagram.at + header_bytes) as u16,
+        payload_bytes: (datagram.payload_bytes - header_bytes) as u32,
+    })
+}
+
+#[inline(always)]
+fn ordinary_icmpv6<F: Frame + ?Sized>(frame: &F, datagram: &Datagram) -> Option<usize> {
+    let [kind, code, ..]: &[u8; icmpv6::MIN_BYTES] = frame.at(datagram.at)?;
+    let ordinary = !icmpv6::is_neighbour_discovery(*kind) || (datagram.hop_limit == 255 && *code == 0);
+    ordinary.then_some(icmpv6::MIN_BYTES)
+}
+
+/// The header's length if its flags agree with each other and its options are in a common order.
+#[inline(always)]
+fn ordinary_tcp<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<usize> {
+    let header: &[u8; tcp::HEADER_BYTES] = frame.at(at)?;
+    let flags = header[13] & (tcp::SYN | tcp::RST | tcp::FIN | tcp::URG | tcp::ACK);
+    let flags_are_ordinary = match flags {
+        tcp::ACK | tcp::SYN_ACK | tcp::FIN_ACK | tcp::RST_ACK => true,
+        tcp::SYN | tcp::RST => header[13] & tcp::PSH == 0 && raw32(header, 8) == 0,
+        _ => false,
     };
-    Some(packet(Network::Ipv6, head[IPV4_AT + 6], IPV6_L4_AT, header_bytes, payload_bytes))
+    let ordinary = flags_are_ordinary && be16(header, 0) != 0 && be16(header, 2) != 0 && be16(header, 18) == 0;
+    let words = header[12] >> 4;
+    let options_are_ordinary = words == 5 || options(frame, at + tcp::HEADER_BYTES, words, flags & tcp::SYN != 0)?;
+    (ordinary && options_are_ordinary).then_some(usize::from(words) * 4)
 }
 
-/// The header's length if an established connection's ordinary segment stands there. `BARE` and `TIMED` are the
-/// offsets behind a header without options and behind one with the timestamp option.
+/// Whether the options behind a header of that many words stand as common systems write them: in groups of four bytes.
 #[inline(always)]
-fn ordinary_tcp<F: Frame + ?Sized, const BARE: usize, const TIMED: usize>(
-    frame: &F,
-    payload_bytes: usize,
-) -> Option<usize> {
-    let at = BARE - tcp::HEADER_BYTES;
-    let head: &[u8; BARE] = frame.head()?;
-    let ordinary = head[at + 13] & (tcp::SYN | tcp::RST | tcp::URG | tcp::ACK) == tcp::ACK
-        && be16(head, at) != 0
-        && be16(head, at + 2) != 0
-        && be16(head, at + 18) == 0;
-    let header_bytes = match head[at + 12] >> 4 {
-        5 => tcp::HEADER_BYTES,
-        8 if be32(frame.head::<TIMED>()?, BARE) == TIMESTAMP_START => tcp::HEADER_BYTES + TIMESTAMP_BYTES,
-        _ => return None,
-    };
-    (ordinary && header_bytes <= payload_bytes).then_some(header_bytes)
-}
-
-#[inline(always)]
-fn ordinary_udp(length: u16, payload_bytes: usize) -> Option<()> {
-    (usize::from(length) == payload_bytes && payload_bytes >= udp::HEADER_BYTES).then_some(())
-}
-
-#[inline(always)]
-fn packet(network: Network, protocol: u8, at: usize, header_bytes: usize, ip_payload_bytes: usize) -> Packet {
-    Packet {
-        network,
-        transport: if protocol == ipv4::TCP { Transport::Tcp } else { Transport::Udp },
-        network_at: IPV4_AT as u16,
-        transport_at: at as u16,
-        header_bytes: (at + header_bytes) as u16,
-        payload_bytes: (ip_payload_bytes - header_bytes) as u32,
+fn options<F: Frame + ?Sized>(frame: &F, at: usize, words: u8, syn: bool) -> Option<bool> {
+    /// NOP, NOP, timestamps.
+    const TIMESTAMPS: u32 = 0x0101_080a;
+    /// SACK permitted, timestamps.
+    const SACK_PERMITTED_TIMESTAMPS: u32 = 0x0402_080a;
+    /// NOP, NOP, SACK permitted.
+    const SACK_PERMITTED: u32 = 0x0101_0402;
+    /// SACK permitted, end.
+    const SACK_PERMITTED_END: u32 = 0x0402_0000;
+    /// NOP, NOP, SACK of one block; each more adds 8.
+    const SACK: u32 = 0x0101_050a;
+    const fn is_mss(word: u32) -> bool {
+        word >> 16 == 0x0204
     }
+    /// NOP, window scale.
+    const fn is_window_scale(word: u32) -> bool {
+        word >> 8 == 0x01_0303 && word & 0xff <= tcp::MAX_WINDOW_SHIFT as u32
+    }
+
+    let first = be32(frame.at::<4>(at)?, 0);
+    if !syn {
+        return Some(match words {
+            8 => first == TIMESTAMPS || first == SACK,
+            10 => first == SACK + 8,
+            12 => first == SACK + 16,
+            11 | 13 | 15 => {
+                let fourth = be32(frame.at::<4>(at + 12)?, 0);
+                first == TIMESTAMPS && fourth == SACK + 4 * u32::from(words - 11)
+            }
+            _ => false,
+        });
+    }
+    let word = |index: usize| Some(be32(frame.at::<4>(at + 4 * index)?, 0));
+    Some(
+        is_mss(first)
+            && match words {
+                6 => true,
+                7 => word(1)? == SACK_PERMITTED,
+                8 => {
+                    let (second, third) = (word(1)?, word(2)?);
+                    (is_window_scale(second) && third == SACK_PERMITTED)
+                        || (second == SACK_PERMITTED && is_window_scale(third))
+                }
+                10 => {
+                    let second = word(1)?;
+                    (matches!(second, SACK_PERMITTED_TIMESTAMPS | TIMESTAMPS) && is_window_scale(word(4)?))
+                        || (is_window_scale(second) && matches!(word(2)?, SACK_PERMITTED_TIMESTAMPS | TIMESTAMPS))
+                }
+                11 => is_window_scale(word(1)?) && word(2)? == TIMESTAMPS && word(5)? == SACK_PERMITTED_END,
+                _ => false,
+            },
+    )
 }

@@ -8,32 +8,59 @@ pub trait Frame {
     /// of it is decided by the caller, who knows the frame's length.
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
 
-    /// The first `N` bytes in place, for the path that cannot afford a copy.
-    fn head<const N: usize>(&self) -> Option<&[u8; N]>;
+    /// The same in place, for the path that cannot afford a copy: `at` is one of few numbers known when compiling.
+    fn at<const N: usize>(&self, at: usize) -> Option<&[u8; N]>;
+
+    /// Between two steps of a walk whose state is `state`: all of it is in memory, nothing of it in registers.
+    ///
+    /// Verifiers follow what registers hold, one way through the program for each value, and forget what a map holds.
+    /// Without this a walk that is one function has too many ways.
+    #[inline(always)]
+    fn settle<T>(&self, _state: &mut T) {}
 }
 
 impl Frame for [u8] {
     #[inline(always)]
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        self.get(at..)?.first_chunk().copied()
+        self.at(at).copied()
     }
 
     #[inline(always)]
-    fn head<const N: usize>(&self) -> Option<&[u8; N]> {
-        self.first_chunk()
+    fn at<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        self.get(at..)?.first_chunk()
     }
+}
+
+/// As one load. Bytes that are named one by one stay loads of one byte each where one of them is used elsewhere too.
+#[inline(always)]
+fn word<const BYTES: usize, const N: usize>(bytes: &[u8; N], at: usize) -> [u8; BYTES] {
+    let mut word = [0; BYTES];
+    word.copy_from_slice(&bytes[at..at + BYTES]);
+    word
 }
 
 /// The two bytes at `at`, from network order.
 #[inline(always)]
 pub(crate) fn be16<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+    u16::from_be_bytes(word(bytes, at))
 }
 
 /// The four bytes at `at`, from network order.
 #[inline(always)]
 pub(crate) fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    u32::from_be_bytes(word(bytes, at))
+}
+
+/// The eight bytes at `at`, from network order.
+#[inline(always)]
+pub(crate) fn be64<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
+    u64::from_be_bytes(word(bytes, at))
+}
+
+/// The four bytes at `at` in this machine's order, for sums and comparisons that have none.
+#[inline(always)]
+pub(crate) fn raw32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
+    u32::from_ne_bytes(word(bytes, at))
 }
 
 #[cfg(test)]
@@ -47,8 +74,8 @@ mod tests {
         assert_eq!(bytes.read::<2>(3), None);
         assert_eq!(bytes.read::<0>(4), Some([]));
         assert_eq!(bytes.read::<1>(usize::MAX), None);
-        assert_eq!(bytes.head::<4>(), Some(&[1, 2, 3, 4]));
-        assert_eq!(bytes.head::<5>(), None);
+        assert_eq!(bytes.at::<4>(0), Some(&[1, 2, 3, 4]));
+        assert_eq!(bytes.at::<4>(1), None);
         assert_eq!((be16(&[0, 1, 2], 1), be32(&[0, 1, 2, 3, 4], 1)), (0x0102, 0x0102_0304));
     }
 }

@@ -18,8 +18,9 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 /// Names, counts and attributes packet loss on Linux.
 ///
 /// `agent` counts for as long as it runs and exports Prometheus metrics; `stats` shows the same counters on the
-/// terminal, from a running agent or by attaching for a few seconds; `pause`, `resume` and `detach` control a running
-/// agent. All only look: no frame is changed, held back or dropped, and nothing stays attached after they end.
+/// terminal, from a running agent or by attaching for a few seconds; `doctor` says what is possible on this machine;
+/// `pause`, `resume` and `detach` control a running agent. All only look: no frame is changed, held back or dropped, and
+/// nothing stays attached after they end.
 #[derive(Debug, Parser)]
 #[command(name = "lossprobe", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
@@ -52,6 +53,8 @@ pub enum Command {
     /// of a lossprobe that runs, and everything of others, are left alone.
     #[command(after_help = DETACH_EXAMPLES)]
     Detach(ControlArgs),
+    /// Examine this machine: what the agent could count here, and what would be missing.
+    Doctor(DoctorArgs),
     /// For the build, not for people.
     #[command(hide = true, subcommand)]
     Internal(Internal),
@@ -71,6 +74,7 @@ Examples:
   lossprobe stats                        the same as a table; without an agent it watches for 5 s
   lossprobe stats --interval 2           rates every 2 seconds until Ctrl-C
   lossprobe pause                        is it the probe? make it do nothing, then `lossprobe resume`
+  lossprobe doctor                       what can be counted here, and what would be missing
 
 Exit codes: 0 done, 1 failed, 2 usage.";
 
@@ -79,12 +83,16 @@ Examples:
   lossprobe agent --interface eth0 --interface 'tap*'  one interface by name, all taps by pattern
   lossprobe agent --exclude 'veth*' --exclude docker0  everything but these (and the loopback)
   lossprobe agent --interface lo                       the loopback, only when it is asked for
+  lossprobe agent --uplink bond0 --ports each          bond0 leads out; each port has series
   lossprobe agent --listen 0.0.0.0:9976                let Prometheus on another machine scrape
   lossprobe agent --config /etc/lossprobe.toml         settings from a file; flags win over it
 
 Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown keys are errors):
   interface = [\"eth*\", \"tap*\"]
   exclude = [\"tap-test*\"]
+  uplink = [\"eth0\"]
+  track = [\"eth0\", \"tap*:guests\"]
+  ports = \"aggregate\"
   xdp = [\"eth0\"]
   listen = \"127.0.0.1:9976\"
   socket = \"/run/lossprobe/lossprobe.sock\"
@@ -129,6 +137,16 @@ Examples:
 
 Exit codes: 0 done, also where nothing was left, 1 failed, 2 usage.";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  lossprobe doctor                               everything, as the agent would find it
+  lossprobe doctor --interface eth0              the attach plan of one interface
+  lossprobe doctor --config /etc/lossprobe.toml  with the agent's settings
+  lossprobe doctor --output json | jq .features  for programs
+
+It attaches nothing and leaves nothing. Without privileges it reports what it can, and says what it could not look at.
+Exit codes: 0 frames can be counted on at least one interface, 1 they cannot, 2 usage.";
+
 /// Flags of `lossprobe agent`.
 #[derive(Args, Clone, Debug, Default)]
 #[command(after_help = AGENT_EXAMPLES)]
@@ -137,6 +155,25 @@ pub struct AgentArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
 
+    /// These interfaces lead out of this node; repeatable [default: found by route, see below]
+    ///
+    /// An uplink is where every packet of the node passes once. Without this flag: physical devices that carry a route or
+    /// are ports of a bridge, a bond in place of its slaves, and what lies below a bridge, VLAN or macvlan that carries
+    /// a route; where there is no physical device, those that carry the default route. `stats --output json` shows each
+    /// interface's role and the reason.
+    #[arg(long, value_name = "GLOB")]
+    pub uplink: Vec<String>,
+
+    /// These interfaces are track points, those of one GROUP seen as one; `all` or `none`; repeatable [default: the
+    /// uplinks, as group `node`]
+    ///
+    /// A track point is where TCP flows are judged. `stats --output json` shows each interface's group as `track`.
+    #[arg(long, value_name = "GLOB[:GROUP]")]
+    pub track: Vec<String>,
+
+    /// How ports of bridges (veth, tap) appear in the metrics [default: aggregate]
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub ports: Option<Ports>,
     /// Count what comes in by native XDP on interfaces of this name or pattern; repeatable [default: none]
     ///
     /// Sees frames before the kernel has touched them, at the price of a place that others may want: refused, and tc used
@@ -211,6 +248,45 @@ pub struct StatsArgs {
     pub agent: Option<String>,
 }
 
+/// Flags of `lossprobe doctor`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub struct DoctorArgs {
+    /// Which interfaces are meant.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Output,
+
+    /// Read the agent's settings from this TOML file; flags win over it [default: no file]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Calculate for at most N interfaces at a time, 1 to 4096 [default: as the agent does]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub max_interfaces: Option<u32>,
+
+    /// Ask for a running agent on this unix socket; `none` to ask nowhere [default: /run/lossprobe/lossprobe.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+impl DoctorArgs {
+    /// The agent's flags that they stand for.
+    #[must_use]
+    pub fn for_agent(&self) -> AgentArgs {
+        AgentArgs {
+            selection: self.selection.clone(),
+            config: self.config.clone(),
+            max_interfaces: self.max_interfaces,
+            socket: self.socket.clone(),
+            ..AgentArgs::default()
+        }
+    }
+}
+
 /// Flags of `lossprobe pause`, `resume` and `detach`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ControlArgs {
@@ -232,6 +308,18 @@ pub struct SelectionArgs {
     /// Not interfaces of this name or pattern; repeatable, wins over --interface [default: none]
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
+}
+
+/// How ports of bridges appear in the metrics. The JSON snapshot and `stats` always have every port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Ports {
+    /// One series per bridge, `interface="BRIDGE/ports"`, with the sums of its ports
+    #[default]
+    Aggregate,
+    /// Each port by itself, as any other interface
+    Each,
+    /// Not at all
+    None,
 }
 
 /// How log lines look.
@@ -261,7 +349,7 @@ pub enum Output {
     /// Tables for people.
     #[default]
     Table,
-    /// The snapshot as JSON, one object per line.
+    /// JSON, one object per line.
     Json,
 }
 
@@ -334,9 +422,13 @@ mod tests {
             ("lossprobe agent --max-interfaces 0", false),
             ("lossprobe agent --max-interfaces 4097", false),
             ("lossprobe agent --listen 9976", false),
+            ("lossprobe agent --uplink eth0 --uplink bond* --track all --ports each", true),
+            ("lossprobe agent --ports some", false),
             ("lossprobe stats --for 5s --output json", true),
             ("lossprobe stats --for 5s --interval 1", false),
             ("lossprobe stats --socket /tmp/x --agent http://localhost:1", false),
+            ("lossprobe doctor --interface eth0 --config x.toml --output json --max-interfaces 8", true),
+            ("lossprobe doctor --listen 127.0.0.1:1", false),
             ("lossprobe agent --xdp eth0 --xdp tap*", true),
             ("lossprobe pause", true),
             ("lossprobe detach --socket /tmp/x", true),

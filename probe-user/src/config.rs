@@ -1,10 +1,11 @@
 //! Flags and the TOML file become one validated value. Nothing behind it validates again, and nothing here touches the
 //! network: whether a named interface exists is asked at the start by [`Selection::check_against`].
 //!
-//! The file's keys are the flags' names with `_` for `-`; a flag wins over the file, and `--interface` or `--exclude`
-//! replaces the file's list instead of adding to it.
+//! The file's keys are the flags' names with `_` for `-`; a flag wins over the file, and a repeatable one replaces
+//! the file's list instead of adding to it.
 
 mod file;
+mod roles;
 mod selection;
 #[cfg(test)]
 mod tests;
@@ -21,14 +22,18 @@ use clap::ValueEnum;
 use hyper::Uri;
 use tracing::level_filters::LevelFilter;
 
-pub use self::selection::{Selection, UnknownInterface};
 use self::{
     file::Source,
+    roles::flag_tracked,
     selection::{Pattern, flag_globs},
+};
+pub use self::{
+    roles::Roles,
+    selection::{Selection, UnknownInterface},
 };
 use crate::{
     classes::Classes,
-    cli::{AgentArgs, ControlArgs, LogFormat, LogLevel, Output, StatsArgs},
+    cli::{AgentArgs, ControlArgs, LogFormat, LogLevel, Output, Ports, StatsArgs},
 };
 
 /// Where the metrics are served unless told otherwise.
@@ -77,6 +82,10 @@ impl Fault {
 pub struct Config {
     /// Which interfaces to watch.
     pub selection: Selection,
+    /// Which are the uplinks and what is tracked.
+    pub roles: Roles,
+    /// How ports of bridges appear in the metrics.
+    pub ports: Ports,
     /// Where native XDP is asked for; see [`Self::wants_xdp`].
     xdp: Selection,
     /// Where to serve HTTP.
@@ -114,11 +123,21 @@ impl Config {
         Self::merge(args, &Source { path, text: &text }, std::io::stderr().is_terminal())
     }
 
+    /// Validates a file's text as it stands, without any flag; `path` appears in errors only.
+    ///
+    /// # Errors
+    /// What is wrong, where, and what to do.
+    pub fn from_toml(path: &Path, text: &str) -> Result<Self, UsageError> {
+        Self::merge(&AgentArgs::default(), &Source { path, text }, false)
+    }
+
     /// What the probe of `lossprobe stats` is to do where there is no agent: count these interfaces, serve nothing.
     #[must_use]
     pub fn for_stats(selection: &Selection) -> Self {
         Self {
             selection: selection.clone(),
+            roles: Roles::default(),
+            ports: Ports::default(),
             xdp: Selection::default(),
             listen: DEFAULT_LISTEN,
             socket: None,
@@ -158,6 +177,9 @@ impl Config {
         let file = source.parse()?;
         let file_include = source.globs(&file.interface)?;
         let file_exclude = source.globs(&file.exclude)?;
+        let file_uplinks = source.globs(&file.uplink)?;
+        let file_tracked = source.tracked(&file.track)?;
+        let file_ports = source.value(file.ports.as_ref(), |text| choice::<Ports>(text))?;
         let file_xdp = source.globs(&file.xdp)?;
         let file_listen = source.value(file.listen.as_ref(), |text| listen(text))?;
         let file_socket = source.value(file.socket.as_ref(), |text| socket(Path::new(text)))?;
@@ -169,11 +191,15 @@ impl Config {
         let or = |flags: Vec<Pattern>, file| if flags.is_empty() { file } else { flags };
         let include = or(flag_globs(&args.selection.interface, "--interface")?, file_include);
         let exclude = or(flag_globs(&args.selection.exclude, "--exclude")?, file_exclude);
+        let uplinks = or(flag_globs(&args.uplink, "--uplink")?, file_uplinks);
+        let tracked = if args.track.is_empty() { file_tracked } else { flag_tracked(&args.track)? };
         let flag_socket = args.socket.as_deref().map(socket).transpose().map_err(|fault| fault.at("--socket"))?;
         let socket = flag_socket.or(file_socket);
         let default_format = if on_terminal { LogFormat::Text } else { LogFormat::Json };
         Ok(Self {
             selection: Selection::new(include, &exclude)?,
+            roles: Roles::new(uplinks, tracked)?,
+            ports: args.ports.or(file_ports).unwrap_or_default(),
             xdp: Selection::new(or(flag_globs(&args.xdp, "--xdp")?, file_xdp), &[])?,
             listen: args.listen.or(file_listen).unwrap_or(DEFAULT_LISTEN),
             socket_is_default: socket.is_none(),

@@ -16,3 +16,4 @@ pub mod netlink;
 pub mod probe;
 pub mod snapshot;
 pub mod standalone;
+pub mod topology;

@@ -9,13 +9,14 @@ use probe_user::{
     config::{Config, StatsConfig, control_socket},
     control::{self, Order},
     export::metrics,
+    inspect::doctor,
     standalone,
 };
 use tracing::level_filters::LevelFilter;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("lossprobe: {error:#}");
             ExitCode::from(exit_code(&error))
@@ -23,25 +24,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Agent(args) => {
             let config = Config::from_args(&args)?;
             log_to_stderr(config.log_format, config.log_level);
-            agent::run(config)
+            agent::run(config)?;
         }
         Command::Stats(args) => {
             log_to_stderr(LogFormat::Text, LevelFilter::WARN);
-            standalone::run(StatsConfig::from_args(&args)?)
+            standalone::run(StatsConfig::from_args(&args)?)?;
         }
-        Command::Pause(args) => order(Order::Pause, &args),
-        Command::Resume(args) => order(Order::Resume, &args),
-        Command::Detach(args) => order(Order::Detach, &args),
+        Command::Doctor(args) => {
+            let config = Config::from_args(&args.for_agent())?;
+            // Its findings are its output.
+            log_to_stderr(LogFormat::Text, LevelFilter::OFF);
+            if !doctor::run(&config, args.output)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Pause(args) => order(Order::Pause, &args)?,
+        Command::Resume(args) => order(Order::Resume, &args)?,
+        Command::Detach(args) => order(Order::Detach, &args)?,
         Command::Internal(Internal::MetricsTable) => {
             print!("{}", metrics::table());
-            Ok(())
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn order(order: Order, args: &ControlArgs) -> anyhow::Result<()> {

@@ -1,7 +1,10 @@
 //! The probe at work: programs in the kernel, interfaces followed, counters turned into a
 //! [`Snapshot`](crate::snapshot::Snapshot).
 
+mod coverage;
 mod hooks;
+mod ports;
+mod roles;
 mod show;
 
 use std::{
@@ -11,12 +14,18 @@ use std::{
 };
 
 use anyhow::Result;
-use probe_ebpf::abi::{Direction, MalformedKey, Slot};
+use probe_ebpf::abi::{Direction, Slot};
 use tracing::{info, warn};
 
+use self::{
+    coverage::Coverage,
+    ports::{Ports, Rare},
+    roles::ByKey,
+};
 use crate::{
     collect::{
         links::{Link, LinkEvent},
+        routes::Routes,
         snmp,
     },
     config::Config,
@@ -24,15 +33,20 @@ use crate::{
         attach::Attached,
         leftovers::Marker,
         load::{Capacity, Loaded, load},
+        memory, privilege,
         read::Maps,
         slots::{Place, Slots},
         xdp,
     },
-    snapshot::{Attachment, State, Traffic},
+    snapshot::{Attachment, Memory, Privileges, State, Traffic},
+    topology,
 };
 
 /// How long counts of a vanished interface are shown: some scrapes long.
 const FORGET_AFTER: Duration = Duration::from_mins(2);
+
+/// What is read besides, as in the label `source`.
+const SOURCES: [&str; 5] = ["device", "links", "maps", "routes", "snmp"];
 
 /// An interface that is selected.
 #[derive(Debug)]
@@ -46,13 +60,15 @@ struct Counted {
     /// Why a hook is not attached.
     refused: String,
     baseline: Baseline,
+    /// It has been asked whether it is a port.
+    settled: bool,
 }
 
 /// What the counters of a slot showed before its present owner came.
 #[derive(Debug, Default)]
 struct Baseline {
     traffic: [Traffic; 2],
-    malformed: BTreeMap<(u8, u8), u64>,
+    malformed: BTreeMap<Rare, u64>,
 }
 
 /// Programs, maps, and the interfaces of this network namespace.
@@ -65,6 +81,12 @@ pub struct Probe {
     maps: Maps,
     slots: Slots,
     links: BTreeMap<u32, Link>,
+    routes: Routes,
+    /// The part of every device in this node.
+    places: BTreeMap<u32, topology::Place>,
+    ports: Ports,
+    /// Of uplinks whose driver counts wire frames.
+    coverage: BTreeMap<u32, Coverage>,
     /// Names of interfaces that are gone, and when they went: their counts are shown for a while.
     former: BTreeMap<u32, (String, Instant)>,
     /// When an interface index was first met in counters before the kernel had announced its name.
@@ -72,6 +94,8 @@ pub struct Probe {
     /// Segments sent by this namespace before the agent's start.
     sent_before: Option<u64>,
     collect_errors: BTreeMap<String, u64>,
+    privileges: Privileges,
+    memory: Memory,
     started: Instant,
     state: State,
     /// How often somebody else has taken programs off an interface.
@@ -89,7 +113,9 @@ impl Probe {
     /// If the kernel does not give what the main job needs.
     pub fn start(config: Arc<Config>, existing: usize) -> Result<Self> {
         let max_interfaces = config.interfaces_for(existing);
-        let mut loaded = load(Capacity::for_interfaces(max_interfaces))?;
+        let capacity = Capacity::for_interfaces(max_interfaces);
+        let memory = memory::check(capacity)?;
+        let mut loaded = load(capacity)?;
         let maps = Maps::take(&mut loaded.ebpf)?;
         if config.xdp_is_asked_for() {
             let loaded_xdp = xdp::load(&mut loaded.ebpf);
@@ -98,17 +124,25 @@ impl Probe {
             }
             loaded.features.insert("xdp".to_owned(), loaded_xdp.is_ok());
         }
+        // Interfaces are attached to with what is left, now as later.
+        let privileges = privilege::confine(&mut loaded.features)?;
         let marker = Marker::set(&mut loaded.ebpf)?;
         hooks::remove_leftovers();
         Ok(Self {
+            privileges,
+            memory,
             counted: BTreeMap::new(),
             maps,
             slots: Slots::new(max_interfaces),
             links: BTreeMap::new(),
+            routes: Routes::default(),
+            places: BTreeMap::new(),
+            ports: Ports::default(),
+            coverage: BTreeMap::new(),
             former: BTreeMap::new(),
             nameless: BTreeMap::new(),
             sent_before: snmp::read().ok().and_then(|snmp| sent_segments(&snmp)),
-            collect_errors: BTreeMap::from([("snmp".to_owned(), 0), ("maps".to_owned(), 0), ("links".to_owned(), 0)]),
+            collect_errors: SOURCES.map(|source| (source.to_owned(), 0)).into(),
             started: Instant::now(),
             state: State::Running,
             taken_off: BTreeMap::new(),
@@ -145,6 +179,8 @@ impl Probe {
                 links.into_iter().for_each(|link| self.follow(link));
             }
         }
+        self.routes.link_changed();
+        self.settle();
     }
 
     /// Counts a failed read of a source.
@@ -199,6 +235,7 @@ impl Probe {
             lost: false,
             refused: String::new(),
             baseline: Baseline::default(),
+            settled: self.counted.get(&link.ifindex).is_some_and(|before| before.settled),
         };
         if let Err(error) = self.try_attach(link, &mut counted) {
             counted.refused = format!("{error:#}");
@@ -227,11 +264,13 @@ impl Probe {
     }
 
     fn detach(&mut self, ifindex: u32) {
-        if let Some(Counted { place, attached, .. }) = self.counted.remove(&ifindex) {
-            drop(attached);
-            if let Some(place) = place {
-                self.vacate(place);
-            }
+        if let Some(counted) = self.counted.get_mut(&ifindex) {
+            // Its links are closed before the last look at what it has counted.
+            drop(counted.attached.take());
+            self.part_from(ifindex);
+        }
+        if let Some(place) = self.counted.remove(&ifindex).and_then(|counted| counted.place) {
+            self.vacate(place);
         }
     }
 
@@ -244,12 +283,10 @@ impl Probe {
 
     fn baseline(&self, slot: u32) -> Result<Baseline> {
         let counters = self.maps.counters()?;
-        let of_slot = |(key, frames): &(MalformedKey, u64)| {
-            (u32::from(key.slot) == slot).then_some(((key.direction, key.reason), *frames))
-        };
+        let malformed = ByKey::of(&counters, self.loaded.netns).of_slot(slot).collect();
         Ok(Baseline {
             traffic: [self.traffic(slot, Direction::Ingress)?, self.traffic(slot, Direction::Egress)?],
-            malformed: counters.malformed.iter().filter_map(of_slot).collect(),
+            malformed,
         })
     }
 
@@ -300,10 +337,12 @@ impl Probe {
         let nameless = self.nameless.iter().filter(|(_, since)| due(since)).map(|(ifindex, _)| *ifindex);
         let gone: BTreeSet<u32> = former.chain(nameless).collect();
         if !gone.is_empty() {
+            self.forget_ports(&gone, &counters);
             self.maps.forget_interfaces(&counters, &gone)?;
             self.former.retain(|ifindex, _| !gone.contains(ifindex));
             self.nameless.retain(|ifindex, _| !gone.contains(ifindex));
         }
+        self.forget_bridges();
         Ok(())
     }
 }

@@ -25,6 +25,12 @@ pub struct Snapshot {
     pub state: State,
     /// Selected interfaces that exist, by name.
     pub interfaces: Vec<Interface>,
+    /// Ports of one bridge as one, by the name of the bridge.
+    #[serde(default)]
+    pub port_groups: Vec<PortGroup>,
+    /// How ports appear in the metrics: `aggregate`, `each` or `none`.
+    #[serde(default)]
+    pub ports: String,
     /// What the kernel dropped, in every namespace.
     pub drops: Vec<Drop>,
     /// TCP of this namespace's own sockets.
@@ -69,6 +75,12 @@ pub struct Interface {
     pub kind: String,
     /// `uplink`, `port`, `internal` or `tunnel`.
     pub role: String,
+    /// Why it has this role, in words.
+    #[serde(default)]
+    pub role_reason: String,
+    /// Track group, `""` if it is no track point.
+    #[serde(default)]
+    pub track: String,
     /// Name of the bridge, bond or other master, `""` if none.
     pub master: String,
     /// Name of the device below, `""` if none.
@@ -91,10 +103,56 @@ pub struct Interface {
     pub egress: Traffic,
     /// Frames that contradict themselves; reasons not seen are left out.
     pub malformed: Vec<Malformed>,
+    /// Segments at the hooks for each packet that the device has counted.
+    #[serde(default)]
+    pub coverage: Coverage,
+}
+
+/// Ports of one bridge as one: what each has counted since it is one of them, also those that are gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortGroup {
+    /// `BRIDGE/ports`, which no interface can be called.
+    pub name: String,
+    /// The bridge.
+    pub master: String,
+    /// Ports in it now.
+    pub ports: u64,
+    /// Ports by what is attached to them.
+    pub attached: Vec<AttachedPorts>,
+    /// Frames that came in.
+    pub ingress: Traffic,
+    /// Frames that went out.
+    pub egress: Traffic,
+    /// Frames that contradict themselves; reasons not seen are left out.
+    pub malformed: Vec<Malformed>,
+    /// What the kernel dropped of them, in their name.
+    pub drops: Vec<Drop>,
+    /// Segments that local sockets sent again through them, in their name.
+    pub retransmitted: Vec<Retransmitted>,
+}
+
+/// How many ports of a group have this hook.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachedPorts {
+    /// The hook.
+    #[serde(flatten)]
+    pub attachment: Attachment,
+    /// Ports.
+    pub ports: u64,
+}
+
+/// Segments at a hook for each packet that the device has counted, in the last seconds; `None` where the device does
+/// not count wire frames, or too little has passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Of frames that came in.
+    pub ingress: Option<f64>,
+    /// Of frames that went out.
+    pub egress: Option<f64>,
 }
 
 /// One hook on one interface.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Attachment {
     /// `tc_ingress`, `tc_egress` or `xdp`.
     pub hook: String,
@@ -145,6 +203,9 @@ pub struct Drop {
     pub class: String,
     /// `ipv4`, `ipv6`, `arp` or `other`.
     pub family: String,
+    /// The interface is a port, or was one until it vanished.
+    #[serde(default)]
+    pub port: bool,
     /// Wire segments.
     pub packets: u64,
 }
@@ -167,6 +228,9 @@ pub struct Retransmitted {
     /// `unknown`, `syn` or `synack`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// The interface is a port, or was one until it vanished.
+    #[serde(default)]
+    pub port: bool,
     /// Segments.
     pub segments: u64,
 }
@@ -193,6 +257,34 @@ pub struct Probe {
     pub drop_storm_waiting_packets: u64,
     /// Failed reads, by source.
     pub collect_errors: BTreeMap<String, u64>,
+    /// What the agent may do.
+    #[serde(default)]
+    pub privileges: Privileges,
+    /// What the maps take of the kernel's memory.
+    #[serde(default)]
+    pub memory: Memory,
+}
+
+/// What the maps take of the kernel's memory, by calculation before they were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Bytes of all maps together.
+    pub maps_bytes: u64,
+    /// CPUs that per-CPU maps are made for.
+    pub possible_cpus: u64,
+    /// The least that this process is allowed, `None` where nothing limits it.
+    pub limit_bytes: Option<u64>,
+    /// What sets that limit, `""` if nothing does.
+    pub limit: String,
+}
+
+/// What the agent may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Privileges {
+    /// Capabilities that it holds, by the kernel's names.
+    pub held: Vec<String>,
+    /// Capabilities that it had a use for at the start and was not given.
+    pub missing: Vec<String>,
 }
 
 /// One bounded map.

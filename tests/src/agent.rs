@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     env,
+    ffi::OsStr,
     io::{BufRead as _, BufReader, Read},
     net::SocketAddr,
     path::PathBuf,
@@ -84,21 +85,32 @@ impl<'n> Agent<'n> {
     /// # Errors
     /// When it ends, or is not ready in time; with its log.
     pub fn start(namespace: &'n Namespace, arguments: &[&str]) -> Result<Self> {
-        let mut agent = Self::spawn(namespace, arguments)?;
+        Self::spawn(namespace, arguments)?.ready()
+    }
+
+    /// As [`Self::start`], by a program that becomes the agent, such as `setpriv`: its name and arguments.
+    ///
+    /// # Errors
+    /// When it ends, or is not ready in time; with its log.
+    pub fn start_by(namespace: &'n Namespace, program: &[&str], arguments: &[&str]) -> Result<Self> {
+        Self::spawn_by(namespace, program, arguments)?.ready()
+    }
+
+    fn ready(mut self) -> Result<Self> {
         let ready = eventually(START, "the agent is ready", || {
-            if let Some(status) = agent.child.try_wait()? {
+            if let Some(status) = self.child.try_wait()? {
                 return Ok(Err(status));
             }
-            let response = http::get(namespace, agent.address, "/readyz", &[])?;
+            let response = http::get(self.namespace, self.address, "/readyz", &[])?;
             ensure!(response.status == 200, "/readyz says {}: {}", response.status, response.body);
             Ok(Ok(()))
         });
-        match ready.with_context(|| agent.log())? {
-            Ok(()) => Ok(agent),
+        match ready.with_context(|| self.log())? {
+            Ok(()) => Ok(self),
             Err(status) => {
                 // Its last words are on their way through the pipe.
                 thread::sleep(Duration::from_millis(50));
-                bail!("the agent ended with {status}:\n{}", agent.log())
+                bail!("the agent ended with {status}:\n{}", self.log())
             }
         }
     }
@@ -108,13 +120,19 @@ impl<'n> Agent<'n> {
     /// # Errors
     /// When the program cannot be started.
     pub fn spawn(namespace: &'n Namespace, arguments: &[&str]) -> Result<Self> {
+        Self::spawn_by(namespace, &[], arguments)
+    }
+
+    fn spawn_by(namespace: &'n Namespace, program: &[&str], arguments: &[&str]) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let socket = env::temp_dir().join(format!("lossprobe-tests-{}-{number}.sock", id()));
         let listen = arguments.iter().skip_while(|argument| **argument != "--listen").nth(1);
         let address = listen.map_or(Ok(Self::address()), |address| address.parse()).context("--listen")?;
         let binary = binary();
-        let mut child = child::command(namespace, &binary)?
+        let words: Vec<_> = program.iter().map(OsStr::new).chain([binary.as_os_str()]).collect();
+        let mut child = child::command(namespace, words[0])?
+            .args(&words[1..])
             .arg("agent")
             .args(arguments)
             .args(["--socket".as_ref(), socket.as_os_str()].into_iter().filter(|_| !arguments.contains(&"--socket")))

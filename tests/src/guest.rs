@@ -41,6 +41,10 @@ pub fn is_guest() -> bool {
 pub fn run(suite: impl FnOnce(&[String]) -> Conclusion) -> ! {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         prepare();
+        println!(
+            "LOSSPROBE-GUEST: Linux {}",
+            fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim()
+        );
         suite(&filters())
     }));
     match outcome {

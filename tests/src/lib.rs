@@ -2,10 +2,12 @@
 //! netlink, frames byte by byte, traffic with both ends in sight, the agent as a child process and its metrics.
 //!
 //! Everything is made by system calls, because the same static binary is PID 1 in the QEMU guests; the only programs
-//! ever called are `nft`, `tc` and `ethtool` (and, on the host, `promtool` and `prometheus`). Deliberately absent:
-//! fixed sleeps ([`wait`]), names below `/run/netns` ([`namespace`]), anything that outlives the process ([`child`]).
+//! ever called are `nft`, `tc` and `ethtool` (on the host also `promtool` and `prometheus`, and `bpftrace` by the
+//! measurements). Deliberately absent: fixed sleeps ([`wait`]), names below `/run/netns` ([`namespace`]), anything that
+//! outlives the process ([`child`]).
 
 pub mod agent;
+pub mod cards;
 pub mod child;
 pub mod frames;
 pub mod guest;
@@ -14,8 +16,11 @@ pub mod link;
 pub mod metrics;
 pub mod namespace;
 pub mod program;
+pub mod pump;
 pub mod raw;
+pub mod route;
 pub mod run;
+pub mod statistics;
 pub mod topology;
 pub mod traffic;
 pub mod wait;

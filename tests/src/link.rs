@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, MacVlanMode};
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
-    Handle, LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan, LinkVxlan, RouteMessageBuilder,
+    Handle, LinkBond, LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan, LinkVxlan,
+    RouteMessageBuilder,
 };
 
 use crate::{frames::Mac, namespace::Namespace, program};
@@ -85,8 +86,10 @@ impl Namespace {
     /// # Errors
     /// Those of `work`.
     pub fn netlink<T: Send>(&self, work: impl AsyncFnOnce(Handle) -> Result<T> + Send) -> Result<T> {
+        // Outside of the namespace: the first runtime of a process makes a pair of sockets for signals and keeps it, and
+        // a socket keeps its namespace.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         self.run(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let (connection, handle, _) = rtnetlink::new_connection().context("open rtnetlink")?;
                 let connection = tokio::spawn(connection);
@@ -178,6 +181,24 @@ impl Namespace {
         self.set_link(name, |link| link.controller(master))
     }
 
+    /// Takes a link from its bridge or bond.
+    ///
+    /// # Errors
+    /// When there is no such link.
+    pub fn release(&self, name: &str) -> Result<()> {
+        self.set_link(name, LinkMessageBuilder::nocontroller)
+    }
+
+    /// Renames a link on any kernel: down for the moment.
+    ///
+    /// # Errors
+    /// When the new name is taken.
+    pub fn rename_down(&self, from: &str, to: &str) -> Result<()> {
+        self.down(from)?;
+        self.rename(from, to)?;
+        self.up(to)
+    }
+
     /// Deletes a link.
     ///
     /// # Errors
@@ -194,6 +215,14 @@ impl Namespace {
     /// When the name is taken.
     pub fn bridge(&self, name: &str) -> Result<()> {
         self.add_link(name, LinkBridge::new(name))
+    }
+
+    /// Makes a bond, up; its slaves must be down when they are enslaved.
+    ///
+    /// # Errors
+    /// When the kernel has no bonding (the development kernel does not).
+    pub fn bond(&self, name: &str) -> Result<()> {
+        self.add_link(name, LinkBond::new(name).up())
     }
 
     /// Makes the VLAN sub-interface `id` of `lower`, up.

@@ -13,6 +13,9 @@ const THREADS: usize = 2;
 
 fn main() -> ExitCode {
     child::init();
+    if let Some(outcome) = suite::privilege::become_confined() {
+        return outcome.inspect_err(|error| eprintln!("{error:#}")).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     // One line each: what failed is said by the trial, and a backtrace would end in the test's function anyway.
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     if guest::is_guest() {

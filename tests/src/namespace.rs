@@ -19,6 +19,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 pub struct Namespace {
     label: String,
     handle: File,
+    sees_devices: bool,
 }
 
 impl Namespace {
@@ -33,12 +34,34 @@ impl Namespace {
         };
         // The thread ends here; the descriptor keeps the namespace.
         let handle = in_thread(make).with_context(|| format!("make namespace {label}"))?;
-        let namespace = Self { label: label.to_owned(), handle };
+        let namespace = Self { label: label.to_owned(), handle, sees_devices: false };
         for scope in ["all", "default"] {
             namespace.sysctl_if_present(&format!("net.ipv6.conf.{scope}.disable_ipv6"), "1")?;
         }
         namespace.up("lo")?;
         Ok(namespace)
+    }
+
+    /// The namespace of this process, which is not changed by looking at it.
+    ///
+    /// # Errors
+    /// When procfs is not mounted.
+    pub fn of_this_process() -> Result<Self> {
+        let handle = File::open("/proc/self/ns/net").context("open this process's network namespace")?;
+        Ok(Self { label: "of this process".to_owned(), handle, sees_devices: false })
+    }
+
+    /// Programs started in it see its own devices below `/sys/class/net` (drivers, parent devices), as after
+    /// `ip netns exec`; what else is mounted below `/sys` they do not see.
+    #[must_use]
+    pub fn seeing_devices(self) -> Self {
+        Self { sees_devices: true, ..self }
+    }
+
+    /// See [`Self::seeing_devices`].
+    #[must_use]
+    pub fn sees_devices(&self) -> bool {
+        self.sees_devices
     }
 
     /// The name it was made with.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{child, namespace::Namespace};
 
 /// The distribution's package of a program.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("bpftool", "bpftool"),
     ("nft", "nftables"),
     ("tc", "iproute2"),
@@ -20,6 +20,7 @@ const PACKAGES: [(&str, &str); 8] = [
     ("prometheus", "prometheus"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
+    ("bpftrace", "bpftrace"),
 ];
 
 /// Runs a program inside `namespace` with `input` on its standard input and returns its standard output.

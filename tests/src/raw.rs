@@ -1,11 +1,11 @@
 #![allow(unsafe_code)]
-//! The two requests that no safe crate offers: making a tun/tap device and speaking GSO to a packet socket. The only
-//! `unsafe` of this package.
+//! The requests that no safe crate offers: making a tun/tap device, speaking GSO to a packet socket, and loading and
+//! attaching a program of somebody else's, instruction by instruction. The only `unsafe` of this package.
 
 use std::{
     fs::File,
     mem::size_of_val,
-    os::fd::{AsFd, AsRawFd as _},
+    os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -66,4 +66,89 @@ pub fn use_virtio_headers(socket: impl AsFd) -> Result<()> {
     };
     Errno::result(result).context("PACKET_VNET_HDR")?;
     Ok(())
+}
+
+/// Loads a tc program of these instructions (`struct bpf_insn` as a number) without a licence.
+///
+/// # Errors
+/// When the verifier refuses it, or without CAP_BPF.
+pub fn load_tc_program(instructions: &[u64]) -> Result<OwnedFd> {
+    /// What `BPF_PROG_LOAD` reads; fields behind these are zero.
+    #[repr(C)]
+    struct Request {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log: [u64; 2],
+        version_and_flags: u64,
+    }
+    const BPF_PROG_LOAD: libc::c_int = 5;
+    const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+    let request = Request {
+        kind: BPF_PROG_TYPE_SCHED_CLS,
+        count: u32::try_from(instructions.len())?,
+        instructions: instructions.as_ptr() as u64,
+        license: c"none".as_ptr() as u64,
+        log: [0; 2],
+        version_and_flags: 0,
+    };
+    // SAFETY: the request is plain data; its two pointers are to `count` instructions of the caller's slice and to a
+    // literal that ends in NUL, both alive during the call.
+    unsafe { bpf(BPF_PROG_LOAD, &request) }.context("load a tc program")
+}
+
+/// Which tcx hook of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum TcxHook {
+    /// `BPF_TCX_INGRESS`
+    Ingress = 46,
+    /// `BPF_TCX_EGRESS`
+    Egress = 47,
+}
+
+/// Where among the programs of a hook a new one goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum TcxPlace {
+    /// Behind all that are there: without a flag.
+    Last = 0,
+    /// Before all that are there: `BPF_F_BEFORE`, relative to none.
+    First = 8,
+}
+
+/// Attaches a tc program to the interface `ifindex` of the calling thread's network namespace, until the link is closed.
+///
+/// # Errors
+/// When there is no such interface, or no tcx (before Linux 6.6).
+pub fn attach_tcx(program: impl AsFd, ifindex: u32, hook: TcxHook, place: TcxPlace) -> Result<OwnedFd> {
+    /// What `BPF_LINK_CREATE` reads for tcx.
+    #[repr(C)]
+    struct Request {
+        program: u32,
+        ifindex: u32,
+        hook: u32,
+        flags: u32,
+        relative_to: u64,
+        expected_revision: u64,
+    }
+    const BPF_LINK_CREATE: libc::c_int = 28;
+    let program = u32::try_from(program.as_fd().as_raw_fd())?;
+    let request =
+        Request { program, ifindex, hook: hook as u32, flags: place as u32, relative_to: 0, expected_revision: 0 };
+    // SAFETY: the request is plain data without pointers.
+    unsafe { bpf(BPF_LINK_CREATE, &request) }.with_context(|| format!("attach to {hook:?} of interface {ifindex}"))
+}
+
+/// The bpf(2) calls that answer with a new descriptor.
+///
+/// # Safety
+/// `request` is what `command` reads, and its pointers are valid during the call.
+unsafe fn bpf<T>(command: libc::c_int, request: &T) -> Result<OwnedFd> {
+    // SAFETY: the kernel reads `size` bytes of the request, which is borrowed; the caller vouches for its pointers.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(request), size_of::<T>()) };
+    let fd = Errno::result(result)?;
+    // SAFETY: both commands answer with a descriptor that they have just made, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd.try_into()?) })
 }

@@ -1,7 +1,7 @@
 //! From functions to trials: failures with the agents' logs, skips with their proof.
 
 use std::{
-    fs,
+    env, fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{PoisonError, RwLock},
 };
@@ -10,15 +10,38 @@ use anyhow::{Context as _, Result};
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::errno::Errno;
 
-use crate::agent;
+use crate::{agent, frames::Mac};
 
-/// Why a test does not run here: something that the kernel lacks. Anything else missing is a failure.
+/// Why a test does not run here: something that kernel or machine lack. Anything else missing is a failure. Only the
+/// functions of this file make one, each after it has looked; `cargo xtask vm` checks a guest's claim again, by the
+/// words of [`Lack`].
 #[derive(Debug)]
-pub struct Skip(pub String);
+pub struct Skip(Lack);
+
+#[derive(Debug)]
+enum Lack {
+    /// Of the kernel's age: major and minor version, what came with it, and what runs.
+    Linux { since: (u32, u32), feature: String, running: String },
+    /// Of what newer kernels no longer need: the version that brought the better way, and what runs.
+    OlderLinux { before: (u32, u32), feature: String, running: String },
+    /// Of a module, neither loaded nor built in.
+    Module(String),
+    /// Of network cards for tests, see [`crate::cards`].
+    Cards,
+}
 
 impl std::fmt::Display for Skip {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}", self.0)
+        match &self.0 {
+            Lack::Linux { since: (major, minor), feature, running } => {
+                write!(formatter, "needs Linux {major}.{minor} ({feature}), this is {running}")
+            }
+            Lack::OlderLinux { before: (major, minor), feature, running } => {
+                write!(formatter, "needs Linux before {major}.{minor} ({feature}), this is {running}")
+            }
+            Lack::Module(name) => write!(formatter, "needs module {name}"),
+            Lack::Cards => write!(formatter, "needs cards (two, wired back to back, as in the guests of `xtask vm`)"),
+        }
     }
 }
 
@@ -55,7 +78,7 @@ fn judged(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Tri
             Ok(()) => Ok(Completion::Completed),
             Err(error) => match error.downcast_ref::<Skip>() {
                 Some(skip) => {
-                    eprintln!("SKIPPED {title}: {skip}");
+                    eprintln!("SKIP {title}: {skip}");
                     Ok(Completion::ignored_with(skip))
                 }
                 None => Err(Failed::from(format!("{error:#}\n{}", agent::take_logs()))),
@@ -71,7 +94,20 @@ fn judged(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Tri
 pub fn requires_kernel(major: u32, minor: u32, feature: &str) -> Result<()> {
     let (running, text) = kernel_version()?;
     if running < (major, minor) {
-        return Err(Skip(format!("{feature} came with Linux {major}.{minor}, this is {text}")).into());
+        return Err(Skip(Lack::Linux { since: (major, minor), feature: feature.to_owned(), running: text }).into());
+    }
+    Ok(())
+}
+
+/// Skips the calling test on kernels from `major.minor` on, which have `feature` instead of what is tested.
+///
+/// # Errors
+/// The [`Skip`].
+pub fn requires_kernel_before(major: u32, minor: u32, feature: &str) -> Result<()> {
+    let (running, text) = kernel_version()?;
+    if running >= (major, minor) {
+        let feature = feature.to_owned();
+        return Err(Skip(Lack::OlderLinux { before: (major, minor), feature, running: text }).into());
     }
     Ok(())
 }
@@ -93,16 +129,30 @@ pub fn kernel_version() -> Result<((u32, u32), String)> {
 /// Skips the calling test when `attempt`, which makes a link, fails because the kernel was built without `module`.
 ///
 /// # Errors
-/// The [`Skip`] with the kernel's error as proof, which is EOPNOTSUPP and nothing else; the error itself otherwise, and
-/// where the module is loaded.
+/// The [`Skip`] where the kernel said EOPNOTSUPP and nothing else; the error itself otherwise, and where the module is
+/// loaded.
 pub fn requires_module<T>(module: &str, attempt: Result<T>) -> Result<T> {
     attempt.map_err(|error| {
         let loaded = fs::read_to_string("/proc/modules").unwrap_or_default();
         if !is_unknown_kind(&error) || loaded.lines().any(|line| line.split(' ').next() == Some(module)) {
             return error;
         }
-        Skip(format!("this kernel has no {module}: {error:#}")).into()
+        Skip(Lack::Module(module.to_owned())).into()
     })
+}
+
+/// The hardware addresses of the machine's cards for tests, from `LOSSPROBE_CARDS` (two, with a comma between).
+///
+/// # Errors
+/// The [`Skip`] where the variable is not set.
+pub(crate) fn requires_cards() -> Result<[Mac; 2]> {
+    let text = env::var("LOSSPROBE_CARDS").map_err(|_| Skip(Lack::Cards))?;
+    let mac = |text: &str| -> Option<Mac> {
+        let bytes: Vec<u8> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect::<Option<_>>()?;
+        bytes.try_into().ok()
+    };
+    let pair = text.split_once(',').and_then(|(one, other)| Some([mac(one)?, mac(other)?]));
+    pair.with_context(|| format!("LOSSPROBE_CARDS is {text:?}, not MAC,MAC"))
 }
 
 /// Whether rtnetlink said EOPNOTSUPP, its answer to a kind of link that the kernel does not know.

@@ -1,4 +1,4 @@
-//! The two arrangements that nearly every test uses, with permanent neighbours, so that nothing is on the wire but
+//! The arrangements that nearly every test uses, with permanent neighbours, so that nothing is on the wire but
 //! what the test puts there.
 
 use std::{
@@ -132,5 +132,38 @@ impl Routed {
         server.route(Ipv4Addr::UNSPECIFIED.into(), 0, ROUTER2.into())?;
         router.sysctl("net.ipv4.ip_forward", "1")?;
         Ok(routed)
+    }
+}
+
+/// Two namespaces as in [`Pair`], with the ports `p1` and `p2` of the bridge `br` of a third one between `a` and `b`.
+pub struct Bridged {
+    /// Where `a` is.
+    pub left: Namespace,
+    /// Where the bridge is.
+    pub switch: Namespace,
+    /// Where `b` is.
+    pub right: Namespace,
+}
+
+impl Bridged {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// Without the privilege.
+    pub fn new() -> Result<Self> {
+        let bridged =
+            Self { left: Namespace::new("left")?, switch: Namespace::new("switch")?, right: Namespace::new("right")? };
+        let Self { left, switch, right } = &bridged;
+        switch.bridge("br")?;
+        switch.up("br")?;
+        for (namespace, name, mac, port) in [(left, "a", A, "p1"), (right, "b", B, "p2")] {
+            veth(End::new(namespace, name).mac(mac), End::new(switch, port))?;
+            switch.enslave(port, "br")?;
+        }
+        for (namespace, name, address, neighbour, mac) in [(left, "a", LEFT, RIGHT, B), (right, "b", RIGHT, LEFT, A)] {
+            namespace.address(name, address, 24)?;
+            namespace.neighbour(name, neighbour, mac)?;
+        }
+        Ok(bridged)
     }
 }

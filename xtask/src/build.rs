@@ -20,9 +20,18 @@ pub(crate) fn integration(workspace: &Workspace) -> Result<PathBuf> {
 
 /// The demo, which runs on this machine only.
 pub(crate) fn demo(workspace: &Workspace) -> Result<PathBuf> {
-    ui::say("building demo");
-    call(workspace.cargo("build").args(["--release", "--locked", "-p", "tests", "--bin", "demo"]))?;
-    built(workspace, "demo")
+    dynamic_binary(workspace, "demo")
+}
+
+/// The measurements, which run on this machine only.
+pub(crate) fn bench(workspace: &Workspace) -> Result<PathBuf> {
+    dynamic_binary(workspace, "bench")
+}
+
+fn dynamic_binary(workspace: &Workspace, binary: &str) -> Result<PathBuf> {
+    ui::say(&format!("building {binary}"));
+    call(workspace.cargo("build").args(["--release", "--locked", "-p", "tests", "--bin", binary]))?;
+    built(workspace, binary)
 }
 
 // `crt-static` goes to the last rustc call only: as RUSTFLAGS without a `--target` it would break proc-macros.

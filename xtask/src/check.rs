@@ -29,12 +29,16 @@ pub(crate) fn run(workspace: &Workspace, fix: bool) -> Result<()> {
 }
 
 fn format(workspace: &Workspace, fix: bool) -> Result<()> {
-    let mut cargo = workspace.cargo("fmt");
-    cargo.arg("--all");
-    if !fix {
-        cargo.arg("--check");
+    // The fuzz targets are a workspace of their own.
+    for manifest in ["Cargo.toml", "tests/fuzz/Cargo.toml"] {
+        let mut cargo = workspace.cargo("fmt");
+        cargo.args(["--all", "--manifest-path"]).arg(workspace.path(manifest));
+        if !fix {
+            cargo.arg("--check");
+        }
+        call(&mut cargo).map_err(|error| anyhow!("{error:#}; to repair: cargo xtask check --fix"))?;
     }
-    call(&mut cargo).map_err(|error| anyhow!("{error:#}; to repair: cargo xtask check --fix"))
+    Ok(())
 }
 
 fn typos(workspace: &Workspace) -> Result<()> {

@@ -2,20 +2,33 @@
 //!
 //! Nothing is installed. A cached kernel is used for ever; remove its folder to fetch the newest of its series.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::archive::{Archive, Suite};
 use crate::ui;
-use crate::workspace::cache;
+use crate::workspace::{cache, create_folder};
 
 /// A series that the probe supports and the suites that carry it, the preferred first.
 pub(crate) struct Series {
     /// As `uname -r` begins: `5.10`.
     pub(crate) name: &'static str,
     suites: &'static [Suite],
+}
+
+impl Series {
+    /// Major and minor.
+    pub(crate) fn version(&self) -> Option<(u32, u32)> {
+        version(self.name)
+    }
+}
+
+/// `5.10` of the text of a version.
+pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Oldest first: the floor, then every long-term series, then the newest.
@@ -37,7 +50,13 @@ pub(crate) struct Kernel {
 
 /// The newest kernel of a series, from the cache or the archive.
 pub(crate) fn fetch(series: &Series) -> Result<Kernel> {
-    let folder = cache()?.join("kernels").join(series.name);
+    let kernels = cache()?.join("kernels");
+    create_folder(&kernels)?;
+    let folder = kernels.join(series.name);
+    // One run at a time: all of them unpack in the same places. The lock goes with the file.
+    let lock = kernels.join("lock");
+    let file = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
+    file.lock().with_context(|| format!("lock {}", lock.display()))?;
     if !folder.exists() {
         download(series, &folder).with_context(|| format!("fetch the kernel {}", series.name))?;
     }

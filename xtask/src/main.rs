@@ -6,6 +6,8 @@
 mod archive;
 mod build;
 mod check;
+mod console;
+mod fuzz;
 mod initramfs;
 mod kernel;
 mod modules;
@@ -63,8 +65,18 @@ enum Verb {
         #[arg(long)]
         fix: bool,
     },
+    /// Measure what the probe costs on this kernel, against its targets; fails when one is missed
+    Bench {
+        /// `table` for people, `json` for programs
+        #[arg(long, value_parser = ["table", "json"], default_value = "table")]
+        output: String,
+        /// Measure only what has this in its name, such as `programs`, `drop_storm` or `harm/bridge`
+        filter: Option<String>,
+    },
     /// Run the integration tests on other kernels, in QEMU
     Vm(vm::Arguments),
+    /// Feed the parsers with bytes that nobody thought of, and compare with another parser
+    Fuzz(fuzz::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -96,6 +108,8 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
         Verb::Run { arguments } => run::agent(&workspace, &arguments),
         Verb::Test { full, filter } => test::run(&workspace, full, filter.as_deref()),
         Verb::Check { fix } => check::run(&workspace, fix),
+        Verb::Bench { output, filter } => run::bench(&workspace, &output, filter.as_deref()),
         Verb::Vm(arguments) => vm::run(&workspace, &arguments),
+        Verb::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
     }
 }

@@ -15,6 +15,9 @@ const WANTED: &[&str] = &[
     // libcrc32c of 5.10 asks for it by a soft dependency, and nf_tables for libcrc32c.
     "crc32c_generic",
     "crc32c_intel",
+    // the guest's network cards
+    "virtio_pci",
+    "virtio_net",
     // link kinds
     "veth",
     "dummy",
@@ -23,6 +26,9 @@ const WANTED: &[&str] = &[
     "br_netfilter",
     "8021q",
     "bonding",
+    "team",
+    "team_mode_*",
+    "openvswitch",
     "vxlan",
     "geneve",
     "macvlan",
@@ -62,6 +68,16 @@ const WANTED: &[&str] = &[
     "af_packet_diag",
     "sctp",
 ];
+
+/// Whether the kernel whose modules are below `folder` has no module `name`: neither as a file nor built in.
+pub(crate) fn lacks(folder: &Path, name: &str) -> Result<bool> {
+    let mut files = HashMap::new();
+    find(folder, &mut files)?;
+    let list = folder.join("modules.builtin");
+    let built_in = fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))?;
+    let file = |line: &str| Some(line.rsplit_once('/')?.1.strip_suffix(".ko")?.replace('-', "_"));
+    Ok(!files.contains_key(name) && !built_in.lines().any(|line| file(line).as_deref() == Some(name)))
+}
 
 /// One module, ready for `init_module`.
 pub(crate) struct Module {

@@ -1,4 +1,4 @@
-//! `cargo xtask demo` and `cargo xtask run`: build, then become the program, so that Ctrl-C reaches it and nobody else.
+//! `cargo xtask demo`, `run` and `bench`: build, then become the program, so that Ctrl-C reaches it and nobody else.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -29,6 +29,16 @@ pub(crate) fn agent(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let agent = build::agent(workspace)?;
     let mut command = elevated();
     command.arg(agent).args(["agent", "--summary"]).args(arguments);
+    become_program(command)
+}
+
+/// The measurements, in network namespaces of their own.
+pub(crate) fn bench(workspace: &Workspace, output: &str, filter: Option<&str>) -> Result<()> {
+    setup::ensure(workspace, Scope::Bench)?;
+    let agent = build::agent(workspace)?;
+    let bench = build::bench(workspace)?;
+    let mut command = elevated();
+    command.arg(format!("LOSSPROBE_BIN={}", agent.display())).arg(bench).args(["--output", output]).args(filter);
     become_program(command)
 }
 

@@ -32,6 +32,9 @@ pub(crate) enum Scope {
     Test,
     Check,
     Vm,
+    Bench,
+    /// Not part of everything: only whoever fuzzes needs a C++ compiler and cargo-fuzz.
+    Fuzz,
     Everything,
 }
 
@@ -44,6 +47,9 @@ pub(crate) fn ensure(workspace: &Workspace, scope: Scope) -> Result<()> {
     tools::ensure(scope, &logs.join("packages.log"))?;
     if matches!(scope, Scope::Check | Scope::Everything) {
         typos(&logs)?;
+    }
+    if scope == Scope::Fuzz {
+        cargo_fuzz(workspace, &logs)?;
     }
     Ok(())
 }
@@ -158,6 +164,21 @@ fn bpf_linker(workspace: &Workspace, logs: &Path) -> Result<()> {
         "bpf-linker {BPF_LINKER} was installed, but `bpf-linker --version` says `{}`; put cargo's bin folder first in PATH",
         version.trim()
     );
+    Ok(())
+}
+
+fn cargo_fuzz(workspace: &Workspace, logs: &Path) -> Result<()> {
+    let found = || output(Command::new("cargo-fuzz").arg("--version")).is_ok();
+    if found() {
+        return Ok(());
+    }
+    let mut cargo = workspace.cargo("install");
+    cargo.args(["--locked", "cargo-fuzz"]);
+    let by_hand = workspace::show(&cargo);
+    ui::say(&format!("cargo-fuzz is missing; installing it by: {by_hand} (a minute)"));
+    ui::watch("install cargo-fuzz", &logs.join("cargo-fuzz.log"), &mut cargo)
+        .with_context(|| format!("without cargo-fuzz nothing can be fuzzed; by hand: {by_hand}"))?;
+    anyhow::ensure!(found(), "cargo-fuzz was installed, but is not found; put cargo's bin folder in PATH");
     Ok(())
 }
 

@@ -33,8 +33,8 @@ const MANAGERS: [Manager; 5] = [
     Manager { program: "apk", install: &["add"], refresh: None },
 ];
 
-const PROGRAMS: [Program; 10] = [
-    Program { name: "nft", used_by: &[Scope::Demo, Scope::Test, Scope::Vm], packages: ["nftables"; 5] },
+const PROGRAMS: [Program; 12] = [
+    Program { name: "nft", used_by: &[Scope::Demo, Scope::Test, Scope::Vm, Scope::Bench], packages: ["nftables"; 5] },
     Program {
         name: "tc",
         used_by: &[Scope::Demo, Scope::Test, Scope::Vm],
@@ -64,7 +64,8 @@ const PROGRAMS: [Program; 10] = [
         ],
     },
     Program { name: "setpriv", used_by: &[Scope::Test], packages: ["util-linux"; 5] },
-    Program { name: "unshare", used_by: &[Scope::Test], packages: ["util-linux"; 5] },
+    Program { name: "unshare", used_by: &[Scope::Test, Scope::Bench], packages: ["util-linux"; 5] },
+    Program { name: "bpftrace", used_by: &[Scope::Bench], packages: ["bpftrace"; 5] },
     Program {
         name: "qemu-system-x86_64",
         used_by: &[Scope::Vm],
@@ -72,6 +73,8 @@ const PROGRAMS: [Program; 10] = [
     },
     Program { name: "xz", used_by: &[Scope::Vm], packages: ["xz-utils", "xz", "xz", "xz", "xz"] },
     Program { name: "zstd", used_by: &[Scope::Vm], packages: ["zstd"; 5] },
+    // libFuzzer is compiled from its C++ sources.
+    Program { name: "g++", used_by: &[Scope::Fuzz], packages: ["g++", "gcc-c++", "gcc", "gcc-c++", "g++"] },
 ];
 
 /// Debian's packages start what they install; the tests need the program only.
@@ -128,7 +131,10 @@ pub(crate) fn become_root() -> Option<&'static [&'static str]> {
 }
 
 fn missing(scope: Scope) -> Vec<&'static Program> {
-    let needed = |program: &&Program| scope == Scope::Everything || program.used_by.contains(&scope);
+    let needed = |program: &&Program| match scope {
+        Scope::Everything => program.used_by != [Scope::Fuzz],
+        _ => program.used_by.contains(&scope),
+    };
     PROGRAMS.iter().filter(needed).filter(|program| find_program(program.name).is_none()).collect()
 }
 

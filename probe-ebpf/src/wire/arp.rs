@@ -6,7 +6,8 @@ use crate::{
     reason::Malformed,
 };
 
-const PACKET_BYTES: usize = 28;
+/// Bytes of a packet for Ethernet and IPv4.
+pub const PACKET_BYTES: usize = 28;
 
 /// Judges a whole ARP packet.
 #[inline(always)]

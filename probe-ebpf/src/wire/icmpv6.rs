@@ -8,8 +8,13 @@ use crate::{
 
 /// Bytes of the shortest message.
 pub const MIN_BYTES: usize = 4;
-const ROUTER_SOLICITATION: u8 = 133;
-const REDIRECT: u8 = 137;
+
+/// Router solicitation to redirect (RFC 4861 4).
+#[must_use]
+#[inline(always)]
+pub const fn is_neighbour_discovery(kind: u8) -> bool {
+    matches!(kind, 133..=137)
+}
 
 /// Judges the length and, for neighbour discovery, hop limit and code.
 #[inline(always)]
@@ -19,7 +24,7 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     cursor.packet.transport = Transport::Icmpv6;
     cursor.packet.transport_at = at as u16;
     cursor.understood(at + MIN_BYTES);
-    if matches!(start[0], ROUTER_SOLICITATION..=REDIRECT) {
+    if is_neighbour_discovery(start[0]) {
         if cursor.hop_limit != 255 {
             return Err(cursor.fail(Malformed::NdHopLimit, usize::from(cursor.packet.network_at) + 7));
         }

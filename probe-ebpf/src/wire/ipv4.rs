@@ -1,15 +1,20 @@
 //! IPv4 (RFC 791, RFC 1122 3.2.1, RFC 1812 5.2.2).
 
+use core::ops::ControlFlow;
+
 use super::ethernet::judge_trailer;
 use crate::{
     classify::{Cursor, LOOPBACK, Layer, Network, Step, Stop, Transport},
-    frame::{Frame, be16, be32},
+    frame::{Frame, be16, raw32},
     reason::Malformed,
 };
 
 /// Bytes of a header without options.
 pub const HEADER_BYTES: usize = 20;
 const MAX_OPTION_BYTES: usize = 40;
+const OPTIONS_PER_STEP: usize = 8;
+/// Steps that all options of a header can need, the end of the list included.
+pub(crate) const MAX_OPTION_STEPS: usize = (MAX_OPTION_BYTES + 1).div_ceil(OPTIONS_PER_STEP);
 const MAX_DATAGRAM_BYTES: usize = 65_535;
 /// A first fragment with less TCP than this hides the flags.
 const TINY_TCP_BYTES: usize = 16;
@@ -52,7 +57,7 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
         return Err(cursor.fail(Malformed::Ip4Trunc, at + 2));
     }
     let options_sum = if header_bytes > HEADER_BYTES { sum_options(frame, at, header_bytes)? } else { 0 };
-    if fold(header_sum(&header) + options_sum) != 0xffff {
+    if !sum_is_right(header_sum(&header) + options_sum) {
         return Err(cursor.fail(Malformed::Ip4Csum, at + 10));
     }
     judge_trailer(cursor, at + total_bytes);
@@ -67,7 +72,7 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     }
     if header_bytes > HEADER_BYTES {
         cursor.option_at = (at + HEADER_BYTES) as u16;
-        return Ok(Layer::Ipv4Option);
+        return Ok(Layer::Ipv4Options);
     }
     payload_layer(cursor, &header)
 }
@@ -90,10 +95,11 @@ fn payload_layer(cursor: &mut Cursor, header: &[u8; HEADER_BYTES]) -> Step {
     })
 }
 
-/// The sum of the 16-bit words, not folded.
+/// The sum of the 16-bit words, not folded and in this machine's order, on which a one's complement sum does not depend
+/// (RFC 1071 2).
 #[inline(always)]
-fn header_sum(header: &[u8; HEADER_BYTES]) -> u64 {
-    let word = |at| u64::from(be32(header, at));
+pub(crate) fn header_sum(header: &[u8; HEADER_BYTES]) -> u64 {
+    let word = |at| u64::from(raw32(header, at));
     word(0) + word(4) + word(8) + word(12) + word(16)
 }
 
@@ -105,19 +111,19 @@ fn sum_options<F: Frame + ?Sized>(frame: &F, at: usize, header_bytes: usize) -> 
         if option >= header_bytes {
             break;
         }
-        sum += u64::from(u32::from_be_bytes(frame.read(at + option).ok_or(Stop::Unseen)?));
+        sum += u64::from(u32::from_ne_bytes(frame.read(at + option).ok_or(Stop::Unseen)?));
     }
     Ok(sum)
 }
 
-/// One's complement sum of 32-bit words, folded to 16 bits (RFC 1071).
+/// Whether the one's complement sum of a header's 32-bit words, checksum included, is -0 (RFC 1071).
 #[must_use]
 #[inline(always)]
-pub(crate) fn fold(sum: u64) -> u64 {
+pub(crate) fn sum_is_right(sum: u64) -> bool {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    // At most 0x1_ffff, of which only 0xffff and 0x1_fffe end as 0xffff.
     let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (sum & 0xffff) + (sum >> 16)
+    (sum & 0xffff) + (sum >> 16) == 0xffff
 }
 
 #[inline(always)]
@@ -128,7 +134,7 @@ fn judge_addresses(cursor: &mut Cursor, header: &[u8; HEADER_BYTES], at: usize) 
     if is_bad_source(header[12]) {
         cursor.note(Malformed::Ip4Src, at + 12);
     }
-    if be32(header, 12) == be32(header, 16) {
+    if raw32(header, 12) == raw32(header, 16) {
         cursor.note(Malformed::Ip4Land, at + 12);
     }
 }
@@ -158,9 +164,22 @@ fn fragment_step(cursor: &mut Cursor, header: &[u8; HEADER_BYTES]) -> Step {
     Ok(Layer::End)
 }
 
-/// Judges one option of the header that ends at the cursor: length, pointer, source routes (RFC 791 3.1).
+/// Judges some options of the header that ends at the cursor.
 #[inline(always)]
-pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
+pub fn options<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
+    for _ in 0..OPTIONS_PER_STEP {
+        frame.settle(cursor);
+        if option_step(frame, cursor)?.is_break() {
+            let header = frame.read(usize::from(cursor.packet.network_at)).ok_or(Stop::Unseen)?;
+            return payload_layer(cursor, &header);
+        }
+    }
+    Ok(Layer::Ipv4Options)
+}
+
+/// Judges one option: length, pointer, source routes (RFC 791 3.1). Breaks behind the last.
+#[inline(always)]
+fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Result<ControlFlow<()>, Stop> {
     const END: u8 = 0;
     const NOP: u8 = 1;
     const RECORD_ROUTE: u8 = 7;
@@ -170,12 +189,11 @@ pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     let (at, end) = (usize::from(cursor.option_at), cursor.at as usize);
     let kind = if at < end { frame.read(at).ok_or(Stop::Unseen)? } else { [END] };
     if kind == [END] {
-        let header = frame.read(usize::from(cursor.packet.network_at)).ok_or(Stop::Unseen)?;
-        return payload_layer(cursor, &header);
+        return Ok(ControlFlow::Break(()));
     }
     if kind == [NOP] {
         cursor.option_at = (at + 1) as u16;
-        return Ok(Layer::Ipv4Option);
+        return Ok(ControlFlow::Continue(()));
     }
     if at + 2 > end {
         return Err(cursor.fail(Malformed::Ip4Opt, at));
@@ -184,22 +202,24 @@ pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     if bytes < 2 || at + usize::from(bytes) > end {
         return Err(cursor.fail(Malformed::Ip4Opt, at + 1));
     }
-    if matches!(kind, [RECORD_ROUTE | TIMESTAMP | LOOSE_ROUTE | STRICT_ROUTE]) {
-        let first_pointer = if kind == [TIMESTAMP] { 5 } else { 4 };
-        if bytes < first_pointer - 1 {
-            return Err(cursor.fail(Malformed::Ip4Opt, at + 1));
-        }
-        let [pointer] = frame.read(at + 2).ok_or(Stop::Unseen)?;
-        // Behind the option (no room left), or with room for four bytes.
-        if pointer < first_pointer || (pointer <= bytes && pointer + 3 > bytes) {
-            return Err(cursor.fail(Malformed::Ip4Opt, at + 2));
-        }
-    }
     if matches!(kind, [LOOSE_ROUTE | STRICT_ROUTE]) {
         cursor.note(Malformed::Ip4SourceRoute, at);
     }
     cursor.option_at = (at + usize::from(bytes)) as u16;
-    Ok(Layer::Ipv4Option)
+    let first_pointer = match kind {
+        [TIMESTAMP] => 5,
+        [RECORD_ROUTE | LOOSE_ROUTE | STRICT_ROUTE] => 4,
+        _ => return Ok(ControlFlow::Continue(())),
+    };
+    if bytes < first_pointer - 1 {
+        return Err(cursor.fail(Malformed::Ip4Opt, at + 1));
+    }
+    let [pointer] = frame.read(at + 2).ok_or(Stop::Unseen)?;
+    // Behind the option (no room left), or with room for four bytes.
+    if pointer < first_pointer || (pointer <= bytes && pointer + 3 > bytes) {
+        return Err(cursor.fail(Malformed::Ip4Opt, at + 2));
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 #[cfg(test)]
@@ -208,12 +228,14 @@ mod tests {
 
     #[test]
     fn sums_fold_as_by_end_around_carry() {
-        for sum in [0, 1, 0xffff, 0x1_0000, 0x1_ffff, 0xffff_ffff, 0x1_0000_0000, 15 * 0xffff_ffff] {
+        for sum in
+            [0, 1, 0xffff, 0x1_0000, 0x1_fffe, 0x1_ffff, 0xffff_0000, 0xffff_ffff, 0x1_0000_0000, 15 * 0xffff_ffff]
+        {
             let mut expected: u64 = sum;
             while expected > 0xffff {
                 expected = (expected & 0xffff) + (expected >> 16);
             }
-            assert_eq!(fold(sum), expected, "{sum:#x}");
+            assert_eq!(sum_is_right(sum), expected == 0xffff, "{sum:#x}");
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Every extension header and every option is a step of its own: a verifier that follows a loop multiplies its states.
 
+use core::ops::ControlFlow;
+
 use super::{
     ethernet::judge_trailer,
     ipv4::{ICMP, ICMPV6, TCP, UDP},
@@ -16,6 +18,8 @@ use crate::{
 pub const HEADER_BYTES: usize = 40;
 /// Extension headers that are followed.
 const MAX_EXTENSIONS: u8 = 8;
+/// Options of one extension header that are followed, padding included (RFC 8504 5.3 lets a node stop at 8).
+const MAX_OPTIONS: usize = 10;
 const MAX_DATAGRAM_BYTES: usize = 65_535;
 
 const HOP_BY_HOP: u8 = 0;
@@ -81,7 +85,7 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
             cursor.note(Malformed::Ip6Src, at + 8);
         }
     }
-    Ok(follow(cursor))
+    extensions(frame, cursor)
 }
 
 /// The payload length where the header's field says 0: of a GSO packet (BIG TCP) or by jumbo option (RFC 2675).
@@ -97,11 +101,11 @@ fn long_payload<F: Frame + ?Sized>(frame: &F, cursor: &Cursor, next_header: u8) 
     jumbo.then(|| u32::from_be_bytes([options[4], options[5], options[6], options[7]]) as usize)
 }
 
-/// The layer behind `cursor.next_header`. What should not follow is found where it begins.
+/// The layer behind `cursor.next_header`, or the next extension. What should not follow is found where it begins.
 #[inline(always)]
-fn follow(cursor: &mut Cursor) -> Layer {
+fn follow(cursor: &mut Cursor) -> ControlFlow<Layer> {
     let at = cursor.at as usize;
-    match cursor.next_header {
+    ControlFlow::Break(match cursor.next_header {
         TCP | UDP | ICMPV6 if cursor.first_fragment != 0 => first_fragment_transport(cursor),
         TCP => Layer::Tcp,
         UDP => Layer::Udp,
@@ -111,12 +115,11 @@ fn follow(cursor: &mut Cursor) -> Layer {
             Layer::End
         }
         HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY | HOST_IDENTITY | SHIM6 => {
-            if cursor.extensions >= MAX_EXTENSIONS {
-                cursor.note(Malformed::Ip6Chain, at);
-                Layer::End
-            } else {
-                Layer::Ipv6Extension
+            if cursor.extensions < MAX_EXTENSIONS {
+                return ControlFlow::Continue(());
             }
+            cursor.note(Malformed::Ip6Chain, at);
+            Layer::End
         }
         NO_NEXT => {
             if cursor.at < cursor.end {
@@ -125,7 +128,7 @@ fn follow(cursor: &mut Cursor) -> Layer {
             Layer::End
         }
         _ => Layer::Other,
-    }
+    })
 }
 
 /// A first fragment must hold the transport header too (RFC 7112).
@@ -142,9 +145,24 @@ fn first_fragment_transport(cursor: &mut Cursor) -> Layer {
     Layer::End
 }
 
-/// Judges one extension header; its options are steps of their own.
+/// Follows the chain of extension headers. Breaks off where a verdict needs none of what follows.
 #[inline(always)]
-pub fn extension_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
+fn extensions<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
+    for _ in 0..=MAX_EXTENSIONS {
+        frame.settle(cursor);
+        if let ControlFlow::Break(layer) = follow(cursor) {
+            return Ok(layer);
+        }
+        if let ControlFlow::Break(layer) = extension_step(frame, cursor)? {
+            return Ok(layer);
+        }
+    }
+    Ok(Layer::Unseen)
+}
+
+/// Judges one extension header and its options.
+#[inline(always)]
+fn extension_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Result<ControlFlow<Layer>, Stop> {
     let at = cursor.at as usize;
     let kind = cursor.next_header;
     let too_short = if cursor.first_fragment != 0 { Malformed::Ip6FirstFrag } else { Malformed::Ip6ExtTrunc };
@@ -165,13 +183,12 @@ pub fn extension_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step
     cursor.understood(at + header_bytes);
     cursor.next_header = start[0];
     if kind == FRAGMENT && !fragment_is_whole(cursor, &start, at)? {
-        return Ok(Layer::End);
+        return Ok(ControlFlow::Break(Layer::End));
     }
     if matches!(kind, HOP_BY_HOP | DESTINATION) {
-        cursor.option_at = (at + 2) as u16;
-        return Ok(Layer::Ipv6Option);
+        options(frame, cursor, (at + 2) as u16)?;
     }
-    Ok(follow(cursor))
+    Ok(ControlFlow::Continue(()))
 }
 
 /// Hop-by-hop first and once; routing and fragment once; destination options at most twice.
@@ -221,18 +238,30 @@ fn fragment_is_whole(cursor: &mut Cursor, header: &[u8; 8], at: usize) -> Result
     Ok(offset_bytes == 0)
 }
 
-/// Judges one option of the hop-by-hop or destination header that ends at the cursor.
 #[inline(always)]
-pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
+fn options<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor, first_at: u16) -> Result<(), Stop> {
+    cursor.option_at = first_at;
+    for _ in 0..=MAX_OPTIONS {
+        frame.settle(cursor);
+        if option_step(frame, cursor)?.is_break() {
+            return Ok(());
+        }
+    }
+    Err(Stop::Unseen)
+}
+
+/// Judges one option of the hop-by-hop or destination header that ends at the cursor. Breaks behind the last.
+#[inline(always)]
+fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Result<ControlFlow<()>, Stop> {
     const PAD1: u8 = 0;
     let (at, end) = (usize::from(cursor.option_at), cursor.at as usize);
     if at >= end {
-        return Ok(follow(cursor));
+        return Ok(ControlFlow::Break(()));
     }
     let [kind] = frame.read(at).ok_or(Stop::Unseen)?;
     if kind == PAD1 {
         cursor.option_at = (at + 1) as u16;
-        return Ok(Layer::Ipv6Option);
+        return Ok(ControlFlow::Continue(()));
     }
     if at + 2 > end {
         return Err(cursor.fail(Malformed::Ip6OptLen, at));
@@ -243,5 +272,5 @@ pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
         return Err(cursor.fail(Malformed::Ip6OptLen, at + 1));
     }
     cursor.option_at = next as u16;
-    Ok(Layer::Ipv6Option)
+    Ok(ControlFlow::Continue(()))
 }

@@ -1,5 +1,7 @@
 //! TCP headers and options (RFC 9293, 7323, 2018, 2385, 5925).
 
+use core::ops::ControlFlow;
+
 use crate::{
     classify::{Cursor, Layer, Step, Stop, Transport},
     frame::{Frame, be16, be32},
@@ -17,6 +19,9 @@ pub(crate) const RST: u8 = 0x04;
 pub(crate) const PSH: u8 = 0x08;
 pub(crate) const ACK: u8 = 0x10;
 pub(crate) const URG: u8 = 0x20;
+pub(crate) const SYN_ACK: u8 = SYN | ACK;
+pub(crate) const FIN_ACK: u8 = FIN | ACK;
+pub(crate) const RST_ACK: u8 = RST | ACK;
 
 /// Judges the header and its options; the checksum is not looked at.
 #[inline(always)]
@@ -43,8 +48,19 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     if flags & URG == 0 && be16(&header, 18) != 0 {
         cursor.note(Malformed::TcpUrgNz, at + 18);
     }
-    cursor.option_at = (at + HEADER_BYTES) as u16;
-    Ok(if header_bytes > HEADER_BYTES { Layer::TcpOption } else { Layer::End })
+    if header_bytes > HEADER_BYTES { options(frame, cursor, (at + HEADER_BYTES) as u16) } else { Ok(Layer::End) }
+}
+
+#[inline(always)]
+fn options<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor, first_at: u16) -> Step {
+    cursor.option_at = first_at;
+    for _ in 0..=MAX_OPTION_BYTES {
+        frame.settle(cursor);
+        if option_step(frame, cursor)?.is_break() {
+            return Ok(Layer::End);
+        }
+    }
+    Ok(Layer::Unseen)
 }
 
 #[inline(always)]
@@ -55,19 +71,18 @@ fn contradict(flags: u8) -> bool {
         || (flags & ACK == 0 && flags & (FIN | URG | PSH) != 0)
 }
 
-/// Judges one option: length by kind, SYN-only kinds, repetition, blanked options. A step of its own, because what
-/// has been seen so far multiplies the states of a verifier that follows a loop.
+/// Judges one option: length by kind, SYN-only kinds, repetition, blanked options. Breaks behind the last.
 #[inline(always)]
-pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
+fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Result<ControlFlow<()>, Stop> {
     const END: u8 = 0;
     const NOP: u8 = 1;
     let (at, end) = (usize::from(cursor.option_at), cursor.at as usize);
     if at >= end {
-        return Ok(Layer::End);
+        return Ok(ControlFlow::Break(()));
     }
     let [kind] = frame.read(at).ok_or(Stop::Unseen)?;
     if kind == END {
-        return Ok(Layer::End);
+        return Ok(ControlFlow::Break(()));
     }
     if kind == NOP {
         cursor.nops += 1;
@@ -75,30 +90,32 @@ pub fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
             cursor.note(Malformed::TcpNop4, at - 3);
         }
         cursor.option_at = (at + 1) as u16;
-        return Ok(Layer::TcpOption);
+        return Ok(ControlFlow::Continue(()));
     }
     cursor.nops = 0;
     if at + 2 > end {
         return Err(cursor.fail(Malformed::TcpOpt, at));
     }
     let [bytes] = frame.read(at + 1).ok_or(Stop::Unseen)?;
-    if bytes < 2 || at + usize::from(bytes) > end || !fits(kind, bytes) {
+    let (fits, bit) = rule(kind, bytes);
+    if bytes < 2 || at + usize::from(bytes) > end || !fits {
         return Err(cursor.fail(Malformed::TcpOpt, at + 1));
     }
-    let seen = once(kind);
-    let [flags] = frame.read(usize::from(cursor.packet.transport_at) + 13).ok_or(Stop::Unseen)?;
-    if cursor.options_seen & seen != 0 || (flags & SYN == 0 && is_syn_only(kind)) {
+    cursor.option_bit = bit;
+    frame.settle(cursor);
+    let bit = cursor.option_bit;
+    if cursor.options_seen & bit != 0 || (bit & SYN_ONLY != 0 && !is_syn(frame, cursor)?) {
         cursor.note(Malformed::TcpOptSyn, at);
     }
-    cursor.options_seen |= seen;
-    if kind == WINDOW_SCALE {
+    cursor.options_seen |= bit;
+    if bit == ONCE_WINDOW_SCALE {
         let [shift] = frame.read(at + 2).ok_or(Stop::Unseen)?;
         if shift > MAX_WINDOW_SHIFT {
             cursor.note(Malformed::TcpOptSyn, at + 2);
         }
     }
     cursor.option_at = (at + usize::from(bytes)) as u16;
-    Ok(Layer::TcpOption)
+    Ok(ControlFlow::Continue(()))
 }
 
 const MSS: u8 = 2;
@@ -108,36 +125,30 @@ const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
 const MD5: u8 = 19;
 const AUTHENTICATION: u8 = 29;
-const MAX_WINDOW_SHIFT: u8 = 14;
+pub(crate) const MAX_WINDOW_SHIFT: u8 = 14;
 
-/// Whether the option's length is one that its kind can have. An empty SACK is common and let pass.
+/// Bits of the options that only a SYN may have.
+const SYN_ONLY: u8 = 1 | ONCE_WINDOW_SCALE | 4;
+const ONCE_WINDOW_SCALE: u8 = 2;
+
+/// Whether an option of at least two bytes has a length that its kind can have (an empty SACK is common and let pass);
+/// and a bit for each kind that may stand only once, 0 for the others.
 #[inline(always)]
-fn fits(kind: u8, bytes: u8) -> bool {
+fn rule(kind: u8, bytes: u8) -> (bool, u8) {
     match kind {
-        MSS => bytes == 4,
-        WINDOW_SCALE => bytes == 3,
-        SACK_PERMITTED => bytes == 2,
-        SACK => (bytes - 2).is_multiple_of(8),
-        TIMESTAMPS => bytes == 10,
-        MD5 => bytes == 18,
-        AUTHENTICATION => bytes >= 4,
-        _ => true,
+        MSS => (bytes == 4, 1),
+        WINDOW_SCALE => (bytes == 3, ONCE_WINDOW_SCALE),
+        SACK_PERMITTED => (bytes == 2, 4),
+        TIMESTAMPS => (bytes == 10, 8),
+        SACK => (bytes & 7 == 2, 0),
+        MD5 => (bytes == 18, 0),
+        AUTHENTICATION => (bytes >= 4, 0),
+        _ => (true, 0),
     }
 }
 
 #[inline(always)]
-fn is_syn_only(kind: u8) -> bool {
-    matches!(kind, MSS | WINDOW_SCALE | SACK_PERMITTED)
-}
-
-/// A bit for each kind that may stand only once, 0 for the others.
-#[inline(always)]
-fn once(kind: u8) -> u8 {
-    match kind {
-        MSS => 1,
-        WINDOW_SCALE => 2,
-        SACK_PERMITTED => 4,
-        TIMESTAMPS => 8,
-        _ => 0,
-    }
+fn is_syn<F: Frame + ?Sized>(frame: &F, cursor: &Cursor) -> Result<bool, Stop> {
+    let [flags] = frame.read(usize::from(cursor.packet.transport_at) + 13).ok_or(Stop::Unseen)?;
+    Ok(flags & SYN != 0)
 }

@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::{
     Fault, UsageError,
+    roles::{Tracked, tracked},
     selection::{Pattern, pattern},
 };
 use crate::classes::{Class, Classes};
@@ -17,6 +18,9 @@ use crate::classes::{Class, Classes};
 pub(super) struct File {
     pub(super) interface: Vec<Spanned<String>>,
     pub(super) exclude: Vec<Spanned<String>>,
+    pub(super) uplink: Vec<Spanned<String>>,
+    pub(super) track: Vec<Spanned<String>>,
+    pub(super) ports: Option<Spanned<String>>,
     pub(super) xdp: Vec<Spanned<String>>,
     pub(super) listen: Option<Spanned<String>>,
     pub(super) socket: Option<Spanned<String>>,
@@ -55,6 +59,12 @@ impl Source<'_> {
 
     pub(super) fn globs(&self, globs: &[Spanned<String>]) -> Result<Vec<Pattern>, UsageError> {
         globs.iter().map(|glob| pattern(glob.get_ref()).map_err(|fault| fault.at(self.place(glob.span())))).collect()
+    }
+
+    pub(super) fn tracked(&self, values: &[Spanned<String>]) -> Result<Vec<Tracked>, UsageError> {
+        let parse =
+            |value: &Spanned<String>| tracked(value.get_ref()).map_err(|fault| fault.at(self.place(value.span())));
+        values.iter().map(parse).collect()
     }
 
     pub(super) fn classes(&self, spelled: &BTreeMap<Spanned<String>, Spanned<String>>) -> Result<Classes, UsageError> {

@@ -31,11 +31,7 @@ impl Selection {
     }
 
     pub(super) fn new(include: Vec<Pattern>, exclude: &[Pattern]) -> Result<Self, UsageError> {
-        let set = |patterns: &[Pattern], flag: &str| {
-            // Each glob is good by itself; together they can be too many for one automaton.
-            GlobSet::new(patterns.iter().map(|pattern| &pattern.glob))
-                .map_err(|error| Fault::new(error.to_string(), "use fewer or simpler globs").at(flag))
-        };
+        let set = |patterns: &[Pattern], flag: &str| glob_set(patterns).map_err(|fault| fault.at(flag));
         let (include_set, exclude_set) = (set(&include, "--interface")?, set(exclude, "--exclude")?);
         Ok(Self { include, include_set, exclude_set })
     }
@@ -58,18 +54,33 @@ impl Selection {
     /// # Errors
     /// The first plain name that no interface has.
     pub fn check_against(&self, existing: &[String]) -> Result<Vec<String>, UnknownInterface> {
-        let mut found = vec![false; self.include.len()];
-        for name in existing {
-            for index in self.include_set.matches(name) {
-                found[index] = true;
-            }
-        }
-        let missing = || self.include.iter().zip(&found).filter(|(_, found)| !**found).map(|(pattern, _)| pattern);
-        match missing().find(|pattern| pattern.is_name) {
-            Some(pattern) => Err(UnknownInterface::new(pattern.glob.glob(), existing)),
-            None => Ok(missing().map(|pattern| pattern.glob.glob().to_owned()).collect()),
+        missing_names(&self.include, &self.include_set, existing)
+    }
+}
+
+/// The globs that match no existing interface.
+pub(super) fn missing_names(
+    patterns: &[Pattern],
+    set: &GlobSet,
+    existing: &[String],
+) -> Result<Vec<String>, UnknownInterface> {
+    let mut found = vec![false; patterns.len()];
+    for name in existing {
+        for index in set.matches(name) {
+            found[index] = true;
         }
     }
+    let missing = || patterns.iter().zip(&found).filter(|(_, found)| !**found).map(|(pattern, _)| pattern);
+    match missing().find(|pattern| pattern.is_name) {
+        Some(pattern) => Err(UnknownInterface::new(pattern.glob.glob(), existing)),
+        None => Ok(missing().map(|pattern| pattern.glob.glob().to_owned()).collect()),
+    }
+}
+
+pub(super) fn glob_set(patterns: &[Pattern]) -> Result<GlobSet, Fault> {
+    // Each glob is good by itself; together they can be too many for one automaton.
+    GlobSet::new(patterns.iter().map(|pattern| &pattern.glob))
+        .map_err(|error| Fault::new(error.to_string(), "use fewer or simpler globs"))
 }
 
 impl UnknownInterface {

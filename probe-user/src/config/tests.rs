@@ -97,6 +97,32 @@ fn defaults() {
 }
 
 #[test]
+fn roles_and_ports() {
+    let text = "uplink = ['bond*']\ntrack = ['bond0', 'tap*:guests']\nports = 'none'\n";
+    let of_file = config(text, &AgentArgs::default()).expect("a good file");
+    assert!(of_file.roles.names_uplinks() && of_file.roles.is_uplink("bond1") && !of_file.roles.is_uplink("eth0"));
+    assert_eq!(of_file.roles.track_group("tap7", false, false), "guests");
+    assert_eq!(of_file.roles.track_group("bond1", false, true), "", "tracked is what is listed");
+    assert_eq!(of_file.ports, Ports::None);
+    assert!(of_file.roles.check_against(&["eth0".to_owned()]).is_ok_and(|missing| missing == ["bond*"]));
+
+    let args = AgentArgs {
+        uplink: vec!["eth0".to_owned()],
+        track: vec!["none".to_owned()],
+        ports: Some(Ports::Each),
+        ..AgentArgs::default()
+    };
+    let of_both = config(text, &args).expect("a good file");
+    assert!(of_both.roles.is_uplink("eth0") && !of_both.roles.is_uplink("bond1"));
+    assert_eq!((of_both.roles.track_group("tap7", false, true), of_both.ports), ("", Ports::Each));
+    assert!(of_both.roles.check_against(&["eth1".to_owned()]).is_err(), "a plain name must exist");
+
+    let by_default = config("", &AgentArgs::default()).expect("nothing is wrong");
+    assert!(!by_default.roles.names_uplinks() && by_default.ports == Ports::Aggregate);
+    assert_eq!(by_default.roles.track_group("eth0", false, true), "node");
+}
+
+#[test]
 fn bad_files() {
     for (text, expected) in [
         ("listen = '127.0.0.1'", "a.toml:1:10: key listen: `127.0.0.1` is no ADDR:PORT; write numbers, as in"),
@@ -109,6 +135,12 @@ fn bad_files() {
         ("socket = ''", "a.toml:1:10: key socket: the path is empty; "),
         ("[drop_classes]\nxdp = 'bad'", "a.toml:2:7: key xdp: unknown class `bad`; write one of capacity, "),
         ("[drop_classes]\nXDP = 'noise'", "a.toml:2:1: key XDP: `XDP` is no drop reason; write it in lower case"),
+        ("uplink = ['e[']", "a.toml:1:11: key uplink: bad glob `e[` at character 2: "),
+        ("track = ['eth0',\n 'tap*:a b']", "a.toml:2:2: key track: `a b` is no name of a track group; write letters,"),
+        ("track = ['eth0:']", "a.toml:1:10: key track: `` is no name of a track group; "),
+        ("track = [':x']", "a.toml:1:10: key track: the glob is empty; "),
+        ("track = ['all', 'eth0']", "--track: `all` or `none` stands beside another value; give it alone, or globs"),
+        ("ports = 'some'", "a.toml:1:9: key ports: unknown value `some`; write one of aggregate, each, none"),
         ("listen = ", "a.toml:1:"),
         ("listen", "a.toml:1:"),
         ("listen = 'a'\nlisten = 'b'", "a.toml:2:1: key listen: duplicate key; "),

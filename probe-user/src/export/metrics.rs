@@ -69,17 +69,35 @@ pub struct Metric {
 /// The series of one metric by label values, sorted; no two are equal.
 pub(super) struct Samples<'s> {
     kind: Kind,
-    series: BTreeMap<Vec<&'s str>, u64>,
+    series: BTreeMap<Vec<&'s str>, Value>,
+}
+
+/// The value of a sample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Value {
+    Whole(u64),
+    Ratio(f64),
 }
 
 impl<'s> Samples<'s> {
     /// Adds one sample. Equal series are merged: names that are not UTF-8 may look alike.
     pub(super) fn add<const N: usize>(&mut self, labels: [&'s str; N], value: u64) {
-        let sum = self.series.entry(labels.to_vec()).or_default();
-        *sum = match self.kind {
-            Kind::Counter => sum.wrapping_add(value),
-            Kind::Gauge | Kind::Info => value.max(*sum),
+        self.put(labels.to_vec(), Value::Whole(value));
+    }
+
+    /// Adds one sample of a gauge that is a ratio.
+    pub(super) fn add_ratio<const N: usize>(&mut self, labels: [&'s str; N], value: f64) {
+        self.put(labels.to_vec(), Value::Ratio(value));
+    }
+
+    fn put(&mut self, labels: Vec<&'s str>, value: Value) {
+        let merged = match (self.kind, self.series.get(&labels), value) {
+            (Kind::Counter, Some(Value::Whole(sum)), Value::Whole(value)) => Value::Whole(sum.wrapping_add(value)),
+            (_, Some(Value::Whole(other)), Value::Whole(value)) => Value::Whole(value.max(*other)),
+            (_, Some(Value::Ratio(other)), Value::Ratio(value)) => Value::Ratio(value.max(*other)),
+            (_, _, value) => value,
         };
+        self.series.insert(labels, merged);
     }
 }
 
@@ -108,8 +126,17 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Info,
         unit: "",
         labels: &["interface", "kind", "role", "master", "lower", "driver", "alias"],
-        help: "A selected interface; role is uplink, port, internal or tunnel, alias is its IFLA_IFALIAS.",
+        help: "A selected interface; role is uplink, port, internal or tunnel, alias is its IFLA_IFALIAS. Ports of one \
+               bridge are one, BRIDGE/ports of kind ports, unless --ports says otherwise.",
         samples: samples::interface_info,
+    },
+    Metric {
+        name: "lossprobe_aggregated_ports",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &["interface"],
+        help: "Ports that are in BRIDGE/ports now; the sums of those that have left stay in it.",
+        samples: samples::aggregated_ports,
     },
     Metric {
         name: "lossprobe_frames_total",
@@ -167,6 +194,15 @@ pub const METRICS: &[Metric] = &[
         samples: samples::retransmitted,
     },
     Metric {
+        name: "lossprobe_hook_coverage_ratio",
+        kind: Kind::Gauge,
+        unit: "ratio",
+        labels: &["interface", "direction"],
+        help: "Segments at the hook for each packet that an uplink's device has counted, over 10 s; below 1 frames pass \
+               by (hardware offload, SR-IOV, AF_XDP). Only where the driver counts wire frames and enough passes.",
+        samples: samples::coverage,
+    },
+    Metric {
         name: "lossprobe_paused",
         kind: Kind::Gauge,
         unit: "",
@@ -179,7 +215,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         unit: "",
         labels: &["interface", "hook", "mode", "position"],
-        help: "1 for every hook that is attached, how, and where among the hook's programs.",
+        help: "1 for every hook that is attached, how, and where among the hook's programs; of BRIDGE/ports, the number of ports.",
         samples: samples::attached,
     },
     Metric {
@@ -323,7 +359,7 @@ impl Metric {
         stem.strip_suffix('_').unwrap_or(stem)
     }
 
-    fn read<'s>(&self, snapshot: &'s Snapshot) -> BTreeMap<Vec<&'s str>, u64> {
+    fn read<'s>(&self, snapshot: &'s Snapshot) -> BTreeMap<Vec<&'s str>, Value> {
         let mut samples = Samples { kind: self.kind, series: BTreeMap::new() };
         (self.samples)(snapshot, &mut samples);
         samples.series
@@ -341,12 +377,20 @@ impl Metric {
         let mut family = encoder.encode_descriptor(self.stem(), &help, unit.as_ref(), self.kind.metric_type())?;
         for (values, value) in &series {
             let labels = Labels { names: self.labels, values };
-            match self.kind {
-                Kind::Info => family.encode_info(&labels)?,
-                Kind::Counter if values.is_empty() => family.encode_counter::<NoLabelSet, _, u64>(value, None)?,
-                Kind::Counter => family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(value, None)?,
-                Kind::Gauge if values.is_empty() => family.encode_gauge(value)?,
-                Kind::Gauge => family.encode_family(&labels)?.encode_gauge(value)?,
+            match (self.kind, value) {
+                (Kind::Info, _) => family.encode_info(&labels)?,
+                // The library's empty family would write empty braces.
+                (Kind::Counter, Value::Whole(value)) if values.is_empty() => {
+                    family.encode_counter::<NoLabelSet, _, u64>(value, None)?;
+                }
+                (Kind::Counter, Value::Whole(value)) => {
+                    family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(value, None)?;
+                }
+                (Kind::Gauge, Value::Whole(value)) if values.is_empty() => family.encode_gauge(value)?,
+                (Kind::Gauge, Value::Whole(value)) => family.encode_family(&labels)?.encode_gauge(value)?,
+                (Kind::Counter | Kind::Gauge, Value::Ratio(value)) => {
+                    family.encode_family(&labels)?.encode_gauge(value)?;
+                }
             }
         }
         Ok(())

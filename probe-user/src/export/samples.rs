@@ -5,18 +5,42 @@ use std::collections::BTreeMap;
 use probe_ebpf::reason::{Malformed, Severity};
 
 use super::metrics::Samples;
-use crate::snapshot::{Interface, Snapshot, Traffic};
+use crate::snapshot::{AttachedPorts, Drop, Interface, Malformed as Found, PortGroup, Snapshot, Traffic};
 
 /// Label of a direction, and the hooks that count it.
 const DIRECTIONS: [(&str, &[&str]); 2] = [("ingress", INGRESS_HOOKS), ("egress", &["tc_egress"])];
 /// One of them counts what comes in.
 const INGRESS_HOOKS: &[&str] = &["tc_ingress", "xdp"];
+/// The role whose series can be taken together.
+const PORT: &str = "port";
+
+/// An older agent's snapshot does not say how, and shows each.
+fn shows_each_port(snapshot: &Snapshot) -> bool {
+    !matches!(snapshot.ports.as_str(), "aggregate" | "none")
+}
+
+/// Interfaces that have series of their own.
+fn interfaces(snapshot: &Snapshot) -> impl Iterator<Item = &Interface> {
+    snapshot.interfaces.iter().filter(|interface| interface.role != PORT || shows_each_port(snapshot))
+}
+
+/// Ports taken together that have series.
+fn groups(snapshot: &Snapshot) -> impl Iterator<Item = &PortGroup> {
+    snapshot.port_groups.iter().filter(|_| snapshot.ports == "aggregate")
+}
 
 pub(super) fn interface_info<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
-    for interface in &snapshot.interfaces {
+    for interface in interfaces(snapshot) {
         let Interface { name, kind, role, master, lower, driver, alias, .. } = interface;
         to.add([name, kind, role, master, lower, driver, alias], 1);
     }
+    for group in groups(snapshot) {
+        to.add([&group.name, "ports", PORT, &group.master, "", "", ""], 1);
+    }
+}
+
+pub(super) fn aggregated_ports<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
+    groups(snapshot).for_each(|group| to.add([&group.name], group.ports));
 }
 
 pub(super) fn frames<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
@@ -29,10 +53,29 @@ pub(super) fn bytes<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
 
 /// A direction that nothing has ever looked at has no counters.
 fn traffic<'s>(snapshot: &'s Snapshot, mut sample: impl FnMut([&'s str; 2], &Traffic)) {
-    for interface in &snapshot.interfaces {
+    for interface in interfaces(snapshot) {
         for ((direction, hooks), traffic) in DIRECTIONS.into_iter().zip([&interface.ingress, &interface.egress]) {
             if traffic.frames > 0 || is_attached(interface, hooks) {
                 sample([&interface.name, direction], traffic);
+            }
+        }
+    }
+    for group in groups(snapshot) {
+        for ((direction, hooks), traffic) in DIRECTIONS.into_iter().zip([&group.ingress, &group.egress]) {
+            let counts = |attached: &AttachedPorts| hooks.contains(&attached.attachment.hook.as_str());
+            if traffic.frames > 0 || group.attached.iter().any(counts) {
+                sample([&group.name, direction], traffic);
+            }
+        }
+    }
+}
+
+pub(super) fn coverage<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
+    for interface in interfaces(snapshot) {
+        let ratios = [interface.coverage.ingress, interface.coverage.egress];
+        for ((direction, hooks), ratio) in DIRECTIONS.into_iter().zip(ratios) {
+            if let (Some(ratio), true) = (ratio, is_attached(interface, hooks)) {
+                to.add_ratio([&interface.name, direction], ratio);
             }
         }
     }
@@ -45,16 +88,21 @@ fn is_attached(interface: &Interface, hooks: &[&str]) -> bool {
 /// Errors and warnings that were seen, and a zero for every error that was looked for where frames come from outside:
 /// an alert on an increase must see the first one.
 pub(super) fn malformed<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
-    for interface in &snapshot.interfaces {
+    for interface in interfaces(snapshot) {
         if interface.role == "uplink" && is_attached(interface, INGRESS_HOOKS) {
             for reason in Malformed::ALL.iter().filter(|reason| is_looked_for(interface, **reason)) {
                 to.add([&interface.name, "ingress", reason.id(), Severity::Error.id()], 0);
             }
         }
-        for found in &interface.malformed {
-            if found.severity == Severity::Error.id() || found.severity == Severity::Warning.id() {
-                to.add([&interface.name, &found.direction, &found.reason, &found.severity], found.frames);
-            }
+        found(&interface.name, &interface.malformed, to);
+    }
+    groups(snapshot).for_each(|group| found(&group.name, &group.malformed, to));
+}
+
+fn found<'s>(name: &'s str, malformed: &'s [Found], to: &mut Samples<'s>) {
+    for found in malformed {
+        if found.severity == Severity::Error.id() || found.severity == Severity::Warning.id() {
+            to.add([name, &found.direction, &found.reason, &found.severity], found.frames);
         }
     }
 }
@@ -71,7 +119,8 @@ fn is_looked_for(interface: &Interface, reason: Malformed) -> bool {
 }
 
 pub(super) fn dropped<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
-    for (key, packets) in drops(snapshot) {
+    let own = snapshot.drops.iter().filter(|drop| !drop.port || shows_each_port(snapshot));
+    for (key, packets) in sums(own.chain(groups(snapshot).flat_map(|group| &group.drops))) {
         to.add([key.interface, key.reason, key.class, key.netns], packets);
     }
 }
@@ -91,8 +140,12 @@ pub(crate) struct DropKey<'s> {
 
 /// Dropped packets, in wire segments. All foreign namespaces are one: their interfaces' names mean nothing here.
 pub(crate) fn drops(snapshot: &Snapshot) -> BTreeMap<DropKey<'_>, u64> {
+    sums(&snapshot.drops)
+}
+
+fn sums<'s>(drops: impl IntoIterator<Item = &'s Drop>) -> BTreeMap<DropKey<'s>, u64> {
     let mut sums = BTreeMap::new();
-    for drop in &snapshot.drops {
+    for drop in drops {
         let own = drop.netns == "own";
         let (netns, interface) = if own { ("own", drop.interface.as_str()) } else { ("other", "") };
         *sums.entry(DropKey { netns, interface, reason: &drop.reason, class: &drop.class }).or_default() +=
@@ -102,15 +155,21 @@ pub(crate) fn drops(snapshot: &Snapshot) -> BTreeMap<DropKey<'_>, u64> {
 }
 
 pub(super) fn retransmitted<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
-    for again in &snapshot.tcp.retransmitted {
+    let own = snapshot.tcp.retransmitted.iter().filter(|again| !again.port || shows_each_port(snapshot));
+    for again in own.chain(groups(snapshot).flat_map(|group| &group.retransmitted)) {
         to.add([&again.interface, &again.kind], again.segments);
     }
 }
 
 pub(super) fn attached<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
-    for interface in &snapshot.interfaces {
+    for interface in interfaces(snapshot) {
         for attachment in &interface.attached {
             to.add([&interface.name, &attachment.hook, &attachment.mode, &attachment.position], 1);
+        }
+    }
+    for group in groups(snapshot) {
+        for AttachedPorts { attachment, ports } in &group.attached {
+            to.add([&group.name, &attachment.hook, &attachment.mode, &attachment.position], *ports);
         }
     }
 }

@@ -231,7 +231,7 @@ fn notes(now: &Snapshot) -> Vec<Line> {
 }
 
 /// Names come from whoever made the interface: nothing in them may steer the terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let harmless = |character: char| {
         !character.is_control()
             && !matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')

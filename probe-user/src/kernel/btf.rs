@@ -29,8 +29,10 @@ pub enum BtfError {
 const HEADER_BYTES: usize = 24;
 const TYPE_BYTES: usize = 12;
 const MAGIC: u32 = 0xeb9f;
-/// Types that one lookup follows: modifiers, typedefs and anonymous members.
+/// Modifiers and typedefs that are followed from one type to the one behind them.
 const MAX_DEPTH: usize = 16;
+/// Anonymous members that are looked into for one name: corrupt data can make a structure its own member, many times.
+const MAX_ANONYMOUS: usize = 256;
 
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
@@ -156,17 +158,17 @@ impl Btf {
             let mut bits = 0;
             let mut current = outer;
             for name in path.split('.') {
-                let (member_bits, member_type) = self.member(current, name, 0)?;
-                bits += member_bits;
+                let (member_bits, member_type) = self.member(current, name, &mut { MAX_ANONYMOUS })?;
+                bits = member_bits.checked_add(bits)?;
                 current = self.resolve(member_type)?;
             }
             (bits % 8 == 0).then_some(bits / 8)
         })
     }
 
-    /// Bit offset and type id of a member.
-    fn member(&self, outer: Type, name: &str, depth: usize) -> Option<(u32, u32)> {
-        if depth > MAX_DEPTH || !matches!(outer.kind, STRUCT | UNION) {
+    /// Bit offset and type id of a member; `anonymous` is how many anonymous members may still be looked into.
+    fn member(&self, outer: Type, name: &str, anonymous: &mut usize) -> Option<(u32, u32)> {
+        if !matches!(outer.kind, STRUCT | UNION) {
             return None;
         }
         for position in 0..outer.members {
@@ -178,9 +180,10 @@ impl Btf {
             let is_bit_field = outer.kind_flag && offset >> 24 != 0;
             match self.string(member_name)? {
                 "" => {
+                    *anonymous = anonymous.checked_sub(1)?;
                     let inner = self.resolve(member_type)?;
-                    if let Some((inner_bits, inner_type)) = self.member(inner, name, depth + 1) {
-                        return Some((bits + inner_bits, inner_type));
+                    if let Some((inner_bits, inner_type)) = self.member(inner, name, anonymous) {
+                        return Some((bits.checked_add(inner_bits)?, inner_type));
                     }
                 }
                 found if found == name && !is_bit_field => return Some((bits, member_type)),
@@ -248,6 +251,13 @@ mod tests {
         assert_eq!(btf.enumeration("no_such_enum"), []);
         assert_eq!(btf.tracepoint_arguments("netif_receive_skb"), Some(1));
         assert_eq!(btf.tracepoint_arguments("no_such_tracepoint"), None);
+    }
+
+    /// Three anonymous members of its own type: followed without a bound, more paths than a test could ever take.
+    #[test]
+    fn a_structure_inside_itself_is_left() {
+        let data = include_bytes!("../../../tests/fuzz/seeds/btf/contains_itself");
+        assert_eq!(Btf::parse(data.to_vec()).unwrap().offset("s", "m"), None);
     }
 
     #[test]

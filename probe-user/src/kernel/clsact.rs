@@ -118,7 +118,7 @@ fn add(ifindex: u32) -> Result<()> {
 }
 
 /// The kind of the qdisc in clsact's place, if there is one.
-fn present(ifindex: u32) -> Result<Option<String>> {
+pub(super) fn present(ifindex: u32) -> Result<Option<String>> {
     Ok(all_in_place()?.into_iter().find_map(|(index, kind)| (index == ifindex).then_some(kind)))
 }
 

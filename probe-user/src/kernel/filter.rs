@@ -1,7 +1,7 @@
 //! Filters on the two hooks of a clsact (or `ingress`) qdisc: what the kernel lists, where ours fits in, and the removal
 //! of exactly one. Below Linux 6.6 our programs are such filters.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use anyhow::{Context as _, Result};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NlasIterator};
@@ -57,6 +57,14 @@ pub(super) struct Filter {
     name: String,
     /// The kernel's number of the program of a bpf filter.
     pub(super) program: u32,
+}
+
+impl fmt::Display for Filter {
+    /// Its kind, and its name if it has one.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.kind)?;
+        if self.name.is_empty() { Ok(()) } else { write!(formatter, " {}", self.name) }
+    }
 }
 
 impl Filter {

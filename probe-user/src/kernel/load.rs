@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::{
     btf::{self, Btf},
+    heap,
     heartbeat::{Heartbeat, hertz},
     types::{self, KernelTypes},
 };
@@ -50,6 +51,16 @@ impl Capacity {
             retransmits: (interfaces * 2).clamp(256, 4096),
         }
     }
+
+    /// Entries of the maps whose size is not in the object.
+    pub(super) const fn entries(self) -> [(&'static str, u32); 4] {
+        [
+            (map::TRAFFIC, (self.interfaces + 1) * 2),
+            (map::MALFORMED, self.malformed),
+            (map::DROPS, self.drops),
+            (map::RETRANSMITS, self.retransmits),
+        ]
+    }
 }
 
 /// The programs and maps in the kernel, tracepoints attached, interfaces not yet.
@@ -63,6 +74,8 @@ pub struct Loaded {
     pub features: BTreeMap<String, bool>,
     /// Names of the loaded programs.
     pub programs: Vec<&'static str>,
+    /// Why a tracepoint is not watched, by its name.
+    pub unwatched: BTreeMap<&'static str, String>,
     /// Sizes of the maps.
     pub capacity: Capacity,
     /// Inode number of the agent's network namespace.
@@ -109,6 +122,30 @@ const VARIANTS: [Variant; 5] = [
 /// # Errors
 /// If the kernel lacks what the main job needs; see also [`super::preflight::check`].
 pub fn load(capacity: Capacity) -> Result<Loaded> {
+    let mut loaded = load_only(capacity)?;
+    for name in loaded.programs.clone() {
+        if let Ok(program) = tracing_program(&mut loaded.ebpf, name)
+            && let Err(error) = program.attach()
+            && let Some(variant) = VARIANTS.iter().find(|variant| variant.program == name)
+        {
+            warn!("{} is not watched: attach program {name}: {error:#}", variant.tracepoint);
+            loaded.features.insert(variant.tracepoint.to_owned(), false);
+            loaded.programs.retain(|loaded| *loaded != name);
+        }
+    }
+    Ok(loaded)
+}
+
+fn tracing_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+    program.try_into().with_context(|| format!("program {name} is for no tracepoint"))
+}
+
+/// As [`load`], attaching nothing: whether the kernel takes it all.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_only(capacity: Capacity) -> Result<Loaded> {
     let types = KernelTypes::from_btf(&Btf::from_file(Path::new(btf::VMLINUX))?);
     let netns = std::fs::metadata("/proc/thread-self/ns/net").context("stat /proc/thread-self/ns/net")?.ino();
     let netns = u32::try_from(netns).context("the network namespace's inode number is too large")?;
@@ -119,15 +156,17 @@ pub fn load(capacity: Capacity) -> Result<Loaded> {
         netns,
         hertz: hertz()?,
     };
-    let mut ebpf = EbpfLoader::new()
-        .override_global(global::OFFSETS, &types.offsets, true)
-        .override_global(global::SETTINGS, &settings, true)
-        .map_max_entries(map::TRAFFIC, (capacity.interfaces + 1) * 2)
-        .map_max_entries(map::MALFORMED, capacity.malformed)
-        .map_max_entries(map::DROPS, capacity.drops)
-        .map_max_entries(map::RETRANSMITS, capacity.retransmits)
-        .load(OBJECT)
-        .context("create the eBPF maps")?;
+    let mut loader = EbpfLoader::new();
+    // Nothing in the object is relocated; the kernel's types are megabytes.
+    loader.btf(None);
+    loader.override_global(global::OFFSETS, &types.offsets, true);
+    loader.override_global(global::SETTINGS, &settings, true);
+    for (map, entries) in capacity.entries() {
+        loader.map_max_entries(map, entries);
+    }
+    let mut ebpf = loader.load(OBJECT).context("create the eBPF maps")?;
+    // Before the verifier, which takes as much again for the big programs.
+    heap::give_back();
 
     let heartbeat = Heartbeat::start(&mut ebpf)?;
     heartbeat.beat(&mut ebpf)?;
@@ -141,21 +180,27 @@ pub fn load(capacity: Capacity) -> Result<Loaded> {
         ("drop_reasons".to_owned(), !types.drop_reasons.is_empty()),
         ("drop_segments".to_owned(), types.offsets.skb_shared_info_gso_segs != ABSENT),
     ]);
+    let mut unwatched = BTreeMap::new();
     let aya_btf = aya::Btf::from_sys_fs().context("read the kernel's type information")?;
     for tracepoint in [types::KFREE_SKB, types::TCP_RETRANSMIT_SKB, types::TCP_RETRANSMIT_SYNACK] {
-        let attached = attach_tracepoint(&mut ebpf, &types, &aya_btf, tracepoint);
-        match &attached {
+        let program = load_tracing(&mut ebpf, &types, &aya_btf, tracepoint);
+        features.insert(tracepoint.to_owned(), program.is_ok());
+        match program {
             Ok(program) => programs.push(program),
-            Err(error) => warn!("{tracepoint} is not watched: {error:#}"),
+            Err(error) => {
+                warn!("{tracepoint} is not watched: {error:#}");
+                unwatched.insert(tracepoint, format!("{error:#}"));
+            }
         }
-        features.insert(tracepoint.to_owned(), attached.is_ok());
     }
+    drop(aya_btf);
+    heap::give_back();
     debug!(?programs, ?features, "loaded");
-    Ok(Loaded { ebpf, types, features, programs, capacity, netns, heartbeat })
+    Ok(Loaded { ebpf, types, features, programs, unwatched, capacity, netns, heartbeat })
 }
 
-/// Loads and attaches the variant that fits. Returns the program's name.
-fn attach_tracepoint(
+/// Loads the variant that fits. Returns the program's name.
+fn load_tracing(
     ebpf: &mut Ebpf,
     types: &KernelTypes,
     btf: &aya::Btf,
@@ -170,10 +215,8 @@ fn attach_tracepoint(
         .iter()
         .find(|variant| variant.tracepoint == tracepoint && arguments >= variant.min_arguments)
         .with_context(|| format!("no program takes its {arguments} arguments"))?;
-    let program: &mut BtfTracePoint =
-        ebpf.program_mut(variant.program).with_context(|| format!("no program {}", variant.program))?.try_into()?;
+    let program = tracing_program(ebpf, variant.program)?;
     program.load(tracepoint, btf).with_context(|| format!("load program {}", variant.program))?;
-    program.attach().with_context(|| format!("attach program {}", variant.program))?;
     Ok(variant.program)
 }
 

@@ -4,30 +4,35 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::btf;
+use super::{btf, privilege};
 
-/// A capability that loading or attaching needs.
-struct Capability {
-    number: u32,
-    name: &'static str,
-    why: &'static str,
-}
+/// The oldest kernel that the programs are tested on.
+const OLDEST: (u32, u32) = (5, 10);
 
-const NEEDED: [Capability; 3] = [
-    Capability { number: 39, name: "CAP_BPF", why: "loads programs and maps" },
-    Capability { number: 38, name: "CAP_PERFMON", why: "lets programs follow kernel pointers" },
-    Capability { number: 12, name: "CAP_NET_ADMIN", why: "attaches programs to interfaces" },
-];
-const SYS_ADMIN: u32 = 21;
-
-/// Checks capabilities, kernel version and type information.
+/// Gives up the privileges that are never used, and checks what is left, kernel version and type information.
 ///
 /// # Errors
 /// Names what is missing and how to get it.
 pub fn check() -> Result<()> {
-    check_capabilities(effective_capabilities()?)?;
+    privilege::start()?;
+    check_release(&release()?)?;
+    check_types()
+}
+
+/// The running kernel's release, as in `uname -r`.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn release() -> Result<String> {
     let uname = nix::sys::utsname::uname().context("uname")?;
-    check_release(&uname.release().to_string_lossy())?;
+    Ok(uname.release().to_string_lossy().into_owned())
+}
+
+/// Whether the kernel shows its type information.
+///
+/// # Errors
+/// Why it is needed, where it does not.
+pub fn check_types() -> Result<()> {
     if !Path::new(btf::VMLINUX).exists() {
         bail!(
             "the kernel shows no type information ({} is missing): it must be built with CONFIG_DEBUG_INFO_BTF=y; \
@@ -38,57 +43,31 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-fn effective_capabilities() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/thread-self/status").context("read /proc/thread-self/status")?;
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .context("no CapEff in /proc/thread-self/status")?;
-    u64::from_str_radix(mask.trim(), 16).context("parse CapEff")
-}
-
-fn check_capabilities(effective: u64) -> Result<()> {
-    let holds = |number: u32| effective >> number & 1 != 0;
-    let missing: Vec<_> = NEEDED
-        .iter()
-        .filter(|capability| !holds(capability.number))
-        // Kernels before 5.8 knew only CAP_SYS_ADMIN; who has it has CAP_BPF and CAP_PERFMON too.
-        .filter(|capability| !(holds(SYS_ADMIN) && capability.number >= 38))
-        .map(|capability| format!("{} ({})", capability.name, capability.why))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    bail!(
-        "missing privilege: {}. Run as root, or grant it: `sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_syslog+ep \
-         /path/to/lossprobe`; in a container: `--cap-drop ALL --cap-add BPF --cap-add PERFMON --cap-add NET_ADMIN --cap-add SYSLOG`",
-        missing.join(", ")
-    )
-}
-
-fn check_release(release: &str) -> Result<()> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|word| word.parse::<u32>().ok());
-    let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else { return Ok(()) };
-    if (major, minor) < (5, 10) {
+/// Whether the kernel is one that the programs are tested on.
+///
+/// # Errors
+/// If it is too old.
+pub fn check_release(release: &str) -> Result<()> {
+    if is_below(release, OLDEST) {
         bail!("Linux {release} is too old: lossprobe needs 5.10 or later");
     }
     Ok(())
 }
 
+/// Whether the running kernel is older than `version`: for what cannot be tried out. A release that is no number is new.
+#[must_use]
+pub(super) fn running_below(version: (u32, u32)) -> bool {
+    release().is_ok_and(|release| is_below(&release, version))
+}
+
+fn is_below(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|word| word.parse::<u32>().ok());
+    matches!((numbers.next(), numbers.next()), (Some(major), Some(minor)) if (major, minor) < version)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_each_missing_capability() {
-        let all = 1 << 39 | 1 << 38 | 1 << 12;
-        assert!(check_capabilities(all).is_ok());
-        assert!(check_capabilities(1 << SYS_ADMIN | 1 << 12).is_ok());
-        for capability in NEEDED {
-            let error = check_capabilities(all & !(1 << capability.number)).unwrap_err().to_string();
-            assert!(error.contains(capability.name), "{error}");
-        }
-    }
 
     #[test]
     fn knows_the_oldest_kernel() {

@@ -4,18 +4,22 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use probe_ebpf::{
-    abi::{Direction, MalformedKey, Retransmit, Tally},
+    abi::{Direction, Retransmit, Tally},
     classify::LinkKind,
     reason::{self, Severity},
 };
 
-use super::{Baseline, Counted, Probe, sent_segments};
+use clap::ValueEnum as _;
+
+use super::{
+    Counted, Probe,
+    ports::{Group, Rare},
+    roles::ByKey,
+    sent_segments,
+};
 use crate::{
     collect::{links::Link, snmp},
-    kernel::{
-        read::{Counters, missed_runs},
-        slots::Place,
-    },
+    kernel::read::{Counters, missed_runs},
     snapshot::{self, Snapshot, Traffic},
 };
 
@@ -33,17 +37,24 @@ impl Probe {
                 None
             }
         };
+        self.follow_routes();
+        let by_key = ByKey::of(&counters, self.loaded.netns);
         let mut interfaces: Vec<_> = self
             .counted
             .iter()
             .filter_map(|(ifindex, counted)| Some((self.links.get(ifindex)?, counted)))
-            .map(|(link, counted)| self.interface(link, counted, &counters))
+            .map(|(link, counted)| self.interface(link, counted, &by_key))
             .collect::<Result<_>>()?;
         interfaces.sort_by(|a, b| a.name.cmp(&b.name));
+        self.add_to_groups(&interfaces, &by_key);
+        self.cover(&mut interfaces);
+        let port_groups = self.ports.groups().map(|(bridge, group)| self.port_group(bridge, group, &interfaces));
         Ok(Snapshot {
             schema: snapshot::SCHEMA,
             time: jiff::Timestamp::now().to_string(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            port_groups: port_groups.collect(),
+            ports: self.config.ports.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
             state: self.state,
             interfaces,
             drops: self.drops(&counters),
@@ -52,24 +63,18 @@ impl Probe {
         })
     }
 
-    fn interface(&self, link: &Link, counted: &Counted, counters: &Counters) -> Result<snapshot::Interface> {
+    fn interface(&self, link: &Link, counted: &Counted, by_key: &ByKey) -> Result<snapshot::Interface> {
         let name_of = |ifindex: Option<u32>| {
             ifindex.and_then(|ifindex| self.links.get(&ifindex)).map_or_else(String::new, |link| link.name.clone())
         };
-        let traffic = |direction: Direction| -> Result<Traffic> {
-            match counted.place {
-                Some(place) => {
-                    Ok(less(self.traffic(place.slot, direction)?, counted.baseline.traffic[direction as usize]))
-                }
-                None => Ok(Traffic::default()),
-            }
-        };
-        let master = link.master.and_then(|ifindex| self.links.get(&ifindex));
+        let place = self.places.get(&link.ifindex).cloned().unwrap_or_default();
         Ok(snapshot::Interface {
             name: link.name.clone(),
             ifindex: link.ifindex,
             kind: link.kind.clone(),
-            role: link.role(master).to_owned(),
+            role: place.role.id().to_owned(),
+            role_reason: place.reason,
+            track: place.track,
             master: name_of(link.master),
             lower: name_of(link.lower),
             driver: link.driver.clone(),
@@ -78,10 +83,57 @@ impl Probe {
             link: link_kind_id(link.link_kind()).to_owned(),
             attached: counted.described.clone(),
             refused: counted.refused.clone(),
-            ingress: traffic(Direction::Ingress)?,
-            egress: traffic(Direction::Egress)?,
-            malformed: counted.place.map_or_else(Vec::new, |place| malformed(place, &counted.baseline, counters)),
+            ingress: self.counted_traffic(counted, Direction::Ingress)?,
+            egress: self.counted_traffic(counted, Direction::Egress)?,
+            malformed: malformed(counted.malformed(by_key)),
+            coverage: snapshot::Coverage::default(),
         })
+    }
+
+    fn port_group(&self, bridge: &str, group: &Group, interfaces: &[snapshot::Interface]) -> snapshot::PortGroup {
+        let name = format!("{bridge}/ports");
+        let mut attached = BTreeMap::new();
+        for interface in interfaces.iter().filter(|interface| group.present.contains(&interface.ifindex)) {
+            interface.attached.iter().for_each(|attachment| *attached.entry(attachment.clone()).or_default() += 1);
+        }
+        let (mut drops, mut retransmitted) = (Vec::new(), Vec::new());
+        for (rare, count) in &group.sums.rare {
+            match *rare {
+                Rare::Malformed { .. } => {}
+                Rare::Drop { reason, family } => {
+                    let reason = self.loaded.types.drop_reason(reason);
+                    drops.push(snapshot::Drop {
+                        netns: "own".to_owned(),
+                        interface: name.clone(),
+                        class: self.config.classes.of(&reason).id().to_owned(),
+                        reason,
+                        family: family_id(family).to_owned(),
+                        port: true,
+                        packets: *count,
+                    });
+                }
+                Rare::Retransmit { kind } => {
+                    let kind = Retransmit::ALL.get(usize::from(kind)).map_or("unknown", |kind| kind.id()).to_owned();
+                    let interface = name.clone();
+                    retransmitted.push(snapshot::Retransmitted { interface, kind, port: true, segments: *count });
+                }
+            }
+        }
+        let [ingress, egress] = group.sums.traffic;
+        snapshot::PortGroup {
+            master: bridge.to_owned(),
+            ports: group.present.len() as u64,
+            attached: attached
+                .into_iter()
+                .map(|(attachment, ports)| snapshot::AttachedPorts { attachment, ports })
+                .collect(),
+            ingress,
+            egress,
+            malformed: malformed(group.sums.rare.iter().map(|(rare, frames)| (*rare, *frames))),
+            drops,
+            retransmitted,
+            name,
+        }
     }
 
     fn drops(&self, counters: &Counters) -> Vec<snapshot::Drop> {
@@ -89,17 +141,20 @@ impl Probe {
         for (key, packets) in &counters.drops {
             let own = key.netns == self.loaded.netns;
             let Some(interface) = self.name_at(key.ifindex) else { continue };
-            *sums.entry((own, interface, self.loaded.types.drop_reason(key.reason), key.family)).or_default() +=
-                packets;
+            let reason = self.loaded.types.drop_reason(key.reason);
+            let port = own && self.ports.group_of(key.ifindex).is_some();
+            *sums.entry((own, interface, reason, key.family, port)).or_default() += packets;
         }
-        let drop = |((own, interface, reason, family), packets): ((bool, &str, String, u8), u64)| snapshot::Drop {
-            netns: if own { "own" } else { "other" }.to_owned(),
-            interface: interface.to_owned(),
-            class: self.config.classes.of(&reason).id().to_owned(),
-            reason,
-            family: family_id(family).to_owned(),
-            packets,
-        };
+        let drop =
+            |((own, interface, reason, family, port), packets): ((bool, &str, String, u8, bool), u64)| snapshot::Drop {
+                netns: if own { "own" } else { "other" }.to_owned(),
+                interface: interface.to_owned(),
+                class: self.config.classes.of(&reason).id().to_owned(),
+                reason,
+                family: family_id(family).to_owned(),
+                port,
+                packets,
+            };
         sums.into_iter().map(drop).collect()
     }
 
@@ -121,12 +176,14 @@ impl Probe {
             if let (Some(kind), Some(interface)) =
                 (Retransmit::ALL.get(usize::from(key.kind)), self.name_at(key.ifindex))
             {
-                *sums.entry((interface, kind.id())).or_default() += segments;
+                let port = self.ports.group_of(key.ifindex).is_some();
+                *sums.entry((interface, kind.id(), port)).or_default() += segments;
             }
         }
-        let entry = |((interface, kind), segments)| snapshot::Retransmitted {
+        let entry = |((interface, kind, port), segments)| snapshot::Retransmitted {
             interface: String::from(interface),
             kind: String::from(kind),
+            port,
             segments,
         };
         sums.into_iter().map(entry).collect()
@@ -159,6 +216,8 @@ impl Probe {
             drop_storm_packets: tally(Tally::StormSegments),
             drop_storm_waiting_packets: tally(Tally::StormSegments).saturating_sub(tally(Tally::StormAttributed)),
             collect_errors: self.collect_errors.clone(),
+            privileges: self.privileges.clone(),
+            memory: self.memory.clone(),
         }
     }
 }
@@ -181,7 +240,7 @@ const fn family_id(family: u8) -> &'static str {
     }
 }
 
-fn less(now: Traffic, before: Traffic) -> Traffic {
+pub(super) fn less(now: Traffic, before: Traffic) -> Traffic {
     Traffic {
         frames: now.frames - before.frames,
         bytes: now.bytes - before.bytes,
@@ -190,14 +249,12 @@ fn less(now: Traffic, before: Traffic) -> Traffic {
     }
 }
 
-fn malformed(place: Place, baseline: &Baseline, counters: &Counters) -> Vec<snapshot::Malformed> {
-    let entry = |(key, frames): &(MalformedKey, u64)| {
-        if u32::from(key.slot) != place.slot {
-            return None;
-        }
-        let reason = reason::Malformed::from_number(key.reason)?;
-        let direction = Direction::ALL.get(usize::from(key.direction))?;
-        let frames = frames - baseline.malformed.get(&(key.direction, key.reason)).copied().unwrap_or(0);
+/// Of findings that are more than information, those that were seen.
+fn malformed(counted: impl Iterator<Item = (Rare, u64)>) -> Vec<snapshot::Malformed> {
+    let entry = |(rare, frames): (Rare, u64)| {
+        let Rare::Malformed { direction, reason } = rare else { return None };
+        let reason = reason::Malformed::from_number(reason)?;
+        let direction = Direction::ALL.get(usize::from(direction))?;
         (reason.severity() > Severity::Info && frames > 0).then(|| snapshot::Malformed {
             direction: direction.id().to_owned(),
             reason: reason.id().to_owned(),
@@ -206,7 +263,7 @@ fn malformed(place: Place, baseline: &Baseline, counters: &Counters) -> Vec<snap
             frames,
         })
     };
-    let mut all: Vec<_> = counters.malformed.iter().filter_map(entry).collect();
+    let mut all: Vec<_> = counted.filter_map(entry).collect();
     all.sort_by(|a, b| (&a.direction, &a.reason).cmp(&(&b.direction, &b.reason)));
     all
 }

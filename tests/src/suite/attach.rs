@@ -18,7 +18,7 @@ use tests::{
     agent::{Agent, lossprobe},
     namespace::Namespace,
     program::run,
-    run::{Skip, kernel_version, requires_kernel, trial},
+    run::{requires_kernel, requires_kernel_before, trial},
     topology::{Pair, RIGHT},
     wait::eventually,
 };
@@ -43,15 +43,6 @@ pub(super) fn host_trials() -> Vec<Trial> {
 
 /// Programs are verified once a second, and taken off programs are put back every 10 s.
 const PUT_BACK: Duration = Duration::from_secs(30);
-
-/// Skips the calling test where the agent uses tcx, which is from Linux 6.6 on.
-fn requires_clsact() -> Result<()> {
-    let (running, text) = kernel_version()?;
-    if running >= (6, 6) {
-        return Err(Skip(format!("Linux {text} has tcx, so the agent never uses clsact")).into());
-    }
-    Ok(())
-}
 
 /// `hook position` of what hangs on an interface, in the order of the hooks' names.
 fn positions(agent: &Agent<'_>, interface: &str) -> Result<Vec<String>> {
@@ -191,7 +182,7 @@ fn comes_to_be_only_at_egress(agent: &Agent<'_>) -> Result<()> {
 
 /// The qdisc goes with our filters on it. What somebody puts into its place is somebody's.
 fn filters_taken_off_are_put_back() -> Result<()> {
-    requires_clsact()?;
+    requires_kernel_before(6, 6, "clsact, the agent uses tcx")?;
     let pair = Pair::new()?;
     let Pair { right, .. } = &pair;
     let agent = Agent::start(right, &["--interface", "b"])?;
@@ -219,7 +210,7 @@ fn filters_taken_off_are_put_back() -> Result<()> {
 /// Foreign filters of another kind hold the first and the last priority: ours come as near as they can, and leave them as
 /// they were.
 fn filters_beside_foreign_ones() -> Result<()> {
-    requires_clsact()?;
+    requires_kernel_before(6, 6, "clsact, the agent uses tcx")?;
     let pair = Pair::new()?;
     let Pair { right, .. } = &pair;
     tc(right, "qdisc add dev b clsact")?;
@@ -249,7 +240,7 @@ fn filters_beside_foreign_ones() -> Result<()> {
 /// Below tcx filters survive a killed agent. The next one removes them, and so does `lossprobe detach`; a living agent's
 /// filters are not touched.
 fn filters_of_a_killed_agent() -> Result<()> {
-    requires_clsact()?;
+    requires_kernel_before(6, 6, "clsact, the agent uses tcx")?;
     let pair = Pair::new()?;
     let Pair { right, .. } = &pair;
     let start = |port: &str| Agent::start(right, &["--interface", "b", "--listen", &format!("127.0.0.1:{port}")]);
@@ -279,7 +270,7 @@ fn filters_of_a_killed_agent() -> Result<()> {
 
 /// The last lossprobe takes away the qdisc that the first one brought, and leaves one that was there before.
 fn who_brought_the_qdisc() -> Result<()> {
-    requires_clsact()?;
+    requires_kernel_before(6, 6, "clsact, the agent uses tcx")?;
     let pair = Pair::new()?;
     let Pair { right, .. } = &pair;
     let start = |port: &str| Agent::start(right, &["--interface", "b", "--listen", &format!("127.0.0.1:{port}")]);

@@ -40,10 +40,11 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 /// The golden files are compiled in, because a guest has no source tree.
-const GOLDEN: [(&str, &str); 4] = [
+const GOLDEN: [(&str, &str); 5] = [
     ("help.txt", include_str!("../../golden/help.txt")),
     ("help-agent.txt", include_str!("../../golden/help-agent.txt")),
     ("help-stats.txt", include_str!("../../golden/help-stats.txt")),
+    ("help-doctor.txt", include_str!("../../golden/help-doctor.txt")),
     ("metrics.txt", include_str!("../../golden/metrics.txt")),
 ];
 
@@ -70,6 +71,7 @@ fn help_is_golden() -> Result<()> {
         (&["--help"][..], "help.txt"),
         (&["agent", "--help"], "help-agent.txt"),
         (&["stats", "--help"], "help-stats.txt"),
+        (&["doctor", "--help"], "help-doctor.txt"),
     ] {
         let output = lossprobe(&namespace, arguments)?;
         ensure!(output.status.success(), "{arguments:?} ended with {}", output.status);

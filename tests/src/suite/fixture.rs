@@ -16,8 +16,10 @@ use tests::{
     link::{End, veth},
     metrics::Metrics,
     namespace::Namespace,
+    pump::{Datagrams, Path, Stream},
     raw::{TunKind, open_tun},
     run::{requires_module, trial},
+    statistics::Estimate,
     topology::{CLIENT, LEFT, Pair, RIGHT, RIGHT6, Routed, SERVER},
     wait::eventually,
     wire::{Gso, PacketSocket},
@@ -36,6 +38,8 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("fixture::gso_packets", gso_packets),
         trial("fixture::nothing_stays_after_a_panic", nothing_stays_after_a_panic),
         trial("fixture::metrics_are_read", metrics_are_read),
+        trial("fixture::interval_of_a_median", interval_of_a_median),
+        trial("fixture::pump_notices_what_is_lost", pump_notices_what_is_lost),
     ]
 }
 
@@ -248,5 +252,30 @@ fn metrics_are_read() -> Result<()> {
     assert_eq!(metrics.sum("x_total", &[]), 7.5);
     assert_eq!(metrics.get("plain", &[]), Some(1000.0));
     assert_eq!(metrics.get("plain", &[("a", "1")]), None);
+    Ok(())
+}
+
+/// The ranks are those of the tables for the sign test.
+fn interval_of_a_median() -> Result<()> {
+    let counting = |count: u32| Estimate::of((1..=count).rev().map(f64::from));
+    for (count, median, low, high) in
+        [(6, 3.5, 1.0, 6.0), (7, 4.0, 1.0, 7.0), (9, 5.0, 2.0, 8.0), (20, 10.5, 6.0, 15.0), (30, 15.5, 10.0, 21.0)]
+    {
+        assert_eq!(counting(count), Estimate { median, low, high, rounds: count as usize });
+    }
+    assert_eq!(counting(5).spread(), f64::INFINITY, "five are too few");
+    Ok(())
+}
+
+fn pump_notices_what_is_lost() -> Result<()> {
+    let pair = Pair::new()?;
+    let path = Path { sender: &pair.left, receiver: &pair.right, to: (RIGHT, 5000).into() };
+    let mut datagrams = Datagrams::new(&path)?;
+    datagrams.pass(1000)?;
+    // A stranger's datagram is one too many, wherever it turns up.
+    pair.left.send_udp((RIGHT, 5000), 1, 18)?;
+    ensure!(datagrams.pass(1).is_err(), "a stranger's datagram was taken for the next one");
+    ensure!(datagrams.finish().is_err(), "a datagram was left over");
+    Stream::new(&path)?.pass(10_000_000)?;
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! Do no harm: nothing stays behind, nothing of others is touched.
 
+mod foreign;
+mod unchanged;
+
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
 use libtest_mimic::Trial;
@@ -17,15 +20,15 @@ use tests::{
 use super::counts::{Counts, SOON, counts_exactly};
 
 pub(super) fn trials() -> Vec<Trial> {
-    vec![
+    let here = vec![
         trial("harm::kill_9_leaves_nothing", kill_9_leaves_nothing),
         trial("harm::stop_leaves_nothing", stop_leaves_nothing),
         trial("harm::foreign_filters_stay", foreign_filters_stay),
         trial("harm::ingress_qdisc_stays", ingress_qdisc_stays),
-        trial("harm::offloads_stay", offloads_stay),
         trial("harm::traffic_passes_unchanged", traffic_passes_unchanged),
         trial("harm::two_agents_side_by_side", two_agents_side_by_side),
-    ]
+    ];
+    [here, foreign::trials(), unchanged::trials()].into_iter().flatten().collect()
 }
 
 /// Programs on the tcx hooks of an interface, both directions.
@@ -130,18 +133,6 @@ fn ingress_qdisc_stays() -> Result<()> {
     ensure!(beside.contains("qdisc ingress ffff:") && !beside.contains("clsact"), "while the agent runs: {beside}");
     agent.stop()?;
     assert_eq!(before, look()?);
-    Ok(())
-}
-
-fn offloads_stay() -> Result<()> {
-    let pair = Pair::new()?;
-    let Pair { right, .. } = &pair;
-    let look = || program::run(right, "ethtool", &["-k", "b"], "");
-    let before = look()?;
-    let agent = Agent::start(right, &["--interface", "b"])?;
-    assert_eq!(before, look()?, "while the agent runs");
-    agent.stop()?;
-    assert_eq!(before, look()?, "after it has ended");
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod attach_control;
 mod attach_xdp;
 mod cli;
 mod counts;
+mod doctor;
 mod drops;
 mod exact;
 mod fixture;
@@ -13,10 +14,14 @@ mod heartbeat;
 mod http;
 mod links;
 mod malformed;
+mod memory;
 mod oracle;
-mod privilege;
+mod physical;
+pub(crate) mod privilege;
 mod programs;
 mod retransmit;
+mod roles;
+mod roles_ports;
 
 use libtest_mimic::Trial;
 use tests::guest::is_guest;
@@ -30,6 +35,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         drops::trials(),
         retransmit::trials(),
         links::trials(),
+        physical::trials(),
+        roles::trials(),
+        roles_ports::trials(),
         harm::trials(),
         attach::trials(),
         attach_control::trials(),
@@ -38,6 +46,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         http::trials(),
         cli::trials(),
         programs::trials(),
+        privilege::trials(),
+        doctor::trials(),
+        memory::trials(),
     ];
     let on_hosts = if is_guest() {
         Vec::new()
@@ -48,6 +59,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             privilege::host_trials(),
             drops::host_trials(),
             attach::host_trials(),
+            memory::host_trials(),
+            doctor::host_trials(),
         ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()

@@ -25,14 +25,21 @@ fn mask(mut value: u64) -> u64 {
     value
 }
 
-/// The same address, of which the compiler knows nothing. Else it compares and subtracts pointers as the 32-bit numbers
-/// that the context declares them to be, and makes `<` of `+ 1 <=`: the verifier learns nothing from either.
+/// A number that the compiler does not know and the verifier does.
 #[inline(always)]
-fn opaque(address: usize) -> usize {
-    let same: usize;
-    // SAFETY: one move between registers.
-    unsafe { asm!("{0} = {1}", lateout(reg) same, in(reg) address, options(pure, nomem, nostack)) };
-    same
+pub(crate) fn opaque<const NUMBER: usize>() -> usize {
+    let number;
+    // SAFETY: one move to a register.
+    unsafe { asm!("{0} = {1}", out(reg) number, const NUMBER, options(pure, nomem, nostack)) };
+    number
+}
+
+/// All of `state` is in memory behind this, nothing of it in registers.
+#[inline(always)]
+fn settle<T>(state: &mut T) {
+    // SAFETY: one move of a register to itself; the compiler has to believe that it reads and writes `state`. (Without
+    // an instruction two lines of source would stand at one place, which the kernel refuses.)
+    unsafe { asm!("{0} = {0}", in(reg) &raw mut *state, options(nostack)) };
 }
 
 /// The frame under a tc hook.
@@ -88,6 +95,13 @@ impl TcFrame {
             pad: 0,
         }
     }
+
+    /// Addresses of the first byte and behind the last that lies in one piece.
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        // SAFETY: as in `ifindex`.
+        unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) }
+    }
 }
 
 impl Hooked for TcFrame {
@@ -99,8 +113,12 @@ impl Hooked for TcFrame {
 
     #[inline(always)]
     fn capture(&self, scratch: &mut Scratch, from_network_header: bool) -> bool {
-        let frame_bytes = u64::from(self.bytes());
-        let wanted = frame_bytes.min(WINDOW_BYTES as u64);
+        let wanted = u64::from(self.bytes()).min(WINDOW_BYTES as u64);
+        if !from_network_header && (Copy { bounds: || self.bounds(), scratch: &mut *scratch, done: 0 }).run() == wanted
+        {
+            scratch.captured_bytes = wanted;
+            return true;
+        }
         // 5.10 and 6.1 want a length that is provably in 1..=256: subtract, mask, add.
         let captured = mask(wanted.wrapping_sub(1)) + 1;
         if wanted == 0 {
@@ -117,25 +135,6 @@ impl Hooked for TcFrame {
         };
         scratch.captured_bytes = captured;
         failed == 0
-    }
-}
-
-/// In place: only for constant offsets, which the verifier follows.
-impl Frame for TcFrame {
-    #[inline(always)]
-    fn read<const N: usize>(&self, _at: usize) -> Option<[u8; N]> {
-        None
-    }
-
-    #[inline(always)]
-    fn head<const N: usize>(&self) -> Option<&[u8; N]> {
-        // SAFETY: as in `ifindex`.
-        let (start, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
-        if start + N > end {
-            return None;
-        }
-        // SAFETY: the `N` bytes from `start` were just compared with the packet's end.
-        Some(unsafe { &*(start as *const [u8; N]) })
     }
 }
 
@@ -156,24 +155,22 @@ impl XdpFrame {
         unsafe { (*self.xdp).ingress_ifindex }
     }
 
-    /// Addresses of the first byte and behind the last.
+    /// As [`TcFrame::bounds`].
     #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
         // SAFETY: as in `ifindex`.
-        let (start, end) = unsafe { ((*self.xdp).data as usize, (*self.xdp).data_end as usize) };
-        (opaque(start), opaque(end))
+        unsafe { ((*self.xdp).data as usize, (*self.xdp).data_end as usize) }
     }
 
     /// The frame's circumstances on the device of `slot`. No segments are merged yet.
     #[inline(always)]
     pub(crate) fn meta(&self, slot: &Slot) -> Meta {
-        let (start, end) = self.bounds();
-        Meta {
-            frame_bytes: end.wrapping_sub(start) as u32,
-            mtu_bytes: slot.mtu_bytes,
-            flags: slot.flags,
-            ..Meta::default()
-        }
+        let (start, mut end) = self.bounds();
+        // By hand: the compiler would subtract the 32-bit numbers that the context declares both to be, and the verifier
+        // refuses halves of pointers.
+        // SAFETY: one subtraction on registers.
+        unsafe { asm!("{0} -= {1}", inout(reg) end, in(reg) start, options(pure, nomem, nostack)) };
+        Meta { frame_bytes: end as u32, mtu_bytes: slot.mtu_bytes, flags: slot.flags, ..Meta::default() }
     }
 }
 
@@ -183,29 +180,102 @@ impl Hooked for XdpFrame {
         0
     }
 
-    /// Word by word: a helper for it exists since 5.18 only.
     #[inline(always)]
     fn capture(&self, scratch: &mut Scratch, _from_network_header: bool) -> bool {
-        let (start, end) = self.bounds();
-        let mut at = 0;
-        while at < WINDOW_BYTES && start + at + 8 <= end {
-            // SAFETY: the eight bytes were just compared with the packet's end, and the window is longer.
-            unsafe {
-                scratch.bytes.as_mut_ptr().add(at).cast::<u64>().write((start as *const u64).byte_add(at).read());
-            };
-            at += 8;
-        }
-        while at < WINDOW_BYTES && opaque(start + at + 1) <= end {
-            // SAFETY: as above, for one byte.
-            unsafe { scratch.bytes.as_mut_ptr().add(at).write((start as *const u8).add(at).read()) };
-            at += 1;
-        }
-        scratch.captured_bytes = at as u64;
-        at > 0
+        scratch.captured_bytes = (Copy { bounds: || self.bounds(), scratch: &mut *scratch, done: 0 }).run();
+        scratch.captured_bytes != 0
     }
 }
 
-/// In place: only for constant offsets, which the verifier follows.
+/// A copy of what lies in one piece of a frame, [`WINDOW_BYTES`] at most: for the short frames that most are, a helper
+/// costs several times as much.
+struct Copy<'a, B> {
+    /// Asked anew for each block: that costs two loads, and the verifier knows of each what it has just compared.
+    bounds: B,
+    scratch: &'a mut Scratch,
+    done: usize,
+}
+
+impl<B: Fn() -> (usize, usize)> Copy<'_, B> {
+    /// Returns how many bytes lay there.
+    #[inline(always)]
+    fn run(mut self) -> u64 {
+        const { assert!(WINDOW_BYTES == 3 * 64) };
+        if self.block(64, words::<8>) && self.block(64, words::<8>) && self.block(64, words::<8>) {
+            return self.done as u64;
+        }
+        self.block(32, words::<4>);
+        self.forget();
+        self.block(16, words::<2>);
+        self.block(8, words::<1>);
+        self.block(4, one::<u32>);
+        self.block(2, one::<u16>);
+        // The compiler makes of `start + 1 > end` a comparison from which no verifier derives a byte.
+        self.block(opaque::<1>(), one::<u8>);
+        self.done as u64
+    }
+
+    /// What the verifier knows of `done`: it would follow each of the rest's ways from each number.
+    #[inline(always)]
+    fn forget(&mut self) {
+        self.scratch.captured_bytes = self.done as u64;
+        settle(self.scratch);
+        self.done = mask(self.scratch.captured_bytes) as usize;
+    }
+
+    #[inline(always)]
+    fn block(&mut self, bytes: usize, copy: impl FnOnce(*const u8, *mut u8)) -> bool {
+        let (start, end) = (self.bounds)();
+        let start = start + self.done;
+        if start + bytes > end {
+            return false;
+        }
+        // SAFETY: `done` is at most 255, and there are 64 bytes more.
+        copy(start as *const u8, unsafe { self.scratch.bytes.as_mut_ptr().add(self.done) });
+        self.done += bytes;
+        true
+    }
+}
+
+/// Copies a number, which need not be aligned.
+#[inline(always)]
+fn one<T>(from: *const u8, to: *mut u8) {
+    // SAFETY: `Copy::block` has compared both with their ends.
+    unsafe { to.cast::<T>().write_unaligned(from.cast::<T>().read_unaligned()) };
+}
+
+/// Copies words one by one, so that no call is made of it.
+#[inline(always)]
+fn words<const N: usize>(from: *const u8, to: *mut u8) {
+    for word in 0..N {
+        // SAFETY: as in `one`.
+        one::<u64>(unsafe { from.add(word * 8) }, unsafe { to.add(word * 8) });
+    }
+}
+
+/// The `N` bytes at a constant offset, which the verifier follows.
+#[inline(always)]
+fn in_place<'a, const N: usize>((start, end): (usize, usize), at: usize) -> Option<&'a [u8; N]> {
+    let start = start + at;
+    if start + N > end {
+        return None;
+    }
+    // SAFETY: the `N` bytes from `start` were just compared with the packet's end, and the packet outlives the program.
+    Some(unsafe { &*(start as *const [u8; N]) })
+}
+
+impl Frame for TcFrame {
+    #[inline(always)]
+    fn read<const N: usize>(&self, _at: usize) -> Option<[u8; N]> {
+        None
+    }
+
+    #[inline(always)]
+    fn at<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        in_place(self.bounds(), at)
+    }
+}
+
 impl Frame for XdpFrame {
     #[inline(always)]
     fn read<const N: usize>(&self, _at: usize) -> Option<[u8; N]> {
@@ -213,13 +283,8 @@ impl Frame for XdpFrame {
     }
 
     #[inline(always)]
-    fn head<const N: usize>(&self) -> Option<&[u8; N]> {
-        let (start, end) = self.bounds();
-        if start + N > end {
-            return None;
-        }
-        // SAFETY: the `N` bytes from `start` were just compared with the packet's end.
-        Some(unsafe { &*(start as *const [u8; N]) })
+    fn at<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        in_place(self.bounds(), at)
     }
 }
 
@@ -240,8 +305,13 @@ impl Frame for Window<'_> {
     }
 
     #[inline(always)]
-    fn head<const N: usize>(&self) -> Option<&[u8; N]> {
+    fn at<const N: usize>(&self, _at: usize) -> Option<&[u8; N]> {
         None
+    }
+
+    #[inline(always)]
+    fn settle<T>(&self, state: &mut T) {
+        settle(state);
     }
 }
 

@@ -4,7 +4,7 @@ use aya_ebpf::EbpfContext;
 use aya_log_ebpf::warn;
 use probe_ebpf::{
     abi::{Direction, MalformedKey, Scratch, Slot, Tally, Traffic},
-    classify::{Cursor, Layer, Meta},
+    classify::{Layer, Meta},
     fast,
     frame::Frame,
 };
@@ -48,8 +48,7 @@ pub(crate) fn count_opaque<F: Hooked>(frame: &F, meta: &Meta, point: Point<'_>) 
 #[inline(always)]
 fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point: Point<'_>) {
     let Point { slot, traffic, direction } = point;
-    let Some(scratch) = maps::scratch() else { return };
-    scratch.cursor = Cursor::new(*meta);
+    let Some(scratch) = maps::scratch_for(meta) else { return };
     let first = scratch.cursor.first_layer();
     if !frame.capture(scratch, meta.first_protocol != 0) {
         count(traffic, frame, meta, 0);

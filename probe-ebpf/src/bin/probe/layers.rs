@@ -1,9 +1,9 @@
-//! The library's layers as global functions: verified once each, for any state of the scratch space.
+//! The library's steps as global functions: verified once each, for any state of the scratch space.
 #![allow(unsafe_code, reason = "the verifier knows global functions by their unmangled names")]
 
 use probe_ebpf::{
-    classify::{Cursor, Layer, Step, landed, walk},
-    wire,
+    classify::{Cursor, Layer, Step, headers, landed, walk},
+    wire::ipv4,
 };
 
 use crate::{context::Window, maps};
@@ -13,19 +13,8 @@ use crate::{context::Window, maps};
 pub(crate) fn classify(first: Layer) -> Layer {
     walk(first, |layer| {
         Layer::from_number(match layer {
-            Layer::Ethernet => classify_ethernet(),
-            Layer::Arp => classify_arp(),
-            Layer::Ipv4 => classify_ipv4(),
-            Layer::Ipv4Option => classify_ipv4_option(),
-            Layer::Ipv6 => classify_ipv6(),
-            Layer::Ipv6Extension => classify_ipv6_extension(),
-            Layer::Ipv6Option => classify_ipv6_option(),
-            Layer::Tcp => classify_tcp(),
-            Layer::TcpOption => classify_tcp_option(),
-            Layer::Udp => classify_udp(),
-            Layer::Icmp => classify_icmp(),
-            Layer::Icmpv6 => classify_icmpv6(),
-            Layer::End | Layer::Other | Layer::Unseen => layer as u64,
+            Layer::Ipv4Options => classify_ipv4_options(),
+            _ => classify_headers(layer as u64),
         })
     })
 }
@@ -39,74 +28,14 @@ fn enter(step: impl FnOnce(&Window<'_>, &mut Cursor) -> Step) -> u64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn classify_ethernet() -> u64 {
-    enter(|window, cursor| wire::ethernet::step(window, cursor))
+extern "C" fn classify_headers(layer: u64) -> u64 {
+    enter(|window, cursor| headers(window, cursor, Layer::from_number(layer)))
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn classify_arp() -> u64 {
-    enter(|window, cursor| wire::arp::step(window, cursor))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn classify_ipv4() -> u64 {
-    enter(|window, cursor| wire::ipv4::step(window, cursor))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn classify_ipv4_option() -> u64 {
-    enter(|window, cursor| wire::ipv4::option_step(window, cursor))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn classify_ipv6() -> u64 {
-    enter(|window, cursor| wire::ipv6::step(window, cursor))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn classify_ipv6_extension() -> u64 {
-    enter(|window, cursor| wire::ipv6::extension_step(window, cursor))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn classify_ipv6_option() -> u64 {
-    enter(|window, cursor| wire::ipv6::option_step(window, cursor))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn classify_tcp() -> u64 {
-    enter(|window, cursor| wire::tcp::step(window, cursor))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn classify_tcp_option() -> u64 {
-    enter(|window, cursor| wire::tcp::option_step(window, cursor))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn classify_udp() -> u64 {
-    enter(|window, cursor| wire::udp::step(window, cursor))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn classify_icmp() -> u64 {
-    enter(|_, cursor| wire::icmp::step(cursor))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn classify_icmpv6() -> u64 {
-    enter(|window, cursor| wire::icmpv6::step(window, cursor))
+extern "C" fn classify_ipv4_options() -> u64 {
+    enter(|window, cursor| ipv4::options(window, cursor))
 }
 
 #[unsafe(link_section = "license")]

@@ -9,10 +9,15 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, PerCpuArray, PerCpuHashMap},
 };
-use probe_ebpf::abi::{
-    DropKey, INERT_AFTER_SECONDS, MalformedKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, STORM_REASONS,
-    Scratch, Settings, Slot, Storm, Tally, Traffic, Waiting,
+use probe_ebpf::{
+    abi::{
+        DropKey, INERT_AFTER_SECONDS, MalformedKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, STORM_REASONS,
+        Scratch, Settings, Slot, Storm, Tally, Traffic, Waiting,
+    },
+    classify::{Cursor, Meta},
 };
+
+use crate::context::opaque;
 
 // Sizes here are the smallest that load; the agent sets the real ones for the node, see `kernel::load`.
 #[map]
@@ -115,6 +120,19 @@ pub(crate) fn traffic(index: u32) -> Option<&'static mut Traffic> {
 pub(crate) fn scratch() -> Option<&'static mut Scratch> {
     // SAFETY: this CPU's entry; tc programs run with bottom halves off, so no other one is in between.
     SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+}
+
+/// This CPU's scratch space, its cursor at the first byte of a frame.
+#[inline(always)]
+pub(crate) fn scratch_for(meta: &Meta) -> Option<&'static mut Scratch> {
+    const WORDS: usize = size_of::<Cursor>() / size_of::<u64>();
+    let scratch = scratch()?;
+    // SAFETY: zeros are a cursor, as `Cursor::default()` is. The compiler must not know them: it would call a function
+    // that writes them byte by byte.
+    unsafe { (&raw mut scratch.cursor).cast::<[u64; WORDS]>().write([opaque::<0>() as u64; WORDS]) };
+    scratch.cursor.meta = *meta;
+    scratch.cursor.end = meta.frame_bytes;
+    Some(scratch)
 }
 
 /// This CPU's state of drops, unless a program that is interrupted at this very moment is using it (possible before

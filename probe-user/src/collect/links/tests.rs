@@ -1,4 +1,10 @@
-use super::*;
+use nix::libc;
+
+use super::{
+    message::{Device, Seen, event, text},
+    *,
+};
+use crate::netlink::messages;
 
 // Messages of Linux 6.18.44 behind their netlink header, statistics and per-protocol settings cut out.
 /// virtio-net.
@@ -56,6 +62,7 @@ fn every_field() {
         lower: None,
         has_parent_device: false,
         parent_bus: String::new(),
+        port_name: String::new(),
         driver: String::new(),
         alias: "vm-1".to_owned(),
     };
@@ -85,29 +92,27 @@ fn only_a_wire_pads() {
     ] {
         let link = on_bus(bus);
         assert_eq!((link.parent_bus.as_str(), link.flags()), (bus.unwrap_or_default(), expected));
-        assert!(link.has_parent_device && link.role(None) == "uplink", "{bus:?}");
+        assert!(link.is_physical(), "{bus:?}");
     }
     let parentless = Link { parent_bus: "pci".to_owned(), ..Link::default() };
     assert_eq!(parentless.flags(), 0);
 }
 
 #[test]
-fn roles() {
-    let bridge = device(BR0).link;
-    for (hex, master, expected) in [
-        (ETH0, None, "uplink"),
-        (ETH0, Some(&bridge), "uplink"),
-        (V0, Some(&bridge), "port"),
-        (V0, None, "internal"),
-        (V0, Some(&device(X0).link), "internal"),
-        (X0, None, "tunnel"),
-        (X0, Some(&bridge), "port"),
-        (T0, None, "internal"),
-        (LO, None, "internal"),
+fn a_function_of_a_virtual_machine_is_no_end_of_a_cable() {
+    for (port_name, expected) in [
+        ("", true),
+        ("p0", true),
+        ("p1s0", true),
+        ("pf0", true),
+        ("pf0vf1", false),
+        ("c1pf0vf12", false),
+        ("pf1sf88", false),
     ] {
-        let link = device(hex).link;
-        assert_eq!(link.role(master), expected, "{}", link.name);
+        let link = Link { has_parent_device: true, port_name: port_name.to_owned(), ..Link::default() };
+        assert_eq!(link.is_physical(), expected, "{port_name}");
     }
+    assert!(!Link::default().is_physical());
 }
 
 #[test]
@@ -152,9 +157,9 @@ fn names_are_c_strings() {
     }
 }
 
-#[tokio::test]
-async fn the_running_kernel() {
-    let links = list().await.expect("rtnetlink answers");
+#[test]
+fn the_running_kernel() {
+    let links = list().expect("rtnetlink answers");
     let loopback = links.iter().find(|link| link.is_loopback()).expect("every namespace has one");
     assert_eq!((loopback.name.as_str(), loopback.ifindex, loopback.driver.as_str()), ("lo", 1, ""));
 }

@@ -5,7 +5,8 @@ use std::{
 
 use super::*;
 use crate::snapshot::{
-    Attachment, Drop, Interface, Malformed, Map, MapUpdateFailed, Probe, Retransmitted, SCHEMA, Tcp, Traffic,
+    AttachedPorts, Attachment, Coverage, Drop, Interface, Malformed, Map, MapUpdateFailed, PortGroup, Probe,
+    Retransmitted, SCHEMA, Tcp, Traffic,
 };
 
 /// An uplink that is attached, a port of which only ingress is, and an interface that is not; hostile names.
@@ -24,6 +25,7 @@ fn snapshot() -> Snapshot {
         reason: reason.into(),
         class: if reason == "no_socket" { "noise".into() } else { "policy".into() },
         family: family.into(),
+        port: false,
         packets,
     };
     Snapshot {
@@ -47,6 +49,7 @@ fn snapshot() -> Snapshot {
                     malformed("egress", "tcp_flags", "warning", 2),
                     malformed("ingress", "udp_surplus", "info", 9),
                 ],
+                coverage: Coverage { ingress: Some(0.75), egress: None },
                 ..Interface::default()
             },
             Interface {
@@ -59,6 +62,23 @@ fn snapshot() -> Snapshot {
             },
             Interface { name: "off0".into(), role: "uplink".into(), link: "ethernet".into(), ..Interface::default() },
         ],
+        ports: "each".into(),
+        port_groups: vec![PortGroup {
+            name: "br0/ports".into(),
+            master: "br0".into(),
+            ports: 40,
+            attached: vec![AttachedPorts { attachment: attached("tc_ingress"), ports: 39 }],
+            ingress: Traffic { frames: 700, bytes: 42_000, ..Traffic::default() },
+            malformed: vec![malformed("ingress", "ip4_csum", "error", 5)],
+            drops: vec![drop("own", "br0/ports", "netfilter_drop", "ipv4", 8)],
+            retransmitted: vec![Retransmitted {
+                interface: "br0/ports".into(),
+                kind: "syn".into(),
+                segments: 6,
+                port: true,
+            }],
+            ..PortGroup::default()
+        }],
         drops: vec![
             drop("own", "eth0", "netfilter_drop", "ipv4", 4),
             drop("own", "eth0", "netfilter_drop", "ipv6", 1),
@@ -68,7 +88,12 @@ fn snapshot() -> Snapshot {
         ],
         tcp: Tcp {
             sent_segments: Some(50),
-            retransmitted: vec![Retransmitted { interface: "eth0".into(), kind: "syn".into(), segments: 1 }],
+            retransmitted: vec![Retransmitted {
+                interface: "eth0".into(),
+                kind: "syn".into(),
+                segments: 1,
+                port: false,
+            }],
         },
         probe: Probe {
             features: [("tcx".into(), true), ("drop_reason".into(), false)].into(),
@@ -79,6 +104,7 @@ fn snapshot() -> Snapshot {
             drop_storm_packets: 8,
             drop_storm_waiting_packets: 2,
             collect_errors: [("netlink".into(), 1)].into(),
+            ..Probe::default()
         },
     }
 }
@@ -122,7 +148,8 @@ fn golden(openmetrics: bool) -> String {
         "lossprobe_interface",
         "info",
         "",
-        "A selected interface; role is uplink, port, internal or tunnel, alias is its IFLA_IFALIAS.",
+        "A selected interface; role is uplink, port, internal or tunnel, alias is its IFLA_IFALIAS. Ports of one bridge \
+         are one, BRIDGE/ports of kind ports, unless --ports says otherwise.",
         &[
             r#"{interface="eth0",kind="ethernet",role="uplink",master="",lower="",driver="virtio_net",alias="a \"quoted\" \\ back\nslash } 1"} 1"#,
             r#"{interface="off0",kind="",role="uplink",master="",lower="",driver="",alias=""} 1"#,
@@ -188,6 +215,14 @@ fn golden(openmetrics: bool) -> String {
         &[r#"{interface="eth0",type="syn"} 1"#],
     );
     family(
+        "lossprobe_hook_coverage_ratio",
+        "gauge",
+        "ratio",
+        "Segments at the hook for each packet that an uplink's device has counted, over 10 s; below 1 frames pass by \
+         (hardware offload, SR-IOV, AF_XDP). Only where the driver counts wire frames and enough passes.",
+        &[r#"{interface="eth0",direction="ingress"} 0.75"#],
+    );
+    family(
         "lossprobe_paused",
         "gauge",
         "",
@@ -198,7 +233,7 @@ fn golden(openmetrics: bool) -> String {
         "lossprobe_attached",
         "gauge",
         "",
-        "1 for every hook that is attached, how, and where among the hook's programs.",
+        "1 for every hook that is attached, how, and where among the hook's programs; of BRIDGE/ports, the number of ports.",
         &[
             r#"{interface="eth0",hook="tc_egress",mode="tcx",position="first"} 1"#,
             r#"{interface="eth0",hook="tc_ingress",mode="tcx",position="first"} 1"#,
@@ -262,6 +297,37 @@ fn exposition_in_both_formats() {
 }
 
 #[test]
+fn ports_together_or_not_at_all() {
+    let mut snapshot = snapshot();
+    snapshot.interfaces[1].role = "port".into();
+    snapshot.drops[0].port = true;
+    let lines_of = |ports: &str, name: &str| -> Vec<String> {
+        let text = expose(Snapshot { ports: ports.into(), ..snapshot.clone() }, Format::Text);
+        text.lines().filter(|line| line.contains(&format!("interface=\"{name}"))).map(str::to_owned).collect()
+    };
+    let (port, group) = ("we\\\"ird", "br0/ports");
+    assert_eq!((lines_of("each", port).len(), lines_of("each", group).len()), (4, 0));
+    assert_eq!((lines_of("none", port).len(), lines_of("none", group).len()), (0, 0));
+    assert_eq!(lines_of("aggregate", port), Vec::<String>::new());
+    assert_eq!(
+        lines_of("aggregate", group),
+        [
+            r#"lossprobe_interface_info{interface="br0/ports",kind="ports",role="port",master="br0",lower="",driver="",alias=""} 1"#,
+            r#"lossprobe_aggregated_ports{interface="br0/ports"} 40"#,
+            r#"lossprobe_frames_total{interface="br0/ports",direction="ingress"} 700"#,
+            r#"lossprobe_bytes_total{interface="br0/ports",direction="ingress"} 42000"#,
+            r#"lossprobe_malformed_frames_total{interface="br0/ports",direction="ingress",reason="ip4_csum",severity="error"} 5"#,
+            r#"lossprobe_dropped_packets_total{interface="br0/ports",reason="netfilter_drop",class="policy",netns="own"} 8"#,
+            r#"lossprobe_tcp_retransmitted_segments_total{interface="br0/ports",type="syn"} 6"#,
+            r#"lossprobe_attached{interface="br0/ports",hook="tc_ingress",mode="tcx",position="first"} 39"#,
+        ]
+    );
+    // A drop of a port is in its group alone.
+    let drops = |ports: &str| lines_of(ports, "eth0").into_iter().find(|line| line.contains("dropped")).unwrap();
+    assert!(drops("each").ends_with(" 5") && drops("aggregate").ends_with(" 1") && drops("none").ends_with(" 1"));
+}
+
+#[test]
 fn zeros_only_for_errors_that_were_looked_for() {
     let text = expose(snapshot(), Format::Text);
     let zeros: Vec<_> =
@@ -302,14 +368,15 @@ fn names_that_look_alike_become_one_series() {
 
 #[test]
 fn every_entry_of_the_list_is_consistent() {
-    let snapshot = snapshot();
+    let (snapshot, mut aggregated) = (snapshot(), snapshot());
+    aggregated.ports = "aggregate".into();
     for metric in METRICS {
         let Metric { name, unit, help, .. } = metric;
         let rebuilt = [metric.stem(), unit].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_");
         assert_eq!(rebuilt + metric.kind.suffix(), *name);
         assert!(help.ends_with('.') && !help.contains(['\\', '\n']), "{name}: help");
         assert_eq!(METRICS.iter().filter(|other| other.name == *name).count(), 1, "{name} twice");
-        let series = metric.read(&snapshot);
+        let series = metric.read(if metric.name == "lossprobe_aggregated_ports" { &aggregated } else { &snapshot });
         assert!(!series.is_empty(), "{name}: the test's snapshot has none");
         assert!(series.keys().all(|values| values.len() == metric.labels.len()), "{name}: values for its labels");
     }

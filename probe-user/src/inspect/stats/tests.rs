@@ -46,7 +46,12 @@ fn snapshot() -> Snapshot {
         ],
         tcp: Tcp {
             sent_segments: Some(1000),
-            retransmitted: vec![Retransmitted { interface: "eth0".into(), kind: "syn".into(), segments: 5 }],
+            retransmitted: vec![Retransmitted {
+                interface: "eth0".into(),
+                kind: "syn".into(),
+                segments: 5,
+                port: false,
+            }],
         },
         ..Snapshot::default()
     };

@@ -25,10 +25,11 @@ pub(super) fn exceptions() -> Vec<Row> {
         .collect()
 }
 
-/// What most frames on most wires look like: the fast path is for exactly these. None is longer than its headers.
+/// What most frames on most wires look like: the fast path is for exactly these.
 pub(super) fn ordinary() -> Vec<(Vec<u8>, Meta)> {
     let timed = |tcp: &mut TcpHeader| tcp.options = vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
-    let frames = [
+    let flags = |number| start().ip4().tcp_with(1, 2, move |tcp| tcp.flags = number);
+    let mut frames = vec![
         (start().ip4().udp(1, 2), veth()),
         (start().ip4().udp(1, 2).payload(18), physical()),
         (start().ip4().udp(1, 2).pad(60), physical()),
@@ -41,14 +42,64 @@ pub(super) fn ordinary() -> Vec<(Vec<u8>, Meta)> {
         (start().ip6().udp(1, 2), veth()),
         (start().ip6().tcp(1, 2), veth()),
         (start().ip6().tcp_with(1, 2, timed), physical()),
+        (flags(flag::SYN), veth()),
+        (flags(flag::SYN | flag::ACK), veth()),
+        (flags(flag::FIN | flag::ACK | flag::PSH), veth()),
+        (flags(flag::RST | flag::ACK), veth()),
+        (flags(flag::RST), veth()),
+        (start().vlan(5).ip4().udp(1, 2).pad(64), physical()),
+        (start().vlan(5).ip4().tcp_with(1, 2, timed).payload(1448), veth()),
+        (start().vlan(5).ip6().tcp_with(1, 2, timed), veth()),
+        (start().vlan(6).ip6().udp(1, 2), stripped(0x88a8, 5)),
+        (start().arp(plain), veth()),
+        (start().arp(|arp| arp.operation = 2).pad(60), physical()),
+        (start().vlan(5).arp(plain), veth()),
+        (start().ip4().icmp(8, 0).payload(56), veth()),
+        (start().ip6().icmpv6(128, 0).payload(56), veth()),
+        (start().ipv6(|ip| ip.hop_limit = 255).icmpv6(135, 0).payload(20), veth()),
     ];
+    for (is_syn, options) in usual_options() {
+        let change = move |tcp: &mut TcpHeader| {
+            tcp.options.clone_from(&options);
+            if is_syn {
+                tcp.flags = flag::SYN;
+            }
+        };
+        frames.push((start().ip4().tcp_with(1, 2, change.clone()), veth()));
+        frames.push((start().vlan(5).ip6().tcp_with(1, 2, change), veth()));
+    }
     frames
+        .into_iter()
         .map(|(frame, meta)| (frame.bytes(), meta))
         .map(|(frame, meta)| {
             let frame_bytes = frame.len() as u32;
             (frame, Meta { frame_bytes, ..meta })
         })
-        .into()
+        .collect()
+}
+
+/// Options as Linux, Windows, macOS and the BSDs order them, and whether they are a SYN's.
+fn usual_options() -> Vec<(bool, Vec<u8>)> {
+    const MSS: &[u8] = &[2, 4, 5, 0xb4];
+    const SCALE: &[u8] = &[1, 3, 3, 14];
+    const SACK_PERMITTED: &[u8] = &[1, 1, 4, 2];
+    const TIMES: &[u8] = &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+    const SACK_PERMITTED_TIMES: &[u8] = &[4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+    let sack = |blocks: u8| [vec![1, 1, 5, 2 + 8 * blocks], vec![7; 8 * usize::from(blocks)]].concat();
+    let syn = [
+        MSS.to_vec(),
+        [MSS, SACK_PERMITTED].concat(),
+        [MSS, SCALE, SACK_PERMITTED].concat(),
+        [MSS, SACK_PERMITTED, SCALE].concat(),
+        [MSS, SACK_PERMITTED_TIMES, SCALE].concat(),
+        [MSS, TIMES, SCALE].concat(),
+        [MSS, SCALE, SACK_PERMITTED_TIMES].concat(),
+        [MSS, SCALE, TIMES].concat(),
+        [MSS, SCALE, TIMES, &[4, 2, 0, 0]].concat(),
+    ];
+    let timed_sack = |blocks| [TIMES.to_vec(), sack(blocks)].concat();
+    let later = [sack(1), sack(2), sack(3), timed_sack(1), timed_sack(2), timed_sack(3)];
+    syn.map(|options| (true, options)).into_iter().chain(later.map(|options| (false, options))).collect()
 }
 
 /// Protocols, offsets of both headers, bytes of all headers and of what follows.

@@ -1,0 +1,76 @@
+//! What the probe costs, measured on this kernel, against the targets of its design: ratios are judged, nanoseconds
+//! only shown. Everything that is compared is measured in turns inside one round, so that a machine that is busy with
+//! other things slows all of it down; a target is missed only when the whole 95 % interval lies beyond it.
+//!
+//! Deliberately absent: traffic over real devices (all of it stays between network namespaces of this process), and
+//! figures of other machines.
+
+mod bpftrace;
+mod frames;
+mod harm;
+mod instructions;
+mod programs;
+mod report;
+mod rounds;
+mod storm;
+
+use std::{env, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use tests::child;
+
+use report::{Output, Report};
+use rounds::Bench;
+
+const USAGE: &str = "usage: bench [FILTER] [--output table|json]
+
+  FILTER  only what has this in its name: part of `programs/ingress udp4`, `instructions`, `drop_storm`, `harm/bridge` …";
+
+fn main() -> ExitCode {
+    child::init();
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether no target was missed.
+fn run() -> Result<bool> {
+    let (filter, output) = arguments()?;
+    let mut bench = Bench::new(filter);
+    let mut report = Report::default();
+    for part in [programs::measure, instructions::measure, storm::measure, harm::measure] {
+        part(&mut bench, &mut report)?;
+    }
+    bench.finish();
+    if report.is_empty() {
+        bail!("nothing has {:?} in its name\n{USAGE}", bench.filter());
+    }
+    print!("{}", report.render(output)?);
+    Ok(!report.is_missed())
+}
+
+fn arguments() -> Result<(String, Output)> {
+    let (mut filter, mut output) = (String::new(), Output::Table);
+    let mut words = env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                std::process::exit(0)
+            }
+            "--output" => {
+                let name = words.next().context(USAGE)?;
+                output = Output::named(&name).with_context(|| format!("no output {name:?}\n{USAGE}"))?;
+            }
+            option if option.starts_with('-') => bail!("no option {option}\n{USAGE}"),
+            _ if filter.is_empty() => filter = word,
+            _ => bail!(USAGE),
+        }
+    }
+    Ok((filter, output))
+}
