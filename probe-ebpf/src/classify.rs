@@ -1,8 +1,8 @@
 //! Frame in, packet or contradiction out: the only place that composes the layers of [`crate::wire`].
 //!
 //! A layer is one function `step(frame, cursor) -> Step`: it judges one header, moves the [`Cursor`] behind it and
-//! names the layer that follows. On the host [`classify`] walks the layers directly; in the kernel the same walk
-//! ([`walk`]) calls each layer through a global function, because verifiers accept them only one at a time.
+//! names the layer that follows. [`headers`] goes through all of them; in the kernel it is one global function, whose
+//! state lies in a map and is settled there between steps ([`Frame::settle`]), and IPv4 options are another.
 //! One frame has at most one finding: the one of highest severity, among equals the outermost. An error ends the walk.
 
 use crate::{

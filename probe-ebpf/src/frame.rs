@@ -13,8 +13,8 @@ pub trait Frame {
 
     /// Between two steps of a walk whose state is `state`: all of it is in memory, nothing of it in registers.
     ///
-    /// Verifiers follow what registers hold, one way through the program for each value, and forget what a map holds.
-    /// Without this a walk that is one function has too many ways.
+    /// A verifier follows what registers hold, one way through the program for each value, and forgets what a map holds:
+    /// so all turns of a loop look alike to it. On the host there is nothing to do.
     #[inline(always)]
     fn settle<T>(&self, _state: &mut T) {}
 }

@@ -1,6 +1,6 @@
 //! IPv6 and its extension headers (RFC 8200).
 //!
-//! Every extension header and every option is a step of its own: a verifier that follows a loop multiplies its states.
+//! What the loops over extension headers and options remember lies in the cursor and is settled before each turn.
 
 use core::ops::ControlFlow;
 

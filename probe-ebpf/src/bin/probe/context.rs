@@ -215,7 +215,7 @@ impl<B: Fn() -> (usize, usize)> Copy<'_, B> {
         self.done as u64
     }
 
-    /// What the verifier knows of `done`: it would follow each of the rest's ways from each number.
+    /// Makes the verifier forget `done`: it would follow all ways through the rest from each of its numbers.
     #[inline(always)]
     fn forget(&mut self) {
         self.scratch.captured_bytes = self.done as u64;
@@ -230,7 +230,7 @@ impl<B: Fn() -> (usize, usize)> Copy<'_, B> {
         if start + bytes > end {
             return false;
         }
-        // SAFETY: `done` is at most 255, and there are 64 bytes more.
+        // SAFETY: `done` is at most 255 (the verifier's bound; in truth less than 192), and the array has 320 bytes.
         copy(start as *const u8, unsafe { self.scratch.bytes.as_mut_ptr().add(self.done) });
         self.done += bytes;
         true
