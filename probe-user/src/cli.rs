@@ -155,32 +155,13 @@ pub struct AgentArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
 
-    /// These interfaces lead out of this node; repeatable [default: found by route, see below]
-    ///
-    /// An uplink is where every packet of the node passes once. Without this flag: physical devices that carry a route or
-    /// are ports of a bridge, a bond in place of its slaves, and what lies below a bridge, VLAN or macvlan that carries
-    /// a route; where there is no physical device, those that carry the default route. `stats --output json` shows each
-    /// interface's role and the reason.
-    #[arg(long, value_name = "GLOB")]
-    pub uplink: Vec<String>,
-
-    /// These interfaces are track points, those of one GROUP seen as one; `all` or `none`; repeatable [default: the
-    /// uplinks, as group `node`]
-    ///
-    /// A track point is where TCP flows are judged. `stats --output json` shows each interface's group as `track`.
-    #[arg(long, value_name = "GLOB[:GROUP]")]
-    pub track: Vec<String>,
+    /// What each interface is to the node, and how its frames are counted.
+    #[command(flatten)]
+    pub plan: PlanArgs,
 
     /// How ports of bridges (veth, tap) appear in the metrics [default: aggregate]
     #[arg(long, value_name = "HOW", value_enum)]
     pub ports: Option<Ports>,
-    /// Count what comes in by native XDP on interfaces of this name or pattern; repeatable [default: none]
-    ///
-    /// Sees frames before the kernel has touched them, at the price of a place that others may want: refused, and tc used
-    /// instead, on a veth, beside another XDP program, and where the driver, its offloads, queues or MTU speak against it.
-    /// What was refused and why is in the log and in the snapshot.
-    #[arg(long, value_name = "GLOB")]
-    pub xdp: Vec<String>,
 
     /// Serve metrics and API by HTTP at this address [default: 127.0.0.1:9976]
     ///
@@ -216,6 +197,34 @@ pub struct AgentArgs {
     /// Print a short summary to standard output every few seconds [default: off]
     #[arg(long)]
     pub summary: bool,
+}
+
+/// What each interface is to the node, and how its frames are counted.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PlanArgs {
+    /// These interfaces lead out of this node; repeatable [default: found by route, see below]
+    ///
+    /// An uplink is where every packet of the node passes once. Without this flag: physical devices that carry a route or
+    /// are ports of a bridge, a bond in place of its slaves, and what lies below a bridge, VLAN or macvlan that carries
+    /// a route; where there is no physical device, those that carry the default route. `lossprobe doctor` shows each
+    /// interface's role and the reason.
+    #[arg(long, value_name = "GLOB")]
+    pub uplink: Vec<String>,
+
+    /// These interfaces are track points, those of one GROUP seen as one; `all` or `none`; repeatable [default: the
+    /// uplinks, as group `node`]
+    ///
+    /// A track point is where TCP flows are judged. `lossprobe doctor` shows each interface's group.
+    #[arg(long, value_name = "GLOB[:GROUP]")]
+    pub track: Vec<String>,
+
+    /// Count what comes in by native XDP on interfaces of this name or pattern; repeatable [default: none]
+    ///
+    /// Sees frames before the kernel has touched them, at the price of a place that others may want: refused, and tc used
+    /// instead, on a veth, beside another XDP program, and where the driver, its offloads, queues or MTU speak against it.
+    /// What was refused and why is in the log and in the snapshot; `lossprobe doctor` tells some of it before.
+    #[arg(long, value_name = "GLOB")]
+    pub xdp: Vec<String>,
 }
 
 /// Flags of `lossprobe stats`.
@@ -256,6 +265,10 @@ pub struct DoctorArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
 
+    /// What each interface is to the node, and how its frames are counted.
+    #[command(flatten)]
+    pub plan: PlanArgs,
+
     /// How to show it
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
@@ -279,6 +292,7 @@ impl DoctorArgs {
     pub fn for_agent(&self) -> AgentArgs {
         AgentArgs {
             selection: self.selection.clone(),
+            plan: self.plan.clone(),
             config: self.config.clone(),
             max_interfaces: self.max_interfaces,
             socket: self.socket.clone(),

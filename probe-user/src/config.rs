@@ -191,8 +191,8 @@ impl Config {
         let or = |flags: Vec<Pattern>, file| if flags.is_empty() { file } else { flags };
         let include = or(flag_globs(&args.selection.interface, "--interface")?, file_include);
         let exclude = or(flag_globs(&args.selection.exclude, "--exclude")?, file_exclude);
-        let uplinks = or(flag_globs(&args.uplink, "--uplink")?, file_uplinks);
-        let tracked = if args.track.is_empty() { file_tracked } else { flag_tracked(&args.track)? };
+        let uplinks = or(flag_globs(&args.plan.uplink, "--uplink")?, file_uplinks);
+        let tracked = if args.plan.track.is_empty() { file_tracked } else { flag_tracked(&args.plan.track)? };
         let flag_socket = args.socket.as_deref().map(socket).transpose().map_err(|fault| fault.at("--socket"))?;
         let socket = flag_socket.or(file_socket);
         let default_format = if on_terminal { LogFormat::Text } else { LogFormat::Json };
@@ -200,7 +200,7 @@ impl Config {
             selection: Selection::new(include, &exclude)?,
             roles: Roles::new(uplinks, tracked)?,
             ports: args.ports.or(file_ports).unwrap_or_default(),
-            xdp: Selection::new(or(flag_globs(&args.xdp, "--xdp")?, file_xdp), &[])?,
+            xdp: Selection::new(or(flag_globs(&args.plan.xdp, "--xdp")?, file_xdp), &[])?,
             listen: args.listen.or(file_listen).unwrap_or(DEFAULT_LISTEN),
             socket_is_default: socket.is_none(),
             socket: socket.unwrap_or_else(|| Some(DEFAULT_SOCKET.into())),

@@ -10,8 +10,8 @@ use probe_ebpf::abi::Direction;
 
 use crate::netlink::request;
 
-/// Drivers whose packet counters (`struct rtnl_link_stats64`) count frames on the wire, by direction, read in their
-/// sources up to Linux 6.18. All others are left out: most virtual devices (veth, tun, virtio_net, xen_netfront, vmxnet3,
+/// Drivers whose packet counters (`struct rtnl_link_stats64`) count frames on the wire, by direction, as their
+/// sources have it; none could be tried. All others are left out: most virtual devices (veth, tun, virtio_net, xen_netfront, vmxnet3,
 /// ena …) count packets as they are handed over, a GSO packet as one, and of some it is not known.
 const WIRE_FRAMES: [(&str, [bool; 2]); 9] = [
     // The hardware's registers of good packets (GPRC, GPTC) in e1000_update_stats, e1000e_update_stats.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::classes::Class;
+use crate::{classes::Class, cli::PlanArgs};
 
 fn config(text: &str, args: &AgentArgs) -> Result<Config, String> {
     let source = Source { path: Path::new("a.toml"), text };
@@ -107,8 +107,7 @@ fn roles_and_ports() {
     assert!(of_file.roles.check_against(&["eth0".to_owned()]).is_ok_and(|missing| missing == ["bond*"]));
 
     let args = AgentArgs {
-        uplink: vec!["eth0".to_owned()],
-        track: vec!["none".to_owned()],
+        plan: PlanArgs { uplink: vec!["eth0".to_owned()], track: vec!["none".to_owned()], ..PlanArgs::default() },
         ports: Some(Ports::Each),
         ..AgentArgs::default()
     };
@@ -173,7 +172,7 @@ fn origins() {
 fn where_xdp_is_asked_for() {
     let wants = |text: &str, flags: &[&str], name: &str| {
         let xdp = flags.iter().map(|&flag| flag.to_owned()).collect();
-        let config = config(text, &AgentArgs { xdp, ..AgentArgs::default() }).expect("good");
+        let config = config(text, &AgentArgs { plan: PlanArgs { xdp, ..PlanArgs::default() }, ..AgentArgs::default() }).expect("good");
         assert_eq!(config.xdp_is_asked_for(), !text.is_empty() || !flags.is_empty());
         config.wants_xdp(name)
     };

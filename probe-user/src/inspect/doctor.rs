@@ -3,6 +3,7 @@
 
 mod checks;
 mod plan;
+mod roles;
 mod text;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -92,19 +93,22 @@ pub struct Report {
     pub memory_bytes: Option<Memory>,
     /// Whether an agent runs already.
     pub agent: Vec<Check>,
+    /// Where packets leave the node.
+    pub roles: Vec<Check>,
     /// What would be attached where, by interface.
     pub interfaces: Vec<Plan>,
 }
 
 impl Report {
     /// The lists of checks with their titles, in the order of reading.
-    fn sections(&self) -> [(&'static str, &[Check]); 5] {
+    fn sections(&self) -> [(&'static str, &[Check]); 6] {
         [
             ("Kernel", &self.kernel),
             ("Privileges", &self.privileges),
             ("Features", &self.features),
             ("Memory", &self.memory),
             ("Agent", &self.agent),
+            ("Roles", &self.roles),
         ]
     }
 }
@@ -133,7 +137,8 @@ fn examine(config: &Config) -> Result<Report> {
 
     // Before the checks, of which the last gives up privileges.
     let max_interfaces = config.interfaces_for(links.len());
-    let interfaces = plan::of(&selected, max_interfaces);
+    let (places, roles) = roles::of(&links, &selected, config);
+    let interfaces = plan::of(&selected, &places, config, max_interfaces);
     let privileges = checks::privileges();
     let (memory, memory_bytes) = checks::memory(max_interfaces);
     let (kernel, features) = checks::kernel_and_features(max_interfaces, plan::has_tcx(&interfaces));
@@ -151,6 +156,7 @@ fn examine(config: &Config) -> Result<Report> {
         memory,
         memory_bytes,
         agent,
+        roles,
         interfaces,
     };
     (report.can_count, report.summary) = conclude(&report);

@@ -44,6 +44,35 @@ fn program_of(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
     program.try_into().with_context(|| format!("program {} is no XDP program", program::XDP))
 }
 
+/// What can be known before the driver is asked.
+///
+/// # Errors
+/// What speaks against native XDP on it.
+pub fn refusal(target: Target<'_>) -> Result<()> {
+    check(target).map(drop)
+}
+
+fn check(target: Target<'_>) -> Result<Device> {
+    if target.link_kind != LinkKind::Ethernet {
+        bail!("its frames are not Ethernet's");
+    }
+    if target.kind == "veth" {
+        bail!("on a veth it would switch its peer's segmentation offload off");
+    }
+    let state = XdpState::of(target.ifindex)?;
+    if let Some(other) = state.program {
+        bail!("another XDP program (number {other}) is on it");
+    }
+    if state.mtu_bytes > MOST_MTU_BYTES {
+        bail!("its MTU of {} is more than the {MOST_MTU_BYTES} that fit into a page", state.mtu_bytes);
+    }
+    let before = Device::of(target.ifindex)?;
+    if let Some(offload) = before.merging_offload() {
+        bail!("its receive offload {offload} does not go with XDP, and is not switched off for it");
+    }
+    Ok(before)
+}
+
 /// Our program on a device's native XDP hook. Dropped, it is taken off.
 #[derive(Debug)]
 pub(super) struct Native {
@@ -62,23 +91,7 @@ impl Native {
     /// What speaks against it.
     pub(super) fn attach(ebpf: &mut Ebpf, target: Target<'_>) -> Result<Self> {
         let ifindex = target.ifindex;
-        if target.link_kind != LinkKind::Ethernet {
-            bail!("its frames are not Ethernet's");
-        }
-        if target.kind == "veth" {
-            bail!("on a veth it would switch its peer's segmentation offload off");
-        }
-        let state = XdpState::of(ifindex)?;
-        if let Some(other) = state.program {
-            bail!("another XDP program (number {other}) is on it");
-        }
-        if state.mtu_bytes > MOST_MTU_BYTES {
-            bail!("its MTU of {} is more than the {MOST_MTU_BYTES} that fit into a page", state.mtu_bytes);
-        }
-        let before = Device::of(ifindex)?;
-        if let Some(offload) = before.merging_offload() {
-            bail!("its receive offload {offload} does not go with XDP, and is not switched off for it");
-        }
+        let before = check(target)?;
         let program = program_of(ebpf)?;
         let link = query::link_native_xdp(program.fd()?.as_fd(), ifindex).map_err(|error| explain(&error))?;
         let program = program.info().context("ask for our program's number")?.id();

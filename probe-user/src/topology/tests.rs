@@ -1,5 +1,5 @@
 use super::*;
-use crate::{cli::AgentArgs, config::Config};
+use crate::{cli::{AgentArgs, PlanArgs}, config::Config};
 
 /// A device in words: name, kind, then `phys`, `down`, `master=NAME`, `lower=NAME`, `port=PHYS_PORT_NAME`.
 fn links(devices: &[&str]) -> BTreeMap<u32, Link> {
@@ -39,7 +39,8 @@ fn links(devices: &[&str]) -> BTreeMap<u32, Link> {
 
 fn roles(uplink: &[&str], track: &[&str]) -> Roles {
     let strings = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
-    let args = AgentArgs { uplink: strings(uplink), track: strings(track), ..AgentArgs::default() };
+    let plan = PlanArgs { uplink: strings(uplink), track: strings(track), ..PlanArgs::default() };
+    let args = AgentArgs { plan, ..AgentArgs::default() };
     Config::from_args(&args).unwrap().roles
 }
 

@@ -12,7 +12,9 @@ use serde::Serialize;
 use super::Status;
 use crate::{
     collect::links::Link,
-    kernel::{foreign, query, slots::Slots},
+    config::Config,
+    kernel::{attach::Target, foreign, query, slots::Slots, xdp},
+    topology::Place,
 };
 
 /// Said where foreign programs have numbers only.
@@ -29,6 +31,12 @@ pub struct Plan {
     pub ifindex: u32,
     /// As in `lossprobe_interface_info`.
     pub kind: String,
+    /// `uplink`, `port`, `internal` or `tunnel`.
+    pub role: String,
+    /// Why it has this role.
+    pub role_reason: String,
+    /// Track group, `""` if it is no track point.
+    pub track: String,
     /// How its frames are read: `ethernet`, `network`, `network_ingress`, or `opaque` (counted, not looked into).
     pub link: String,
     /// The gravest of what follows.
@@ -46,9 +54,9 @@ pub struct Plan {
 /// One hook of one interface.
 #[derive(Clone, Debug, Serialize)]
 pub struct Hook {
-    /// `tcx`, `clsact`, `none` (not possible) or `unknown` (not allowed to look).
+    /// `xdp`, `tcx`, `clsact`, `none` (not possible) or `unknown` (not allowed to look).
     pub plan: String,
-    /// Why, where it is neither tcx nor clsact.
+    /// Why it is not what was to be expected.
     pub why: String,
     /// Programs on the tcx hook, in their order; `null` where there is no tcx, or it may not be looked at.
     pub programs: Option<Vec<Program>>,
@@ -66,9 +74,30 @@ pub struct Program {
 }
 
 impl Plan {
+    fn take_place(&mut self, place: &Place) {
+        self.role = place.role.id().to_owned();
+        self.role_reason.clone_from(&place.reason);
+        self.track.clone_from(&place.track);
+    }
+
+    /// Native XDP was asked for; the driver, which has the last word, is not asked.
+    fn ask_for_xdp(&mut self, link: &Link) {
+        let (name, ifindex, kind) = (link.name.as_str(), link.ifindex, link.kind.as_str());
+        match xdp::refusal(Target { name, ifindex, kind, link_kind: link.link_kind(), xdp: true }) {
+            Ok(()) => {
+                self.ingress.plan = "xdp".to_owned();
+                self.notes.push("native XDP at ingress if the driver takes it, else tc".to_owned());
+            }
+            Err(error) => {
+                self.status = self.status.max(Status::Warning);
+                self.notes.push(format!("no native XDP, tc ingress instead: {error:#}"));
+            }
+        }
+    }
+
     /// Whether frames are counted in at least one direction.
     pub(super) fn is_counted(&self) -> bool {
-        [&self.ingress, &self.egress].iter().any(|hook| matches!(&*hook.plan, "tcx" | "clsact"))
+        [&self.ingress, &self.egress].iter().any(|hook| matches!(&*hook.plan, "xdp" | "tcx" | "clsact"))
     }
 }
 
@@ -85,22 +114,32 @@ pub(super) fn has_tcx(plans: &[Plan]) -> (Option<bool>, &'static str) {
 }
 
 /// A plan for each interface, as an agent with so many counters would make it.
-pub(super) fn of(links: &[&Link], max_interfaces: u32) -> Vec<Plan> {
+pub(super) fn of(
+    links: &[&Link],
+    places: &BTreeMap<u32, Place>,
+    config: &Config,
+    max_interfaces: u32,
+) -> Vec<Plan> {
     let names = foreign::program_names();
     let xdp = foreign::xdp_programs();
     let mut slots = Slots::new(max_interfaces);
     let plan = |link: &&Link| {
-        let place = slots.take(link.ifindex, Instant::now()).map(drop).map_err(|error| error.to_string());
+        let slot = slots.take(link.ifindex, Instant::now()).map(drop).map_err(|error| error.to_string());
         let xdp = xdp.as_ref().ok().map(|all| all.get(&link.ifindex).cloned().unwrap_or_default());
-        one(link, &place, xdp, names.as_ref())
+        let mut plan = one(link, &slot, xdp, names.as_ref());
+        plan.take_place(&places.get(&link.ifindex).cloned().unwrap_or_default());
+        if config.wants_xdp(&link.name) {
+            plan.ask_for_xdp(link);
+        }
+        plan
     };
     links.iter().map(plan).collect()
 }
 
 type Names = BTreeMap<u32, String>;
 
-fn one(link: &Link, place: &Result<(), String>, xdp: Option<BTreeSet<u32>>, names: Option<&Names>) -> Plan {
-    let hook = |direction| match place {
+fn one(link: &Link, slot: &Result<(), String>, xdp: Option<BTreeSet<u32>>, names: Option<&Names>) -> Plan {
+    let hook = |direction| match slot {
         Ok(()) => hook(link.ifindex, direction, names),
         Err(refused) => Hook { plan: "none".to_owned(), why: refused.clone(), programs: None, filters: None },
     };
@@ -142,6 +181,9 @@ fn one(link: &Link, place: &Result<(), String>, xdp: Option<BTreeSet<u32>>, name
         Some(_) => {}
         None => notes.push("the kernel does not tell whether an XDP program is attached".to_owned()),
     }
+    if egress.plan == "clsact" && foreign::qdisc_in_place(link.ifindex).is_ok_and(|found| found.is_none()) {
+        notes.push("to add the clsact qdisc, and to take it away at the end, stops its queues for a moment".to_owned());
+    }
     if link.link_kind() == LinkKind::Opaque {
         notes.push("frames are counted, not looked into: no parser for this kind of link".to_owned());
     }
@@ -152,6 +194,9 @@ fn one(link: &Link, place: &Result<(), String>, xdp: Option<BTreeSet<u32>>, name
         name: link.name.clone(),
         ifindex: link.ifindex,
         kind: link.kind.clone(),
+        role: String::new(),
+        role_reason: String::new(),
+        track: String::new(),
         link: link_kind_id(link.link_kind()).to_owned(),
         status,
         ingress,

@@ -68,6 +68,8 @@ impl Page {
         let hooks = hooks.map(|(direction, hook)| format!("{direction} {}", hook.plan)).join(", ");
         self.line(&format!("  {} {name:width$} {}, {}: {hooks}", self.mark(plan.status), plan.kind, plan.link));
         let indent = MARK + width + 4;
+        let track = if plan.track.is_empty() { String::new() } else { format!(" (track group {})", plan.track) };
+        self.line(&format!("{:indent$}{}{track}: {}", "", plan.role, printable(&plan.role_reason)));
         plan.notes.iter().for_each(|note| self.line(&format!("{:indent$}{}", "", printable(note))));
     }
 }
