@@ -33,7 +33,7 @@ const MANAGERS: [Manager; 5] = [
     Manager { program: "apk", install: &["add"], refresh: None },
 ];
 
-const PROGRAMS: [Program; 12] = [
+const PROGRAMS: [Program; 13] = [
     Program { name: "nft", used_by: &[Scope::Demo, Scope::Test, Scope::Vm, Scope::Bench], packages: ["nftables"; 5] },
     Program {
         name: "tc",
@@ -65,6 +65,7 @@ const PROGRAMS: [Program; 12] = [
     },
     Program { name: "setpriv", used_by: &[Scope::Test], packages: ["util-linux"; 5] },
     Program { name: "unshare", used_by: &[Scope::Test, Scope::Bench], packages: ["util-linux"; 5] },
+    Program { name: "bpftool", used_by: &[Scope::Test], packages: ["bpftool", "bpftool", "bpf", "bpftool", "bpftool"] },
     Program { name: "bpftrace", used_by: &[Scope::Bench], packages: ["bpftrace"; 5] },
     Program {
         name: "qemu-system-x86_64",

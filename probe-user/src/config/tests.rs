@@ -172,7 +172,8 @@ fn origins() {
 fn where_xdp_is_asked_for() {
     let wants = |text: &str, flags: &[&str], name: &str| {
         let xdp = flags.iter().map(|&flag| flag.to_owned()).collect();
-        let config = config(text, &AgentArgs { plan: PlanArgs { xdp, ..PlanArgs::default() }, ..AgentArgs::default() }).expect("good");
+        let config = config(text, &AgentArgs { plan: PlanArgs { xdp, ..PlanArgs::default() }, ..AgentArgs::default() })
+            .expect("good");
         assert_eq!(config.xdp_is_asked_for(), !text.is_empty() || !flags.is_empty());
         config.wants_xdp(name)
     };

@@ -1,5 +1,8 @@
 use super::*;
-use crate::{cli::{AgentArgs, PlanArgs}, config::Config};
+use crate::{
+    cli::{AgentArgs, PlanArgs},
+    config::Config,
+};
 
 /// A device in words: name, kind, then `phys`, `down`, `master=NAME`, `lower=NAME`, `port=PHYS_PORT_NAME`.
 fn links(devices: &[&str]) -> BTreeMap<u32, Link> {

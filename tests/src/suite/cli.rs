@@ -40,11 +40,14 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 /// The golden files are compiled in, because a guest has no source tree.
-const GOLDEN: [(&str, &str); 5] = [
+const GOLDEN: [(&str, &str); 8] = [
     ("help.txt", include_str!("../../golden/help.txt")),
     ("help-agent.txt", include_str!("../../golden/help-agent.txt")),
     ("help-stats.txt", include_str!("../../golden/help-stats.txt")),
     ("help-doctor.txt", include_str!("../../golden/help-doctor.txt")),
+    ("help-pause.txt", include_str!("../../golden/help-pause.txt")),
+    ("help-resume.txt", include_str!("../../golden/help-resume.txt")),
+    ("help-detach.txt", include_str!("../../golden/help-detach.txt")),
     ("metrics.txt", include_str!("../../golden/metrics.txt")),
 ];
 
@@ -72,6 +75,9 @@ fn help_is_golden() -> Result<()> {
         (&["agent", "--help"], "help-agent.txt"),
         (&["stats", "--help"], "help-stats.txt"),
         (&["doctor", "--help"], "help-doctor.txt"),
+        (&["pause", "--help"], "help-pause.txt"),
+        (&["resume", "--help"], "help-resume.txt"),
+        (&["detach", "--help"], "help-detach.txt"),
     ] {
         let output = lossprobe(&namespace, arguments)?;
         ensure!(output.status.success(), "{arguments:?} ended with {}", output.status);

@@ -114,12 +114,7 @@ pub(super) fn has_tcx(plans: &[Plan]) -> (Option<bool>, &'static str) {
 }
 
 /// A plan for each interface, as an agent with so many counters would make it.
-pub(super) fn of(
-    links: &[&Link],
-    places: &BTreeMap<u32, Place>,
-    config: &Config,
-    max_interfaces: u32,
-) -> Vec<Plan> {
+pub(super) fn of(links: &[&Link], places: &BTreeMap<u32, Place>, config: &Config, max_interfaces: u32) -> Vec<Plan> {
     let names = foreign::program_names();
     let xdp = foreign::xdp_programs();
     let mut slots = Slots::new(max_interfaces);
