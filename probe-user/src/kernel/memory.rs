@@ -6,7 +6,7 @@
 mod limit;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use aya_obj::{EbpfSectionKind, Map, Object, generated::bpf_map_type};
+use aya_obj::{Map, Object, generated::bpf_map_type};
 use caps::Capability;
 use nix::sys::resource::{Resource, getrlimit};
 use tracing::info;
@@ -72,9 +72,8 @@ fn map_bytes(map: &Map, entries: u64, machine: Machine) -> Result<u64> {
     let (key, value) = (u64::from(map.key_size()).next_multiple_of(8), u64::from(map.value_size()).next_multiple_of(8));
     let pages = |bytes: u64| bytes.next_multiple_of(page_bytes);
     let content = match bpf_map_type::try_from(map.map_type()).map_err(|_| anyhow!("type {} is new", map.map_type()))? {
-        bpf_map_type::BPF_MAP_TYPE_ARRAY if map.section_kind() == EbpfSectionKind::Maps => entries * value,
-        // Globals can be mapped into memory.
-        bpf_map_type::BPF_MAP_TYPE_ARRAY => pages(STRUCTURE_BYTES) + pages(entries * value),
+        // Globals too: the library does not ask for maps that can be mapped into memory.
+        bpf_map_type::BPF_MAP_TYPE_ARRAY => entries * value,
         bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY => entries * (POINTER_BYTES + value * possible_cpus),
         bpf_map_type::BPF_MAP_TYPE_PERCPU_HASH => {
             entries.next_power_of_two() * BUCKET_BYTES
