@@ -251,16 +251,14 @@ macro_rules! tallies {
         pub enum Tally {
             /// Drop events that are members of a packet already counted.
             DropMembers = 0,
-            /// Dropped segments whose interface was estimated, see [`Storm`].
+            /// Segments in [`map::DROPS`] whose interface is that of a sample, see [`Storm`].
             StormSegments,
-            /// Those of them that stand in [`map::DROPS`]; the others wait for the next sample.
-            StormAttributed,
             $(#[doc = concat!("Counts lost: ", $map, " ", $cause, ".")] $variant,)+
         }
 
         impl Tally {
             /// How many there are: entries of [`map::TALLIES`].
-            pub const COUNT: u32 = Self::FAILURES.len() as u32 + 3;
+            pub const COUNT: u32 = Self::FAILURES.len() as u32 + 2;
             /// Lost counts with the metric labels `map` and `cause`.
             pub const FAILURES: &'static [(Self, &'static str, &'static str)] = &[$((Self::$variant, $map, $cause),)+];
         }
@@ -459,7 +457,7 @@ mod tests {
     #[test]
     fn tallies_are_numbered_by_position() {
         for (position, (tally, _, _)) in Tally::FAILURES.iter().enumerate() {
-            assert_eq!(*tally as usize, position + 3);
+            assert_eq!(*tally as usize, position + 2);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use aya::Pod;
 
-use crate::abi::{DropKey, MalformedKey, Offsets, RetransmitKey, Settings, Slot, Traffic};
+use crate::abi::{DropKey, MalformedKey, Offsets, RetransmitKey, Settings, Slot, Storm, Traffic};
 
 // SAFETY: `repr(C)` integers and byte arrays only, padding named: every bit pattern is a value, every byte is set.
 unsafe impl Pod for Slot {}
@@ -19,3 +19,5 @@ unsafe impl Pod for RetransmitKey {}
 unsafe impl Pod for Offsets {}
 // SAFETY: as above.
 unsafe impl Pod for Settings {}
+// SAFETY: as above.
+unsafe impl Pod for Storm {}

@@ -248,11 +248,11 @@ pub struct Probe {
     pub program_missed: BTreeMap<String, u64>,
     /// Drop events that were members of a packet already counted.
     pub drop_members: u64,
-    /// Dropped packets, in wire segments, that came in drop storms: counted exactly by reason; interface, namespace and
+    /// Those of `drops`, in wire segments, that came in drop storms: counted exactly by reason; interface, namespace and
     /// family are those of a sample, one event in about 64.
     #[serde(default)]
     pub drop_storm_packets: u64,
-    /// Those of them that are not in `drops` yet: they wait for the next sample, at most 96 events for each reason and CPU.
+    /// Further ones that are not in `drops` yet: they wait for the next sample, at most 96 events for each reason and CPU.
     #[serde(default)]
     pub drop_storm_waiting_packets: u64,
     /// Failed reads, by source.

@@ -14,7 +14,7 @@ use crate::{agent, frames::Mac};
 
 /// Why a test does not run here: something that kernel or machine lack. Anything else missing is a failure. Only the
 /// functions of this file make one, each after it has looked; `cargo xtask vm` checks a guest's claim again, by the
-/// words of [`Lack`].
+/// words of its message.
 #[derive(Debug)]
 pub struct Skip(Lack);
 

@@ -11,7 +11,9 @@ use aya::{
     maps::{Array, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues},
     programs::Program,
 };
-use probe_ebpf::abi::{Direction, DropKey, MalformedKey, RetransmitKey, Slot, Tally, Traffic, map, traffic_index};
+use probe_ebpf::abi::{
+    Direction, DropKey, MalformedKey, RetransmitKey, Slot, Storm, Tally, Traffic, map, traffic_index,
+};
 
 /// Everything in the maps at one instant, by the kernel's numbers.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,8 @@ pub struct Counters {
     pub retransmits: Vec<(RetransmitKey, u64)>,
     /// By [`Tally`].
     pub tallies: Vec<u64>,
+    /// Segments of a drop storm that wait for the next sample.
+    pub waiting: u64,
 }
 
 /// The maps, taken out of the object.
@@ -34,6 +38,7 @@ pub struct Maps {
     drops: PerCpuHashMap<MapData, DropKey, u64>,
     retransmits: PerCpuHashMap<MapData, RetransmitKey, u64>,
     tallies: PerCpuArray<MapData, u64>,
+    storm: PerCpuArray<MapData, Storm>,
 }
 
 impl std::fmt::Debug for Maps {
@@ -60,6 +65,7 @@ impl Maps {
             drops: take(ebpf, map::DROPS)?,
             retransmits: take(ebpf, map::RETRANSMITS)?,
             tallies: take(ebpf, map::TALLIES)?,
+            storm: take(ebpf, map::STORM)?,
         })
     }
 
@@ -92,11 +98,13 @@ impl Maps {
     /// If the kernel refuses.
     pub fn counters(&self) -> Result<Counters> {
         let tally = |index| Ok(total(&self.tallies.get(&index, 0)?));
+        let storm = self.storm.get(&0, 0).context("read the state of a drop storm")?;
         Ok(Counters {
             malformed: entries(&self.malformed).context("read malformed frames")?,
             drops: entries(&self.drops).context("read drops")?,
             retransmits: entries(&self.retransmits).context("read retransmits")?,
             tallies: (0..Tally::COUNT).map(tally).collect::<Result<_>>().context("read tallies")?,
+            waiting: storm.iter().map(|storm| storm.waiting).sum(),
         })
     }
 }

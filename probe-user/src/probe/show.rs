@@ -214,7 +214,7 @@ impl Probe {
             program_missed: missed_runs(&self.loaded.ebpf, &self.loaded.programs),
             drop_members: tally(Tally::DropMembers),
             drop_storm_packets: tally(Tally::StormSegments),
-            drop_storm_waiting_packets: tally(Tally::StormSegments).saturating_sub(tally(Tally::StormAttributed)),
+            drop_storm_waiting_packets: counters.waiting,
             collect_errors: self.collect_errors.clone(),
             privileges: self.privileges.clone(),
             memory: self.memory.clone(),

@@ -62,13 +62,12 @@ fn ride_out(storm: &mut Storm, reason: u32, segments: u64) -> Option<u64> {
         waiting.until_sample -= 1;
         waiting.segments += segments;
         storm.waiting += segments;
-        maps::tally_by(Tally::StormSegments, segments);
         return None;
     }
     let waited = waiting.segments;
     *waiting = Waiting { segments: 0, until_sample: storm.distance() };
     storm.waiting -= waited;
-    maps::tally_by(Tally::StormAttributed, waited);
+    maps::tally_by(Tally::StormSegments, waited);
     Some(segments + waited)
 }
 
