@@ -18,7 +18,7 @@ pub mod map {
     pub const RETRANSMITS: &str = "RETRANSMITS";
     /// `PerCpuArray<u64>`: what the probe could not do, by [`super::Tally`].
     pub const TALLIES: &str = "TALLIES";
-    /// `PerCpuArray<Storm>`: how fast drops come.
+    /// `PerCpuArray<Storm>`: how fast drops come, see [`crate::storm`].
     pub const STORM: &str = "STORM";
     /// `PerCpuArray<Waiting>`: drops of a storm that have no interface yet, by reason.
     pub const WAITING: &str = "WAITING";
@@ -251,7 +251,7 @@ macro_rules! tallies {
         pub enum Tally {
             /// Drop events that are members of a packet already counted.
             DropMembers = 0,
-            /// Segments in [`map::DROPS`] whose interface is that of a sample, see [`Storm`].
+            /// Segments in [`map::DROPS`] whose interface is that of a sample, see [`crate::storm`].
             StormSegments,
             $(#[doc = concat!("Counts lost: ", $map, " ", $cause, ".")] $variant,)+
         }
@@ -345,75 +345,6 @@ impl Settings {
 /// outlive a killed agent.
 pub const INERT_AFTER_SECONDS: u64 = 10;
 
-/// Drop events in a tenth of a second on one CPU above which a storm is on: 100,000 in a second.
-pub const STORM_EVENTS: u64 = 10_000;
-/// In a storm one event in this many, at random distances, shows the interface of those before it.
-pub const STORM_SAMPLE: u64 = 64;
-/// Reasons that a storm counts apart; drops with a greater number (of subsystems) are attributed one by one.
-pub const STORM_REASONS: u32 = 256;
-
-/// How fast drops come on one CPU. While a storm is on, drops are counted by reason, and every so often all that wait
-/// are attributed to the interface, namespace and family of the drop at hand: sums by reason stay exact, the rest is a
-/// sample.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Storm {
-    /// Jiffies at which the current tenth of a second began.
-    pub since: u64,
-    /// Drop events in it.
-    pub events: u64,
-    /// Segments in [`map::WAITING`].
-    pub waiting: u64,
-    /// State of the generator of distances.
-    pub random: u64,
-    /// 1 while a storm is on.
-    pub on: u32,
-    /// 1 while this entry is being used: a program that interrupts itself must not use it.
-    pub busy: u32,
-}
-const _: () = assert!(size_of::<Storm>() == 40);
-
-/// Drops of one reason on one CPU that wait to be attributed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Waiting {
-    /// Segments.
-    pub segments: u64,
-    /// Events until the next sample.
-    pub until_sample: u64,
-}
-const _: () = assert!(size_of::<Waiting>() == 16);
-
-impl Storm {
-    /// Notes an event at `now` (jiffies). `true` if a storm is on.
-    #[inline(always)]
-    pub fn note(&mut self, now: u64, hertz: u64) -> bool {
-        let tenth = hertz / 10;
-        let elapsed = now.wrapping_sub(self.since);
-        if elapsed >= tenth {
-            // Not if nothing happened for a while after the last busy tenth.
-            self.on = u32::from(self.events > STORM_EVENTS && elapsed < 2 * tenth);
-            self.since = now;
-            self.events = 0;
-        }
-        self.events += 1;
-        if self.events > STORM_EVENTS {
-            self.on = 1;
-        }
-        self.on != 0
-    }
-
-    /// Events until the next sample, [`STORM_SAMPLE`] on average: equal distances would miss an interface that drops in
-    /// the same rhythm.
-    #[inline(always)]
-    pub fn distance(&mut self) -> u64 {
-        const { assert!(STORM_SAMPLE == 64) };
-        // Knuth's MMIX constants; the high bits are the good ones.
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        33 + (self.random >> 58)
-    }
-}
-
 /// The frame being classified on one CPU. Longer than 255 + the longest read, so that a masked index is inside.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
@@ -431,28 +362,6 @@ const _: () = assert!(size_of::<Scratch>() == 384);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_storm_begins_within_a_tenth_and_ends_when_it_slows_down() {
-        const HERTZ: u64 = 250;
-        let mut storm = Storm::default();
-        let burst = |storm: &mut Storm, at: u64, events: u64| (0..events).map(|_| storm.note(at, HERTZ)).last();
-        assert_eq!(burst(&mut storm, 1_000, STORM_EVENTS), Some(false));
-        assert_eq!(burst(&mut storm, 1_024, 1), Some(true), "the same tenth of a second");
-        assert_eq!(burst(&mut storm, 1_025, 1), Some(true), "the tenth before was busy");
-        assert_eq!(burst(&mut storm, 1_050, 1), Some(false), "the tenth before was quiet");
-        assert_eq!(burst(&mut storm, 1_060, STORM_EVENTS + 1), Some(true));
-        assert_eq!(burst(&mut storm, 9_000, 1), Some(false), "after a long pause");
-    }
-
-    #[test]
-    fn distances_are_64_on_average() {
-        let mut storm = Storm::default();
-        let distances: Vec<_> = (0..10_000).map(|_| storm.distance()).collect();
-        assert!(distances.iter().all(|distance| (33..97).contains(distance)));
-        let mean = distances.iter().sum::<u64>() as f64 / distances.len() as f64;
-        assert!((mean - STORM_SAMPLE as f64).abs() < 1.0, "{mean}");
-    }
 
     #[test]
     fn tallies_are_numbered_by_position() {

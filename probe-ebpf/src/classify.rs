@@ -284,14 +284,15 @@ impl Cursor {
 /// Walks from `first` until a step ends the walk. Returns [`Layer::End`], [`Layer::Other`] or [`Layer::Unseen`].
 #[inline(always)]
 pub fn walk(first: Layer, mut step: impl FnMut(Layer) -> Layer) -> Layer {
+    let has_ended = |layer| matches!(layer, Layer::End | Layer::Other | Layer::Unseen);
     let mut layer = first;
     for _ in 0..MAX_STEPS {
-        if matches!(layer, Layer::End | Layer::Other | Layer::Unseen) {
-            return layer;
+        if has_ended(layer) {
+            break;
         }
         layer = step(layer);
     }
-    Layer::Unseen
+    if has_ended(layer) { layer } else { Layer::Unseen }
 }
 
 /// The layer behind a step.
@@ -379,5 +380,10 @@ mod tests {
             layer
         });
         assert_eq!((outcome, steps), (Layer::Unseen, MAX_STEPS));
+        let outcome = walk(Layer::Ipv4Options, |layer| {
+            steps -= 1;
+            if steps == 0 { Layer::End } else { layer }
+        });
+        assert_eq!((outcome, steps), (Layer::End, 0), "the last step may end it");
     }
 }

@@ -12,4 +12,5 @@ pub mod frame;
 #[cfg(not(target_arch = "bpf"))]
 mod pod;
 pub mod reason;
+pub mod storm;
 pub mod wire;

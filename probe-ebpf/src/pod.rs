@@ -3,7 +3,10 @@
 
 use aya::Pod;
 
-use crate::abi::{DropKey, MalformedKey, Offsets, RetransmitKey, Settings, Slot, Storm, Traffic};
+use crate::{
+    abi::{DropKey, MalformedKey, Offsets, RetransmitKey, Settings, Slot, Traffic},
+    storm::Storm,
+};
 
 // SAFETY: `repr(C)` integers and byte arrays only, padding named: every bit pattern is a value, every byte is set.
 unsafe impl Pod for Slot {}

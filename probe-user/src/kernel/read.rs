@@ -11,8 +11,9 @@ use aya::{
     maps::{Array, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues},
     programs::Program,
 };
-use probe_ebpf::abi::{
-    Direction, DropKey, MalformedKey, RetransmitKey, Slot, Storm, Tally, Traffic, map, traffic_index,
+use probe_ebpf::{
+    abi::{Direction, DropKey, MalformedKey, RetransmitKey, Slot, Tally, Traffic, map, traffic_index},
+    storm::Storm,
 };
 
 /// Everything in the maps at one instant, by the kernel's numbers.

@@ -1,7 +1,10 @@
 //! `skb:kfree_skb`: every packet that the kernel gives up, by namespace, interface, reason and family, in segments.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use probe_ebpf::abi::{ABSENT, DropKey, Family, OTHER_NETNS, Storm, Tally, Waiting};
+use probe_ebpf::{
+    abi::{ABSENT, DropKey, Family, OTHER_NETNS, Tally},
+    storm::{Storm, Waiting},
+};
 
 use crate::{
     context::{KernelObject, untyped},

@@ -11,10 +11,11 @@ use aya_ebpf::{
 };
 use probe_ebpf::{
     abi::{
-        DropKey, INERT_AFTER_SECONDS, MalformedKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, STORM_REASONS,
-        Scratch, Settings, Slot, Storm, Tally, Traffic, Waiting,
+        DropKey, INERT_AFTER_SECONDS, MalformedKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings,
+        Slot, Tally, Traffic,
     },
     classify::{Cursor, Meta},
+    storm::{STORM_REASONS, Storm, Waiting},
 };
 
 use crate::context::opaque;
