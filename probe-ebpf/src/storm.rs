@@ -1,15 +1,16 @@
 //! What the drop program does when drops come so fast that attributing each would take the CPU away from the packets.
 
+use crate::abi::{DropKey, OTHER_NETNS};
+
 /// Drop events in a tenth of a second on one CPU above which a storm is on: 100,000 in a second.
 pub const STORM_EVENTS: u64 = 10_000;
-/// In a storm one event in this many, at random distances, shows the interface of those before it.
+/// In a storm one event in this many, at random distances, shows the interface of those behind it.
 pub const STORM_SAMPLE: u64 = 64;
 /// Reasons that a storm counts apart; drops with a greater number (of subsystems) are attributed one by one.
 pub const STORM_REASONS: u32 = 256;
 
-/// How fast drops come on one CPU. While a storm is on, drops are counted by reason, and every so often all that wait
-/// are attributed to the interface, namespace and family of the drop at hand: sums by reason stay exact, the rest is a
-/// sample.
+/// How fast drops come on one CPU. While a storm is on, drops are counted by reason, and now and then all that wait are
+/// counted as what the sample before them was: sums by reason stay exact, interface, namespace and family are a sample's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Storm {
@@ -28,16 +29,40 @@ pub struct Storm {
 }
 const _: () = assert!(size_of::<Storm>() == 40);
 
-/// Drops of one reason on one CPU that wait to be attributed.
+/// Drops of one reason on one CPU that wait to be attributed, and the sample before them, whose they are said to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Waiting {
     /// Segments.
     pub segments: u64,
+    /// The sample's interface.
+    pub ifindex: u32,
     /// Events until the next sample.
-    pub until_sample: u64,
+    pub until_sample: u16,
+    /// The sample's [`Family`](crate::abi::Family).
+    pub family: u8,
+    /// 1 if the sample was of the agent's network namespace.
+    pub is_own: u8,
 }
 const _: () = assert!(size_of::<Waiting>() == 16);
+
+impl Waiting {
+    /// None yet, behind a sample of this key.
+    #[inline(always)]
+    #[must_use]
+    pub fn behind(sample: &DropKey, distance: u16) -> Self {
+        let is_own = u8::from(sample.netns != OTHER_NETNS);
+        Self { segments: 0, ifindex: sample.ifindex, until_sample: distance, family: sample.family, is_own }
+    }
+
+    /// What they are counted as, in the agent's namespace `netns`.
+    #[inline(always)]
+    #[must_use]
+    pub fn key(&self, reason: u32, netns: u32) -> DropKey {
+        let netns = if self.is_own == 0 { OTHER_NETNS } else { netns };
+        DropKey { netns, ifindex: self.ifindex, reason, family: self.family, pad: [0; 3] }
+    }
+}
 
 impl Storm {
     /// Notes an event at `now` (jiffies). `true` if a storm is on.
@@ -61,11 +86,11 @@ impl Storm {
     /// Events until the next sample, [`STORM_SAMPLE`] on average: equal distances would miss an interface that drops in
     /// the same rhythm.
     #[inline(always)]
-    pub fn distance(&mut self) -> u64 {
+    pub fn distance(&mut self) -> u16 {
         const { assert!(STORM_SAMPLE == 64) };
         // Knuth's MMIX constants; the high bits are the good ones.
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        33 + (self.random >> 58)
+        33 + (self.random >> 58) as u16
     }
 }
 
@@ -91,7 +116,7 @@ mod tests {
         let mut storm = Storm::default();
         let distances: Vec<_> = (0..10_000).map(|_| storm.distance()).collect();
         assert!(distances.iter().all(|distance| (33..97).contains(distance)));
-        let mean = distances.iter().sum::<u64>() as f64 / distances.len() as f64;
+        let mean = distances.iter().map(|distance| f64::from(*distance)).sum::<f64>() / distances.len() as f64;
         assert!((mean - STORM_SAMPLE as f64).abs() < 1.0, "{mean}");
     }
 }

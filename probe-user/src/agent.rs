@@ -173,7 +173,7 @@ fn listen(config: &Config) -> Result<Listeners> {
 pub async fn start(config: Arc<Config>) -> Result<(Probe, Watcher)> {
     let (links, watcher) = Watcher::start().await?;
     let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
-    for glob in config.selection.check_against(&names)?.into_iter().chain(config.roles.check_against(&names)?) {
+    for glob in config.check_against(&names)? {
         warn!("no interface matches {glob} yet");
     }
     let mut probe = Probe::start(config, links.len())?;

@@ -159,6 +159,18 @@ impl Config {
         self.max_interfaces.unwrap_or(room)
     }
 
+    /// Compares all that names interfaces with those that exist at the start. Returns the globs that match none of them:
+    /// not wrong, since such an interface can appear later, but worth a warning.
+    ///
+    /// # Errors
+    /// The first plain name that no interface has.
+    pub fn check_against(&self, existing: &[String]) -> Result<Vec<String>, UnknownInterface> {
+        let mut unmatched = self.selection.check_against(existing)?;
+        unmatched.extend(self.roles.check_against(existing)?);
+        unmatched.extend(self.xdp.check_against(existing)?);
+        Ok(unmatched)
+    }
+
     /// Whether native XDP is asked for on this interface.
     #[must_use]
     pub fn wants_xdp(&self, name: &str) -> bool {

@@ -5,6 +5,7 @@ mod coverage;
 mod hooks;
 mod ports;
 mod roles;
+mod sent;
 mod show;
 
 use std::{
@@ -14,19 +15,19 @@ use std::{
 };
 
 use anyhow::Result;
-use probe_ebpf::abi::{Direction, Slot};
+use probe_ebpf::abi::{Direction, INERT_AFTER_SECONDS, Slot};
 use tracing::{info, warn};
 
 use self::{
     coverage::Coverage,
     ports::{Ports, Rare},
     roles::ByKey,
+    sent::Sent,
 };
 use crate::{
     collect::{
         links::{Link, LinkEvent},
         routes::Routes,
-        snmp,
     },
     config::Config,
     kernel::{
@@ -34,7 +35,7 @@ use crate::{
         leftovers::Marker,
         load::{Capacity, Loaded, load},
         memory, privilege,
-        read::Maps,
+        read::{Counters, Maps},
         slots::{Place, Slots},
         xdp,
     },
@@ -59,6 +60,8 @@ struct Counted {
     lost: bool,
     /// Why a hook is not attached.
     refused: String,
+    /// Native XDP was taken back, once and for all.
+    no_xdp: bool,
     baseline: Baseline,
     /// It has been asked whether it is a port.
     settled: bool,
@@ -91,8 +94,12 @@ pub struct Probe {
     former: BTreeMap<u32, (String, Instant)>,
     /// When an interface index was first met in counters before the kernel had announced its name.
     nameless: BTreeMap<u32, Instant>,
-    /// Segments sent by this namespace before the agent's start.
-    sent_before: Option<u64>,
+    /// Segments sent by this namespace.
+    sent: Sent,
+    /// When the programs were last told that somebody reads what they count.
+    last_beat: Instant,
+    /// Time in which they were not, and counted nothing.
+    uncounted: Duration,
     collect_errors: BTreeMap<String, u64>,
     privileges: Privileges,
     memory: Memory,
@@ -141,7 +148,9 @@ impl Probe {
             coverage: BTreeMap::new(),
             former: BTreeMap::new(),
             nameless: BTreeMap::new(),
-            sent_before: snmp::read().ok().and_then(|snmp| sent_segments(&snmp)),
+            sent: Sent::from_now(),
+            last_beat: Instant::now(),
+            uncounted: Duration::ZERO,
             collect_errors: SOURCES.map(|source| (source.to_owned(), 0)).into(),
             started: Instant::now(),
             state: State::Running,
@@ -164,7 +173,17 @@ impl Probe {
     /// # Errors
     /// If the kernel refuses.
     pub fn beat(&mut self) -> Result<()> {
-        if self.state == State::Running { self.loaded.beat() } else { Ok(()) }
+        let now = Instant::now();
+        let silent = now.duration_since(std::mem::replace(&mut self.last_beat, now));
+        if self.state != State::Running {
+            return Ok(());
+        }
+        if let Some(uncounted) = silent.checked_sub(Duration::from_secs(INERT_AFTER_SECONDS)) {
+            warn!("this process stood still for {silent:.1?}; for the last {uncounted:.1?} of it nothing was counted");
+            self.uncounted += uncounted;
+            self.coverage.clear();
+        }
+        self.loaded.beat()
     }
 
     /// Follows what happened to interfaces.
@@ -190,6 +209,11 @@ impl Probe {
 
     fn follow(&mut self, link: Link) {
         let ifindex = link.ifindex;
+        if !self.links.contains_key(&ifindex)
+            && let Err(error) = self.make_room_for(&link)
+        {
+            warn!("{}: counts of an interface of this name or number that is gone stay: {error:#}", link.name);
+        }
         let selected = self.config.selection.selects(&link.name, link.is_loopback());
         match (selected, self.counted.get(&ifindex)) {
             (false, None) => {}
@@ -205,8 +229,6 @@ impl Probe {
             }
             (true, _) => self.attach(&link),
         }
-        self.former.remove(&ifindex);
-        self.nameless.remove(&ifindex);
         self.links.insert(ifindex, link);
     }
 
@@ -234,6 +256,7 @@ impl Probe {
             described: Vec::new(),
             lost: false,
             refused: String::new(),
+            no_xdp: self.counted.get(&link.ifindex).is_some_and(|before| before.no_xdp),
             baseline: Baseline::default(),
             settled: self.counted.get(&link.ifindex).is_some_and(|before| before.settled),
         };
@@ -336,19 +359,33 @@ impl Probe {
         let former = self.former.iter().filter(|(_, (_, since))| due(since)).map(|(ifindex, _)| *ifindex);
         let nameless = self.nameless.iter().filter(|(_, since)| due(since)).map(|(ifindex, _)| *ifindex);
         let gone: BTreeSet<u32> = former.chain(nameless).collect();
-        if !gone.is_empty() {
-            self.forget_ports(&gone, &counters);
-            self.maps.forget_interfaces(&counters, &gone)?;
-            self.former.retain(|ifindex, _| !gone.contains(ifindex));
-            self.nameless.retain(|ifindex, _| !gone.contains(ifindex));
-        }
+        self.forget_counts(&gone, &counters)?;
         self.forget_bridges();
         Ok(())
     }
-}
 
-fn sent_segments(snmp: &snmp::Snmp) -> Option<u64> {
-    snmp.get("Tcp", "OutSegs").and_then(|segments| u64::try_from(segments).ok())
+    /// What an interface has counted is not its successor's: one of its name, or of its number.
+    fn make_room_for(&mut self, link: &Link) -> Result<()> {
+        let is_replaced =
+            |(ifindex, (name, _)): &(&u32, &(String, Instant))| **ifindex == link.ifindex || *name == link.name;
+        let gone: BTreeSet<u32> = self.former.iter().filter(is_replaced).map(|(ifindex, _)| *ifindex).collect();
+        self.nameless.remove(&link.ifindex);
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let counters = self.maps.counters()?;
+        self.forget_counts(&gone, &counters)
+    }
+
+    fn forget_counts(&mut self, gone: &BTreeSet<u32>, counters: &Counters) -> Result<()> {
+        if !gone.is_empty() {
+            self.forget_ports(gone, counters);
+            self.maps.forget_interfaces(counters, gone)?;
+            self.former.retain(|ifindex, _| !gone.contains(ifindex));
+            self.nameless.retain(|ifindex, _| !gone.contains(ifindex));
+        }
+        Ok(())
+    }
 }
 
 fn slot_of(link: &Link, slot: u32) -> Slot {

@@ -248,6 +248,9 @@ pub struct Probe {
     pub program_missed: BTreeMap<String, u64>,
     /// Drop events that were members of a packet already counted.
     pub drop_members: u64,
+    /// Milliseconds in which nothing was counted because the agent stood still for more than 10 s (SIGSTOP, a starved CPU).
+    #[serde(default)]
+    pub uncounted_ms: u64,
     /// Those of `drops`, in wire segments, that came in drop storms: counted exactly by reason; interface, namespace and
     /// family are those of a sample, one event in about 64.
     #[serde(default)]

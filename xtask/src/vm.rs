@@ -130,7 +130,19 @@ impl Guest<'_> {
         qemu.args(["--foreground", &format!("{}m", arguments.minutes), "qemu-system-x86_64"]);
         // Without `-cpu max` 6.12 panics under tcg; with cmpxchg16b too, in 3 boots of 10: tcg of QEMU 7.2 leaves rubbish
         // in EFLAGS behind that instruction, which 6.12 uses in its allocator (0 of 16 without it).
-        qemu.args(["-accel", "tcg", "-cpu", "max,-cx16", "-m", &MEMORY_MIB.to_string(), "-no-reboot", "-nic", "none"]);
+        // One thread for all CPUs: with one for each, a CPU can run into the breakpoint of a jump label that another has
+        // just finished patching (attaching to tcx does it; oopses of 7.3 on int3).
+        qemu.args([
+            "-accel",
+            "tcg,thread=single",
+            "-cpu",
+            "max,-cx16",
+            "-m",
+            &MEMORY_MIB.to_string(),
+            "-no-reboot",
+            "-nic",
+            "none",
+        ]);
         qemu.args(["-smp", &format!("2,maxcpus={}", arguments.possible_cpus.max(2))]);
         for (number, address) in CARDS.iter().enumerate() {
             qemu.args(["-netdev", &format!("hubport,id=port{number},hubid=0")]);

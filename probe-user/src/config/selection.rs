@@ -93,10 +93,11 @@ impl UnknownInterface {
             .filter(|(edits, name)| *edits <= bound && *edits < name.chars().count())
             .collect();
         near.sort();
-        let near: Vec<_> = near.iter().take(3).map(|(_, name)| format!("`{name}`")).collect();
+        let near: Vec<_> = near.iter().take(3).map(|(_, name)| format!("`{}`", name.escape_debug())).collect();
         let mut hint = if near.is_empty() { String::new() } else { format!("did you mean {}? ", near.join(" or ")) };
         hint += "interfaces here: ";
-        hint += &existing.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let shown = existing.iter().take(NAMES_SHOWN).map(|name| name.escape_debug().to_string());
+        hint += &shown.collect::<Vec<_>>().join(", ");
         if let Some(more) = existing.len().checked_sub(NAMES_SHOWN + 1) {
             hint += &format!(" and {} more", more + 1);
         }

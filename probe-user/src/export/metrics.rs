@@ -280,6 +280,23 @@ pub const METRICS: &[Metric] = &[
         samples: |snapshot, to| to.add([], snapshot.probe.drop_storm_packets),
     },
     Metric {
+        name: "lossprobe_drop_storm_waiting_packets",
+        kind: Kind::Gauge,
+        unit: "packets",
+        labels: &[],
+        help: "Packets of a drop storm that are not in lossprobe_dropped_packets_total yet: the next drop for the same \
+               reason on the same CPU brings them.",
+        samples: |snapshot, to| to.add([], snapshot.probe.drop_storm_waiting_packets),
+    },
+    Metric {
+        name: "lossprobe_uncounted_seconds_total",
+        kind: Kind::Counter,
+        unit: "seconds",
+        labels: &[],
+        help: "Time in which nothing was counted because the agent stood still for more than 10 s.",
+        samples: |snapshot, to| to.add([], snapshot.probe.uncounted_ms / 1000),
+    },
+    Metric {
         name: "lossprobe_collect_errors_total",
         kind: Kind::Counter,
         unit: "",

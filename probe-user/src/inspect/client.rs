@@ -74,7 +74,8 @@ pub async fn fetch(socket: Option<&Path>, address: Option<SocketAddr>) -> Result
             Ok(stream) => return snapshot_of(place, stream).await,
             // The address may answer all the same.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => denied = Some(place),
-            Err(error) => tried.push(format!("{place}: {}", describe(&error))),
+            Err(error) if is_vacant(&error) => tried.push(format!("{place}: {}", describe(&error))),
+            Err(error) => return Err(FetchError::NotAnAgent { place, cause: describe(&error) }),
         }
     }
     if let Some(address) = address {
@@ -101,6 +102,11 @@ async fn within<T>(place: &str, future: impl Future<Output = T>) -> Result<T, Fe
     timeout(PATIENCE, future).await.map_err(late)
 }
 
+/// Whether nobody listens. A full queue of connections, for one, says that somebody does.
+fn is_vacant(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory)
+}
+
 fn describe(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "no such socket".to_owned(),
@@ -125,7 +131,10 @@ pub async fn order(socket: &Path, order: Order) -> Result<State, FetchError> {
     let stream = match within(&place, UnixStream::connect(socket)).await? {
         Ok(stream) => stream,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(FetchError::Denied { place }),
-        Err(error) => return Err(FetchError::NoAgent { tried: format!("{place}: {}", describe(&error)) }),
+        Err(error) if is_vacant(&error) => {
+            return Err(FetchError::NoAgent { tried: format!("{place}: {}", describe(&error)) });
+        }
+        Err(error) => return Err(FetchError::NotAnAgent { place, cause: describe(&error) }),
     };
     let exchange = async {
         let (status, bytes) = exchange(stream, (Method::POST, order.path())).await?;
@@ -134,10 +143,15 @@ pub async fn order(socket: &Path, order: Order) -> Result<State, FetchError> {
             (status, _) => Err(format!("HTTP status {status}")),
         }
     };
-    match within(&place, exchange).await? {
+    let uncertain = |cause| format!("{cause}; the order may still be carried out, `lossprobe stats` tells");
+    let answer = within(&place, exchange).await.map_err(|error| match error {
+        FetchError::NotAnAgent { place, cause } => FetchError::NotAnAgent { place, cause: uncertain(cause) },
+        other => other,
+    })?;
+    match answer {
         Ok(Answer::State(state)) => Ok(state),
         Ok(Answer::Error(cause)) => Err(FetchError::Refused { place, cause }),
-        Err(cause) => Err(FetchError::NotAnAgent { place, cause }),
+        Err(cause) => Err(FetchError::NotAnAgent { place, cause: uncertain(cause) }),
     }
 }
 

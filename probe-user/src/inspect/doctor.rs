@@ -131,7 +131,7 @@ pub fn run(config: &Config, output: Output) -> Result<bool> {
 fn examine(config: &Config) -> Result<Report> {
     let links = links::list()?;
     let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
-    config.selection.check_against(&names)?;
+    config.check_against(&names)?;
     let selected: Vec<&Link> =
         links.iter().filter(|link| config.selection.selects(&link.name, link.is_loopback())).collect();
 
@@ -141,7 +141,7 @@ fn examine(config: &Config) -> Result<Report> {
     let interfaces = plan::of(&selected, &places, config, max_interfaces);
     let privileges = checks::privileges();
     let (memory, memory_bytes) = checks::memory(max_interfaces);
-    let (kernel, features) = checks::kernel_and_features(max_interfaces, plan::has_tcx(&interfaces));
+    let (kernel, features) = checks::kernel_and_features(max_interfaces, plan::has_tcx(&interfaces), &memory);
     let agent = checks::agent(config.socket.as_deref());
 
     let mut report = Report {

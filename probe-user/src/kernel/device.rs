@@ -17,6 +17,10 @@ use crate::netlink::{errno, exchange, request};
 // uapi/linux/rtnetlink.h, if_link.h.
 const RTM_NEWLINK: u16 = 16;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_TUN_VNET_HDR: u16 = 5;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const IFLA_XDP_DRV_PROG_ID: u16 = 5;
@@ -31,6 +35,8 @@ pub(super) struct XdpState {
     /// The native one.
     pub(super) native: Option<u32>,
     pub(super) mtu_bytes: u32,
+    /// A tap that takes packets of many segments from a guest (`IFF_VNET_HDR`).
+    pub(super) takes_segments: bool,
 }
 
 impl XdpState {
@@ -53,6 +59,15 @@ impl XdpState {
         for (kind, value) in attributes(payload.get(LINK_HEADER_BYTES..).context("a link message's header")?)? {
             match kind {
                 IFLA_MTU => state.mtu_bytes = number(&value),
+                IFLA_LINKINFO => {
+                    let info = attributes(&value)?;
+                    let is_tun =
+                        info.iter().any(|(kind, value)| *kind == IFLA_INFO_KIND && value.starts_with(b"tun\0"));
+                    for (_, data) in info.iter().filter(|(kind, _)| is_tun && *kind == IFLA_INFO_DATA) {
+                        let headers = |(kind, value): &(u16, Vec<u8>)| *kind == IFLA_TUN_VNET_HDR && value[..] == [1];
+                        state.takes_segments = attributes(data)?.iter().any(headers);
+                    }
+                }
                 IFLA_XDP => {
                     for (kind, value) in attributes(&value)? {
                         match kind {
@@ -125,9 +140,9 @@ impl Device {
     pub(super) fn change_to(&self, now: &Self) -> Option<String> {
         let differing: Vec<_> = self.features.symmetric_difference(&now.features).map(String::as_str).collect();
         if !differing.is_empty() {
-            return Some(format!("it changed the device's features {}", differing.join(", ")));
+            return Some(format!("features changed within 5 s of attaching: {}", differing.join(", ")));
         }
-        (self.channels != now.channels).then(|| "it changed the number of the device's queues".to_owned())
+        (self.channels != now.channels).then(|| "the number of queues changed within 5 s of attaching".to_owned())
     }
 }
 
@@ -207,7 +222,7 @@ mod tests {
     fn programs_of_a_device() {
         let word = |kind, value: u32| DefaultNla::new(kind, value.to_ne_bytes().to_vec());
         let state = |xdp: &[DefaultNla]| XdpState::parse(&link(&[word(IFLA_MTU, 1500), nest(IFLA_XDP, xdp)])).unwrap();
-        let is = |program, native| XdpState { program, native, mtu_bytes: 1500 };
+        let is = |program, native| XdpState { program, native, mtu_bytes: 1500, takes_segments: false };
         assert_eq!(state(&[DefaultNla::new(2, vec![0])]), is(None, None));
         assert_eq!(state(&[DefaultNla::new(2, vec![1]), word(4, 7), word(5, 7)]), is(Some(7), Some(7)), "native");
         assert_eq!(state(&[DefaultNla::new(2, vec![2]), word(4, 7), word(6, 7)]), is(Some(7), None), "generic");

@@ -15,6 +15,7 @@ use nix::{
     sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, socket},
 };
 use probe_ebpf::abi::{Direction, program};
+use tracing::warn;
 
 use super::{
     clsact::{self, CLSACT_KIND},
@@ -32,13 +33,17 @@ impl Marker {
     /// Marks the loaded programs that can be on interfaces. Before any of them is.
     ///
     /// # Errors
-    /// If the kernel refuses, or another process claims one of them.
+    /// If the kernel refuses.
     pub fn set(ebpf: &mut Ebpf) -> Result<Self> {
         let mut sockets = Vec::new();
         for name in [program::INGRESS, program::EGRESS] {
             let number = classifier(ebpf, name)?.info().with_context(|| format!("ask for {name}'s number"))?.id();
             let (socket, address) = marker(number)?;
-            bind(socket.as_raw_fd(), &address).with_context(|| format!("mark program {number} as in use"))?;
+            match bind(socket.as_raw_fd(), &address) {
+                // Anybody in this network namespace may take any name. It says what it is to say all the same.
+                Err(Errno::EADDRINUSE) => warn!("somebody else has marked program {number} as in use"),
+                outcome => outcome.with_context(|| format!("mark program {number} as in use"))?,
+            }
             sockets.push(socket);
         }
         Ok(Self { _sockets: sockets })

@@ -59,7 +59,13 @@ fn check(target: Target<'_>) -> Result<Device> {
     if target.kind == "veth" {
         bail!("on a veth it would switch its peer's segmentation offload off");
     }
+    if matches!(target.kind, "bond" | "team") {
+        bail!("it would go to each of its slaves; ask for those");
+    }
     let state = XdpState::of(target.ifindex)?;
+    if state.takes_segments {
+        bail!("a guest hands it packets of many segments, which do not pass native XDP");
+    }
     if let Some(other) = state.program {
         bail!("another XDP program (number {other}) is on it");
     }

@@ -34,8 +34,10 @@ pub(super) fn remove_leftovers() {
 impl Probe {
     /// Attaches what is not attached yet.
     pub(super) fn hang(&mut self, link: &Link, counted: &mut Counted) -> anyhow::Result<()> {
+        // What passed while nothing hung there is no gap in what the hooks see.
+        self.coverage.remove(&link.ifindex);
         let ebpf = &mut self.loaded.ebpf;
-        let (ifindex, xdp) = (link.ifindex, self.config.wants_xdp(&link.name));
+        let (ifindex, xdp) = (link.ifindex, !counted.no_xdp && self.config.wants_xdp(&link.name));
         let target = Target { name: &link.name, ifindex, kind: &link.kind, link_kind: link.link_kind(), xdp };
         let attached = match &mut counted.attached {
             Some(attached) => {
@@ -69,6 +71,7 @@ impl Probe {
         let verified = attached.verify();
         counted.described = verified.attachments;
         if verified.taken_back {
+            counted.no_xdp = true;
             warn!(interface = link.name, "{}", attached.missing());
             self.hang_where(|at, _| at == ifindex);
             return;
@@ -148,6 +151,7 @@ impl Probe {
                 remove_leftovers();
             }
         }
+        self.sent.stand_still(self.state != State::Running);
         if before != self.state {
             info!("{} by `lossprobe {}`", self.state.id(), order.id());
         }

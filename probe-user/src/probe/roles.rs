@@ -18,7 +18,7 @@ use super::{
 use crate::{
     collect::{device, links::Link},
     kernel::read::Counters,
-    snapshot::{self, Traffic},
+    snapshot::{self, State, Traffic},
     topology::{self, Role},
 };
 
@@ -200,7 +200,11 @@ impl Probe {
     /// Reads what uplinks have counted themselves beside what their hooks show.
     pub(super) fn cover(&mut self, interfaces: &mut [snapshot::Interface]) {
         let is_uplink = |ifindex: &u32| self.places.get(ifindex).is_some_and(|place| place.role == Role::Uplink);
-        self.coverage.retain(|ifindex, _| is_uplink(ifindex));
+        let counts_now = self.state == State::Running;
+        self.coverage.retain(|ifindex, _| counts_now && is_uplink(ifindex));
+        if !counts_now {
+            return;
+        }
         for interface in interfaces.iter_mut().filter(|interface| interface.role == Role::Uplink.id()) {
             let counts = Direction::ALL.map(|direction| self.counts_wire_frames(interface.ifindex, direction));
             if counts == [false, false] {

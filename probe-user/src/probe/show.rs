@@ -15,10 +15,9 @@ use super::{
     Counted, Probe,
     ports::{Group, Rare},
     roles::ByKey,
-    sent_segments,
 };
 use crate::{
-    collect::{links::Link, snmp},
+    collect::links::Link,
     kernel::read::{Counters, missed_runs},
     snapshot::{self, Snapshot, Traffic},
 };
@@ -30,13 +29,10 @@ impl Probe {
     /// If the maps cannot be read.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
         let counters = self.maps.counters()?;
-        let sent_segments = match snmp::read() {
-            Ok(snmp) => sent_segments(&snmp).zip(self.sent_before).and_then(|(now, before)| now.checked_sub(before)),
-            Err(_) => {
-                self.collect_error("snmp");
-                None
-            }
-        };
+        let sent_segments = self.sent.segments().unwrap_or_else(|_| {
+            self.collect_error("snmp");
+            None
+        });
         self.follow_routes();
         let by_key = ByKey::of(&counters, self.loaded.netns);
         let mut interfaces: Vec<_> = self
@@ -213,6 +209,7 @@ impl Probe {
             map_update_failed: Tally::FAILURES.iter().map(failed).collect(),
             program_missed: missed_runs(&self.loaded.ebpf, &self.loaded.programs),
             drop_members: tally(Tally::DropMembers),
+            uncounted_ms: u64::try_from(self.uncounted.as_millis()).unwrap_or(u64::MAX),
             drop_storm_packets: tally(Tally::StormSegments),
             drop_storm_waiting_packets: counters.waiting,
             collect_errors: self.collect_errors.clone(),

@@ -35,43 +35,51 @@ fn observe(skb: KernelObject, location: u64, reason: u32) {
         maps::tally(Tally::DropMembers);
         return;
     }
-    let Some(segments) = to_attribute(reason, segments(skb)) else { return };
-    let (netns, ifindex) = match attribute(skb) {
-        (netns, ifindex) if netns == settings.netns => (netns, ifindex),
-        // One entry for all: namespaces come and go, and would fill the map for good.
-        _ => (OTHER_NETNS, 0),
-    };
-    let key = DropKey { netns, ifindex, reason, family: family(skb) as u8, pad: [0; 3] };
-    maps::count_drop(&key, segments);
-}
-
-/// The segments that this event is to attribute: its own, and those that have waited for it; `None` if it waits itself.
-#[inline(always)]
-fn to_attribute(reason: u32, segments: u64) -> Option<u64> {
-    let Some(storm) = maps::enter_storm() else { return Some(segments) };
-    let attributed = ride_out(storm, reason, segments);
-    maps::leave_storm(storm);
-    attributed
-}
-
-#[inline(always)]
-fn ride_out(storm: &mut Storm, reason: u32, segments: u64) -> Option<u64> {
-    let on = storm.note(maps::jiffies(), maps::hertz());
-    if !on && storm.waiting == 0 {
-        return Some(segments);
+    let segments = segments(skb);
+    match maps::enter_storm() {
+        Some(storm) => {
+            ride_out(storm, skb, reason, segments);
+            maps::leave_storm(storm);
+        }
+        None => {
+            maps::count_drop(&key(skb, reason), segments);
+        }
     }
-    let Some(waiting) = maps::waiting(reason) else { return Some(segments) };
-    if on && waiting.until_sample > 1 {
+}
+
+/// Counts a drop, or lets it wait for the next sample.
+#[inline(always)]
+fn ride_out(storm: &mut Storm, skb: KernelObject, reason: u32, segments: u64) {
+    let is_on = storm.note(maps::jiffies(), maps::hertz());
+    let waiting = if is_on || storm.waiting != 0 { maps::waiting(reason) } else { None };
+    let Some(waiting) = waiting else {
+        maps::count_drop(&key(skb, reason), segments);
+        return;
+    };
+    if is_on && waiting.until_sample > 1 {
         waiting.until_sample -= 1;
         waiting.segments += segments;
         storm.waiting += segments;
-        return None;
+        return;
     }
-    let waited = waiting.segments;
-    *waiting = Waiting { segments: 0, until_sample: storm.distance() };
-    storm.waiting -= waited;
-    maps::tally_by(Tally::StormSegments, waited);
-    Some(segments + waited)
+    if waiting.segments != 0 {
+        maps::count_drop(&waiting.key(reason, maps::settings().netns), waiting.segments);
+        maps::tally_by(Tally::StormSegments, waiting.segments);
+        storm.waiting -= waiting.segments;
+    }
+    let sample = key(skb, reason);
+    maps::count_drop(&sample, segments);
+    *waiting = Waiting::behind(&sample, storm.distance());
+}
+
+#[inline(always)]
+fn key(skb: KernelObject, reason: u32) -> DropKey {
+    let (netns, ifindex) = match attribute(skb) {
+        (netns, ifindex) if netns == maps::settings().netns => (netns, ifindex),
+        // One entry for all: namespaces come and go, and would fill the map for good.
+        _ => (OTHER_NETNS, 0),
+    };
+    DropKey { netns, ifindex, reason, family: family(skb) as u8, pad: [0; 3] }
 }
 
 /// Namespace and interface: of the device that handles the packet now; else the device it arrived on; else, for

@@ -74,7 +74,8 @@ pub(crate) fn settings() -> Settings {
 pub(crate) fn is_active() -> bool {
     // SAFETY: one aligned word that the agent writes at any time.
     let beat = unsafe { (&raw const HEARTBEAT).read_volatile() };
-    jiffies().wrapping_sub(beat) < INERT_AFTER_SECONDS * hertz()
+    // Signed: a beat may be seen that is newer than the jiffies.
+    (jiffies().wrapping_sub(beat) as i64) < (INERT_AFTER_SECONDS * hertz()) as i64
 }
 
 /// The agent lives.

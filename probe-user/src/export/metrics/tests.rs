@@ -101,6 +101,7 @@ fn snapshot() -> Snapshot {
             map_update_failed: vec![MapUpdateFailed { map: "drops".into(), cause: "full".into(), count: 0 }],
             program_missed: [("kfree_skb".into(), 0)].into(),
             drop_members: 6,
+            uncounted_ms: 1_500,
             drop_storm_packets: 8,
             drop_storm_waiting_packets: 2,
             collect_errors: [("netlink".into(), 1)].into(),
@@ -282,6 +283,20 @@ fn golden(openmetrics: bool) -> String {
         "packets",
         "Dropped packets, in wire segments, that came faster than 100,000 a second on one CPU: counted by reason, their interface is that of a sample of one in 64.",
         &[" 8"],
+    );
+    family(
+        "lossprobe_drop_storm_waiting_packets",
+        "gauge",
+        "packets",
+        "Packets of a drop storm that are not in lossprobe_dropped_packets_total yet: the next drop for the same reason on the same CPU brings them.",
+        &[" 2"],
+    );
+    family(
+        "lossprobe_uncounted_seconds",
+        "counter",
+        "seconds",
+        "Time in which nothing was counted because the agent stood still for more than 10 s.",
+        &[" 1"],
     );
     family("lossprobe_collect_errors", "counter", "", "Reads of a source that failed.", &[r#"{source="netlink"} 1"#]);
     if openmetrics {

@@ -87,10 +87,20 @@ fn feature(name: &str, available: Option<bool>, found: &str) -> Check {
 }
 
 /// What the kernel is, whether it takes the programs, and what it gives. Gives up privileges on the way.
-pub(super) fn kernel_and_features(max_interfaces: u32, tcx: (Option<bool>, &str)) -> (Vec<Check>, Vec<Check>) {
+pub(super) fn kernel_and_features(
+    max_interfaces: u32,
+    tcx: (Option<bool>, &str),
+    memory: &[Check],
+) -> (Vec<Check>, Vec<Check>) {
     let types = Btf::from_file(Path::new(btf::VMLINUX)).map(|btf| KernelTypes::from_btf(&btf));
-    let (load, loaded) = load(max_interfaces);
-    let kernel = vec![release(), type_information(&types), load];
+    let mut kernel = vec![release(), type_information(&types)];
+    let failed = kernel.iter().chain(memory).find(|check| check.status == Status::Failure);
+    let (load, loaded) = match failed {
+        // Where memory is short the kernel would kill whoever tries.
+        Some(failed) => (Check::new("load", Status::Unknown, format!("not tried: see {}", failed.name)), None),
+        None => load(max_interfaces),
+    };
+    kernel.push(load);
 
     let mut found = BTreeMap::new();
     found.insert("tcx", (tcx.0, tcx.1.to_owned()));
