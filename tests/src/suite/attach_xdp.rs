@@ -140,7 +140,7 @@ fn taken_back_if_the_device_changes() -> Result<()> {
     let agent = Agent::start(&namespace, &["--interface", "tap0", "--xdp", "tap0"])?;
     is_native(&agent, "tap0")?;
     namespace.offloads("tap0", &[("gro", false)])?;
-    is_refused(&agent, "tap0", "changed the device's features rx-gro")?;
+    is_refused(&agent, "tap0", "features changed within 5 s of attaching: rx-gro")?;
     let frame = ethernet(B, A).ip4().udp(1000, 2000).payload(22).bytes();
     counts_exactly(&agent, ("tap0", "ingress"), Counts::new(10, 10 * frame.len() as u64), || {
         Ok((0..10).try_for_each(|_| tap.write_all(&frame))?)

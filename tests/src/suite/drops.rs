@@ -24,6 +24,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("drops::packet_filter_on_forward", packet_filter_on_forward),
         trial("drops::packet_filter_on_output", packet_filter_on_output),
         trial("drops::closed_udp_port", closed_udp_port),
+        trial("drops::a_successor_starts_at_nothing", a_successor_starts_at_nothing),
         trial("drops::of_other_namespaces_have_no_name", of_other_namespaces_have_no_name),
         trial("drops::gso_packet_is_its_segments", gso_packet_is_its_segments),
         trial("drops::members_of_a_frag_list_count_once", members_of_a_frag_list_count_once),
@@ -131,6 +132,36 @@ fn closed_udp_port() -> Result<()> {
     let Pair { left, right } = &pair;
     let agent = Agent::start(right, &["--interface", "b"])?;
     drops_exactly(&agent, ("b", "no_socket", "noise"), COUNT, || left.send_udp((RIGHT, 9), COUNT, 10))?;
+    agent.stop()
+}
+
+/// An interface that bears the name of one that is gone, whose drops are still shown then, has none of them; and the
+/// counter under its name does not fall when they are forgotten for good.
+fn a_successor_starts_at_nothing() -> Result<()> {
+    requires_kernel(5, 18, "the drop reason of a packet filter")?;
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
+    right.nft(
+        "table netdev t {
+            chain c {
+                type filter hook ingress device b priority 0
+                drop
+            }
+        }",
+    )?;
+    let agent = Agent::start(right, &["--interface", "b*"])?;
+    drops_exactly(&agent, ("b", "netfilter_drop", "policy"), COUNT, || left.send_udp((RIGHT, 9), COUNT, 10))?;
+    let first = right.index("b")?;
+    right.delete("b")?;
+    veth(End::new(left, "a").mac(A), End::new(right, "b").mac(B))?;
+    assert_ne!(first, right.index("b")?);
+    eventually(SOON, "the successor has no drops", || {
+        let metrics = agent.metrics()?;
+        let frames = metrics.select("lossprobe_frames_total", &[("interface", "b")]).count();
+        let dropped = dropped(&metrics, "b", "netfilter_drop", "policy");
+        ensure!(frames > 0 && dropped == 0.0, "{dropped}, of {frames} directions");
+        Ok(())
+    })?;
     agent.stop()
 }
 

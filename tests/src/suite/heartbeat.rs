@@ -41,6 +41,10 @@ fn programs_rest_without_it() -> Result<()> {
         ensure!(counted != expected, "still {counted:?}");
         Ok(counted)
     })?;
+    eventually(SOON, "the agent tells of the time in which nothing was counted", || {
+        ensure!(agent.snapshot()?.probe.uncounted_ms > 0, "it does not");
+        Ok(())
+    })?;
     ensure!(counted.frames < 2.0 * expected.frames, "{counted:?}: what passed while the agent stood still is among it");
     agent.stop()
 }
