@@ -128,7 +128,9 @@ impl Scene<'_> {
     fn speed_with_agents(&self) -> Result<Speed> {
         let mut agents = Vec::new();
         for (namespace, interfaces) in &self.places {
-            let arguments: Vec<_> = interfaces.iter().flat_map(|name| ["--interface", name]).collect();
+            let interfaces = interfaces.iter().flat_map(|name| ["--interface", name]);
+            // A bridge's ports, too, under names of their own.
+            let arguments: Vec<_> = interfaces.chain(["--ports", "each"]).collect();
             agents.push(Agent::start(namespace, &arguments)?);
         }
         let frames = |agent: &Agent<'_>, name: &str| {
