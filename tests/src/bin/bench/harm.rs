@@ -1,11 +1,20 @@
 //! What the traffic itself notices: bytes and packets per second over a veth pair, through a bridge and through a
-//! router, with and without an agent on every interface of the path.
+//! router, with and without an agent on the node in question, and with an empty program in the places of the agent's: what
+//! the kernel's hooks cost by themselves is not the probe's to save.
+//!
+//! One agent: the nodes of a path have their own CPUs in life, and share one here.
 //!
 //! One thread is both ends ([`tests::pump`]), and not iperf3 with its two processes: on an idle machine the two would
 //! share out the path to two CPUs and hide what is added to the faster one, on a busy one they would measure who runs
 //! when.
 
 use anyhow::{Context as _, Result, ensure};
+use aya::{
+    EbpfLoader,
+    programs::{SchedClassifier, TcAttachType},
+};
+use probe_ebpf::abi::program;
+use probe_user::kernel::load;
 use tests::{
     agent::Agent,
     namespace::Namespace,
@@ -28,11 +37,12 @@ const DATAGRAM_STEPS: usize = 2400;
 const STEP_BYTES: usize = 256 << 10;
 const STREAM_STEPS: usize = 2400;
 
-/// A path, and the namespaces that it crosses with their interfaces.
+/// A path, and the node on it that is watched, with its interfaces.
 struct Scene<'n> {
     name: &'static str,
     path: Path<'n>,
-    places: Vec<(&'n Namespace, &'n [&'n str])>,
+    node: &'n Namespace,
+    interfaces: &'n [&'n str],
 }
 
 /// What was reached in one round.
@@ -44,26 +54,25 @@ struct Speed {
 struct Round {
     without: Speed,
     with: Speed,
+    with_empty: Speed,
 }
 
 pub(crate) fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
     let (pair, bridged, routed) = (Pair::new()?, Bridged::new()?, Routed::new()?);
     let path = |sender, receiver, to: std::net::Ipv4Addr| Path { sender, receiver, to: (to, 5000).into() };
     let scenes = [
-        Scene {
-            name: "veth",
-            path: path(&pair.left, &pair.right, RIGHT),
-            places: vec![(&pair.left, &["a"]), (&pair.right, &["b"])],
-        },
+        Scene { name: "veth", path: path(&pair.left, &pair.right, RIGHT), node: &pair.right, interfaces: &["b"] },
         Scene {
             name: "bridge",
             path: path(&bridged.left, &bridged.right, RIGHT),
-            places: vec![(&bridged.left, &["a"]), (&bridged.switch, &["p1", "br", "p2"]), (&bridged.right, &["b"])],
+            node: &bridged.switch,
+            interfaces: &["p1", "br", "p2"],
         },
         Scene {
             name: "router",
             path: path(&routed.client, &routed.server, SERVER),
-            places: vec![(&routed.client, &["c"]), (&routed.router, &["r1", "r2"]), (&routed.server, &["s"])],
+            node: &routed.router,
+            interfaces: &["r1", "r2"],
         },
     ];
     scenes.iter().try_for_each(|scene| scene.measure(bench, report))
@@ -103,7 +112,11 @@ impl Scene<'_> {
             report.add(Row {
                 part: PART,
                 name: name(kind),
-                figures: vec![("without", median(|round| &round.without), 1), ("with", median(|round| &round.with), 1)],
+                figures: vec![
+                    ("without", median(|round| &round.without), 1),
+                    ("with", median(|round| &round.with), 1),
+                    ("with_empty", median(|round| &round.with_empty), 1),
+                ],
                 judged: Some(Judged {
                     of: kind.of,
                     ratio: estimate(&rounds, |round| kind.ratio(round)),
@@ -114,38 +127,50 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// Both ways, in turns first.
+    /// All ways, in turns first.
     fn round(&self, number: usize) -> Result<Round> {
-        if number.is_multiple_of(2) {
-            let without = self.speed()?;
-            Ok(Round { without, with: self.speed_with_agents()? })
-        } else {
-            let with = self.speed_with_agents()?;
-            Ok(Round { without: self.speed()?, with })
-        }
-    }
-
-    fn speed_with_agents(&self) -> Result<Speed> {
-        let mut agents = Vec::new();
-        for (namespace, interfaces) in &self.places {
-            let interfaces = interfaces.iter().flat_map(|name| ["--interface", name]);
-            // A bridge's ports, too, under names of their own.
-            let arguments: Vec<_> = interfaces.chain(["--ports", "each"]).collect();
-            agents.push(Agent::start(namespace, &arguments)?);
-        }
-        let frames = |agent: &Agent<'_>, name: &str| {
-            Ok::<_, anyhow::Error>(agent.metrics()?.sum("lossprobe_frames_total", &[("interface", name)]))
-        };
-        let speed = self.speed()?;
-        for (agent, (_, interfaces)) in agents.iter().zip(&self.places) {
-            // A bridge's own device carries nothing of what crosses its ports.
-            for name in interfaces.iter().filter(|name| **name != "br") {
-                let counted = frames(agent, name)?;
-                ensure!(counted >= (DATAGRAM_STEPS * STEP_DATAGRAMS) as f64, "{name}: only {counted} frames counted");
+        let [mut without, mut with, mut with_empty] = [None, None, None];
+        for turn in 0..3 {
+            match (number + turn) % 3 {
+                0 => without = Some(self.speed()?),
+                1 => with = Some(self.speed_with_agent()?),
+                _ => with_empty = Some(self.speed_with_empty_programs()?),
             }
         }
-        agents.into_iter().try_for_each(Agent::stop)?;
+        let missing = "three turns";
+        Ok(Round {
+            without: without.context(missing)?,
+            with: with.context(missing)?,
+            with_empty: with_empty.context(missing)?,
+        })
+    }
+
+    fn speed_with_agent(&self) -> Result<Speed> {
+        let interfaces = self.interfaces.iter().flat_map(|name| ["--interface", name]);
+        // A bridge's ports, too, under names of their own.
+        let arguments: Vec<_> = interfaces.chain(["--ports", "each"]).collect();
+        let agent = Agent::start(self.node, &arguments)?;
+        let speed = self.speed()?;
+        // A bridge's own device carries nothing of what crosses its ports.
+        for name in self.interfaces.iter().filter(|name| **name != "br") {
+            let counted = agent.metrics()?.sum("lossprobe_frames_total", &[("interface", name)]);
+            ensure!(counted >= (DATAGRAM_STEPS * STEP_DATAGRAMS) as f64, "{name}: only {counted} frames counted");
+        }
+        agent.stop()?;
         Ok(speed)
+    }
+
+    fn speed_with_empty_programs(&self) -> Result<Speed> {
+        let mut ebpf = EbpfLoader::new().load(load::object()).context("create the eBPF maps")?;
+        let program = ebpf.program_mut(program::EMPTY).context("the object has no empty program")?;
+        let program: &mut SchedClassifier = program.try_into()?;
+        program.load().context("load the empty program")?;
+        for name in self.interfaces {
+            for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
+                self.node.run(|| program.attach(name, hook).with_context(|| format!("attach to {name}")))?;
+            }
+        }
+        self.speed()
     }
 
     fn speed(&self) -> Result<Speed> {
