@@ -28,6 +28,19 @@ pub enum LinkKind {
     NetworkIngress = 3,
 }
 
+impl LinkKind {
+    /// How the API names it.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Opaque => "opaque",
+            Self::Ethernet => "ethernet",
+            Self::Network => "network",
+            Self::NetworkIngress => "network_ingress",
+        }
+    }
+}
+
 /// Meta flag: the device is a loopback.
 pub const LOOPBACK: u8 = 1;
 /// Meta flag: the frame arrived on a device with a parent device, so a MAC has padded it to 60 bytes.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use probe_ebpf::{
     abi::{Direction, Retransmit, Tally},
-    classify::LinkKind,
     reason::{self, Severity},
 };
 
@@ -76,7 +75,7 @@ impl Probe {
             driver: link.driver.clone(),
             alias: link.alias.clone(),
             up: link.up,
-            link: link_kind_id(link.link_kind()).to_owned(),
+            link: link.link_kind().id().to_owned(),
             attached: counted.described.clone(),
             refused: counted.refused.clone(),
             ingress: self.counted_traffic(counted, Direction::Ingress)?,
@@ -216,15 +215,6 @@ impl Probe {
             privileges: self.privileges.clone(),
             memory: self.memory.clone(),
         }
-    }
-}
-
-const fn link_kind_id(kind: LinkKind) -> &'static str {
-    match kind {
-        LinkKind::Opaque => "opaque",
-        LinkKind::Ethernet => "ethernet",
-        LinkKind::Network => "network",
-        LinkKind::NetworkIngress => "network_ingress",
     }
 }
 

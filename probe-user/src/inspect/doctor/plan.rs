@@ -192,7 +192,7 @@ fn one(link: &Link, slot: &Result<(), String>, xdp: Option<BTreeSet<u32>>, names
         role: String::new(),
         role_reason: String::new(),
         track: String::new(),
-        link: link_kind_id(link.link_kind()).to_owned(),
+        link: link.link_kind().id().to_owned(),
         status,
         ingress,
         egress,
@@ -242,13 +242,4 @@ fn list(programs: &[Program]) -> String {
     let listed = programs.iter().map(one).collect::<Vec<_>>().join(", ");
     let hidden = programs.iter().any(|program| program.name.is_none());
     if hidden { format!("{listed} ({NO_NAMES})") } else { listed }
-}
-
-const fn link_kind_id(kind: LinkKind) -> &'static str {
-    match kind {
-        LinkKind::Opaque => "opaque",
-        LinkKind::Ethernet => "ethernet",
-        LinkKind::Network => "network",
-        LinkKind::NetworkIngress => "network_ingress",
-    }
 }
