@@ -56,10 +56,12 @@ pub mod program {
     pub const BEAT: &str = "lossprobe_beat";
     /// For measurements: looks at nothing.
     pub const EMPTY: &str = "lossprobe_none";
+    /// The same at `skb:kfree_skb`.
+    pub const EMPTY_DROPS: &str = "lossprobe_idle";
     /// For measurements: counts frames and bytes per interface and nothing else.
     pub const REFERENCE: &str = "lossprobe_ref";
     /// All of them.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 12] = [
         INGRESS,
         EGRESS,
         XDP,
@@ -70,6 +72,7 @@ pub mod program {
         SYNACKS,
         BEAT,
         EMPTY,
+        EMPTY_DROPS,
         REFERENCE,
     ];
 }
@@ -291,6 +294,10 @@ pub struct Offsets {
     pub sk_buff_skb_refdst: u32,
     pub sk_buff_head: u32,
     pub sk_buff_end: u32,
+    pub sk_buff_data_len: u32,
+    /// Of the byte that holds it, and how far it is shifted in there.
+    pub sk_buff_ip_summed: u32,
+    pub sk_buff_ip_summed_shift: u32,
     pub skb_shared_info_gso_segs: u32,
     pub net_device_ifindex: u32,
     pub net_device_nd_net: u32,
@@ -311,6 +318,9 @@ impl Offsets {
         sk_buff_skb_refdst: ABSENT,
         sk_buff_head: ABSENT,
         sk_buff_end: ABSENT,
+        sk_buff_data_len: ABSENT,
+        sk_buff_ip_summed: ABSENT,
+        sk_buff_ip_summed_shift: ABSENT,
         skb_shared_info_gso_segs: ABSENT,
         net_device_ifindex: ABSENT,
         net_device_nd_net: ABSENT,

@@ -66,6 +66,15 @@ struct Type {
     size_or_type: u32,
 }
 
+/// A member of a structure.
+struct Member {
+    /// Offset in bits.
+    bits: u32,
+    /// Of a bit field; 0 for everything else.
+    width: u32,
+    type_id: u32,
+}
+
 impl Btf {
     /// Reads and indexes a file such as [`VMLINUX`].
     ///
@@ -158,16 +167,26 @@ impl Btf {
             let mut bits = 0;
             let mut current = outer;
             for name in path.split('.') {
-                let (member_bits, member_type) = self.member(current, name, &mut { MAX_ANONYMOUS })?;
-                bits = member_bits.checked_add(bits)?;
-                current = self.resolve(member_type)?;
+                let member = self.member(current, name, &mut { MAX_ANONYMOUS })?;
+                bits = member.bits.checked_add(bits)?;
+                current = self.resolve(member.type_id).filter(|_| member.width == 0)?;
             }
             (bits % 8 == 0).then_some(bits / 8)
         })
     }
 
-    /// Bit offset and type id of a member; `anonymous` is how many anonymous members may still be looked into.
-    fn member(&self, outer: Type, name: &str, anonymous: &mut usize) -> Option<(u32, u32)> {
+    /// Where a bit field is that lies inside one byte: the byte's offset from the start of the structure, and how far the
+    /// field is shifted in it. Members of anonymous structures count as in [`Self::offset`].
+    #[must_use]
+    pub fn bit_field(&self, structure: &str, name: &str) -> Option<(u32, u32)> {
+        self.named(structure, &[STRUCT]).find_map(|outer| {
+            let Member { bits, width, .. } = self.member(outer, name, &mut { MAX_ANONYMOUS })?;
+            (width != 0 && bits % 8 + width <= 8).then_some((bits / 8, bits % 8))
+        })
+    }
+
+    /// Looks a member up; `anonymous` is how many anonymous members may still be looked into.
+    fn member(&self, outer: Type, name: &str, anonymous: &mut usize) -> Option<Member> {
         if !matches!(outer.kind, STRUCT | UNION) {
             return None;
         }
@@ -177,16 +196,16 @@ impl Btf {
             let offset = self.u32(at + 8).ok()?;
             // With the kind flag, the upper 8 bits are the width of a bit field.
             let bits = if outer.kind_flag { offset & 0x00ff_ffff } else { offset };
-            let is_bit_field = outer.kind_flag && offset >> 24 != 0;
+            let width = if outer.kind_flag { offset >> 24 } else { 0 };
             match self.string(member_name)? {
                 "" => {
                     *anonymous = anonymous.checked_sub(1)?;
                     let inner = self.resolve(member_type)?;
-                    if let Some((inner_bits, inner_type)) = self.member(inner, name, anonymous) {
-                        return Some((bits.checked_add(inner_bits)?, inner_type));
+                    if let Some(found) = self.member(inner, name, anonymous) {
+                        return Some(Member { bits: bits.checked_add(found.bits)?, ..found });
                     }
                 }
-                found if found == name && !is_bit_field => return Some((bits, member_type)),
+                found if found == name => return Some(Member { bits, width, type_id: member_type }),
                 _ => {}
             }
         }
@@ -248,6 +267,10 @@ mod tests {
         assert!(btf.offset("sock", "__sk_common.skc_net.net").is_some());
         assert_eq!(btf.offset("sk_buff", "no_such_member"), None);
         assert_eq!(btf.offset("sk_buff", "cloned"), None, "a bit field");
+        // Two neighbours of one byte: `cloned:1; nohdr:1`.
+        let (byte, shift) = btf.bit_field("sk_buff", "cloned").unwrap();
+        assert_eq!(btf.bit_field("sk_buff", "nohdr"), Some((byte, shift + 1)));
+        assert_eq!(btf.bit_field("sk_buff", "dev"), None, "no bit field");
         assert_eq!(btf.enumeration("no_such_enum"), []);
         assert_eq!(btf.tracepoint_arguments("netif_receive_skb"), Some(1));
         assert_eq!(btf.tracepoint_arguments("no_such_tracepoint"), None);

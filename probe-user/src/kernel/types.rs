@@ -64,6 +64,8 @@ impl KernelTypes {
             ("sk_buff._skb_refdst", offsets.sk_buff_skb_refdst),
             ("sk_buff.head", offsets.sk_buff_head),
             ("sk_buff.end", offsets.sk_buff_end),
+            ("sk_buff.data_len", offsets.sk_buff_data_len),
+            ("sk_buff.ip_summed", offsets.sk_buff_ip_summed),
             ("net_device.ifindex", offsets.net_device_ifindex),
             ("net_device.nd_net", offsets.net_device_nd_net),
             ("net.ns.inum", offsets.net_ns_inum),
@@ -80,6 +82,7 @@ impl KernelTypes {
 
 fn offsets(btf: &Btf) -> Offsets {
     let at = |structure, path| btf.offset(structure, path).unwrap_or(ABSENT);
+    let (ip_summed, ip_summed_shift) = btf.bit_field("sk_buff", "ip_summed").unwrap_or((ABSENT, ABSENT));
     Offsets {
         sk_buff_dev: at("sk_buff", "dev"),
         sk_buff_sk: at("sk_buff", "sk"),
@@ -88,6 +91,9 @@ fn offsets(btf: &Btf) -> Offsets {
         sk_buff_skb_refdst: at("sk_buff", "_skb_refdst"),
         sk_buff_head: at("sk_buff", "head"),
         sk_buff_end: at("sk_buff", "end"),
+        sk_buff_data_len: at("sk_buff", "data_len"),
+        sk_buff_ip_summed: ip_summed,
+        sk_buff_ip_summed_shift: ip_summed_shift,
         skb_shared_info_gso_segs: at("skb_shared_info", "gso_segs"),
         net_device_ifindex: at("net_device", "ifindex"),
         net_device_nd_net: at("net_device", "nd_net.net"),

@@ -131,7 +131,7 @@ fn family(skb: KernelObject) -> Family {
 /// Wire segments of a packet: what GSO or GRO merged into it, at least itself.
 #[inline(always)]
 pub(crate) fn segments(skb: KernelObject) -> u64 {
-    if offset!(skb_shared_info_gso_segs) == ABSENT {
+    if offset!(skb_shared_info_gso_segs) == ABSENT || is_single(skb) {
         return 1;
     }
     let shared_info = skb.word_at(offset!(sk_buff_head)) + u64::from(skb.u32_at(offset!(sk_buff_end)));
@@ -139,4 +139,14 @@ pub(crate) fn segments(skb: KernelObject) -> u64 {
         None | Some(0) => 1,
         Some(segments) => u64::from(segments),
     }
+}
+
+/// Whether a packet is plainly one segment: its bytes lie in one piece, and its checksum is not left to be made. Who
+/// merges packets keeps their bytes in pieces (GRO, LRO) or leaves the checksum open (GSO, `skb_segment` asks for it).
+/// The cheap answer for a flood of small packets: the other one takes a helper of 60 ns.
+#[inline(always)]
+fn is_single(skb: KernelObject) -> bool {
+    const CHECKSUM_PARTIAL: u8 = 3;
+    let checksum = skb.u8_at(offset!(sk_buff_ip_summed)) >> offset!(sk_buff_ip_summed_shift);
+    skb.u32_at(offset!(sk_buff_data_len)) == 0 && checksum & 3 != CHECKSUM_PARTIAL
 }

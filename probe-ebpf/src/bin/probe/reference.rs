@@ -1,7 +1,10 @@
 //! What the cost of the probe is measured against, at the same hook: nothing, and the least that counts anything.
 //! The agent never loads these.
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    macros::{btf_tracepoint, classifier},
+    programs::{BtfTracePointContext, TcContext},
+};
 use probe_ebpf::abi::{Direction, traffic_index};
 
 use crate::{context::TcFrame, maps, tc::CONTINUE};
@@ -10,6 +13,12 @@ use crate::{context::TcFrame, maps, tc::CONTINUE};
 #[classifier]
 fn lossprobe_none(_context: TcContext) -> i32 {
     CONTINUE
+}
+
+/// Looks at no drop.
+#[btf_tracepoint(function = "kfree_skb")]
+fn lossprobe_idle(_context: BtfTracePointContext) -> i32 {
+    0
 }
 
 /// Counts frames and bytes per interface, and nothing else.

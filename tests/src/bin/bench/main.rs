@@ -6,6 +6,7 @@
 //! figures of other machines.
 
 mod bpftrace;
+mod empty;
 mod frames;
 mod harm;
 mod instructions;

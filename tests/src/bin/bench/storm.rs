@@ -1,5 +1,6 @@
 //! A packet filter that refuses everything, and a sender that does not stop: what each dropped packet costs when nobody
-//! looks, when the agent does, and when the one line of bpftrace does that an operator would type.
+//! looks, when the agent does, when empty programs stand in its places (the agent is judged by what it adds to those, as in
+//! [`harm`](crate::harm)), and when the one line of bpftrace does that an operator would type.
 //!
 //! Between namespaces the kernel receives and drops a packet on the sender's CPU, before the sender's next one: the
 //! sender's rate is that of the whole path.
@@ -14,6 +15,7 @@ use tests::{
 
 use crate::{
     bpftrace::Bpftrace,
+    empty::EmptyPrograms,
     report::{Judged, Report, Row, Target},
     rounds::{Bench, estimate, is_narrow, pinned, seconds_per_step},
 };
@@ -45,6 +47,8 @@ struct Round {
     /// With the agent elsewhere, so that only its drop program sees the packets.
     drops: f64,
     bpftrace: f64,
+    /// With empty programs in the places of the agent's.
+    empty: f64,
 }
 
 pub(crate) fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
@@ -53,7 +57,7 @@ pub(crate) fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
         return Ok(());
     }
     let storm = Storm::new()?;
-    let ratios: [fn(&Round) -> f64; 2] = [|round| round.alone / round.agent, |round| round.drops / round.bpftrace];
+    let ratios: [fn(&Round) -> f64; 2] = [|round| round.empty / round.agent, |round| round.drops / round.bpftrace];
     let is_enough = |rounds: &[Round]| ratios.iter().all(|ratio| is_narrow(rounds, ratio));
     let rounds = bench.rounds(PART, is_enough, |number| storm.round(number))?;
     let row = |name: &str, ours: fn(&Round) -> f64, judged| {
@@ -64,6 +68,7 @@ pub(crate) fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
             figures: vec![
                 ("nobody_kpps", median(&|round| 1e6 / round.alone), 0),
                 ("ours_kpps", median(&|round| 1e6 / ours(round)), 0),
+                ("empty_kpps", median(&|round| 1e6 / round.empty), 0),
                 ("bpftrace_kpps", median(&|round| 1e6 / round.bpftrace), 0),
                 ("ours_ns_per_drop", median(&|round| ours(round) - round.alone), 0),
                 ("bpftrace_ns_per_drop", median(&|round| round.bpftrace - round.alone), 0),
@@ -72,7 +77,7 @@ pub(crate) fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
         }
     };
     let [rate, cost] = ratios.map(|ratio| estimate(&rounds, ratio));
-    let rate = Judged { of: "rate, ours / nobody", ratio: rate, target: Target::AtLeast(0.9) };
+    let rate = Judged { of: "rate, ours / empty", ratio: rate, target: Target::AtLeast(0.9) };
     let cost = Judged { of: "time, ours / bpftrace", ratio: cost, target: Target::AtMost(1.0) };
     let rows = [row(AGENT, |round| round.agent, rate), row(DROPS, |round| round.drops, cost)];
     rows.into_iter().zip(wanted).filter(|(_, wanted)| *wanted).for_each(|(row, _)| report.add(row));
@@ -86,6 +91,8 @@ enum Watcher {
     /// The agent on this interface.
     Agent(&'static str),
     Bpftrace,
+    /// Nobody, with empty programs where the agent's would be.
+    Empty,
 }
 
 struct Storm {
@@ -105,15 +112,15 @@ impl Storm {
 
     /// Everybody once, in another order each time.
     fn round(&self, number: usize) -> Result<Round> {
-        let mut times = [0.0; 4];
-        let watchers = [Watcher::Nobody, Watcher::Agent("b"), Watcher::Agent("lo"), Watcher::Bpftrace];
+        let mut times = [0.0; 5];
+        let watchers = [Watcher::Nobody, Watcher::Agent("b"), Watcher::Agent("lo"), Watcher::Bpftrace, Watcher::Empty];
         for turn in 0..watchers.len() {
             let which = (number + turn) % watchers.len();
             times[which] =
                 self.watched(watchers[which]).with_context(|| format!("watched by {:?}", watchers[which]))?;
         }
-        let [alone, agent, drops, bpftrace] = times;
-        Ok(Round { alone, agent, drops, bpftrace })
+        let [alone, agent, drops, bpftrace, empty] = times;
+        Ok(Round { alone, agent, drops, bpftrace, empty })
     }
 
     /// Nanoseconds per packet; whoever watches must have seen them.
@@ -128,6 +135,10 @@ impl Storm {
                 check_seen(seen()? - before)?;
                 agent.stop()?;
                 Ok(time)
+            }
+            Watcher::Empty => {
+                let _attached = EmptyPrograms::attach(&self.pair.right, &["b"])?.and_drops()?;
+                self.flood()
             }
             Watcher::Bpftrace => {
                 let bpftrace = Bpftrace::start(&self.pair.right, || self.sender.flood(&self.frame, 1))?;
