@@ -3,11 +3,12 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::workspace::{create_folder, show};
 
@@ -16,9 +17,12 @@ const POLL: Duration = Duration::from_millis(150);
 /// How many last lines of a log an error repeats.
 const TAIL_LINES: usize = 60;
 
+/// One progress bar for each long command that is running.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
 /// One line for the user.
 pub(crate) fn say(line: &str) {
-    eprintln!("{line}");
+    BARS.suspend(|| eprintln!("{line}"));
 }
 
 /// Runs a long command with its output in `log`, showing the log's last line beside a spinner.
@@ -41,7 +45,7 @@ pub(crate) fn watch_status(what: &str, log: &Path, command: &mut Command) -> Res
     let child = command.stdin(Stdio::null()).stdout(file).stderr(both).spawn();
     let mut child = child.with_context(|| format!("{what}: start `{shown}`"))?;
 
-    let bar = ProgressBar::new_spinner();
+    let bar = BARS.add(ProgressBar::new_spinner());
     if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg:.dim}") {
         bar.set_style(style);
     }

@@ -1,12 +1,18 @@
-//! `cargo xtask vm`: the integration binary as PID 1 of a QEMU guest, for every kernel of the matrix, one after another.
+//! `cargo xtask vm`: the integration binary as PID 1 of a QEMU guest, for every kernel of the matrix, as many at a time as
+//! there are CPUs (a guest's CPUs are one thread here).
 //!
 //! The guest has no disk, and two network cards with a wire from one to the other and to nobody else. What passes between
 //! us and it: the kernel's command line in (filter and settings, which the kernel hands to /init as environment), the
 //! serial console out ([`console`](crate::console)).
 
 use std::fs;
+use std::iter;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -37,7 +43,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 2)]
     possible_cpus: u32,
     /// Minutes after which a guest is ended
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
     /// Also run the tests that take long
     #[arg(long)]
@@ -68,17 +74,32 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         Some(file) => (file.clone(), file.clone()),
         None => (build::integration(workspace)?, build::agent(workspace)?),
     };
-    let mut rows = Vec::new();
-    for series in selected {
+    let boot = |series: &'static Series| {
         let started = Instant::now();
-        let guest = Guest { workspace, series, init: &init, agent: &agent };
-        let outcome = guest.boot(&settings, arguments);
+        let outcome = Guest { workspace, series, init: &init, agent: &agent }.boot(&settings, arguments);
         if let Err(error) = &outcome {
             ui::say(&format!("kernel {}: {error:#}", series.name));
         }
-        rows.push(Row { series: series.name, time: started.elapsed(), outcome });
-    }
-    report(&rows)
+        Row { series: series.name, time: started.elapsed(), outcome }
+    };
+    report(&side_by_side(&selected, boot))
+}
+
+/// The results of `work` on each of `items`, in their order, with one thread for each CPU.
+fn side_by_side<T: Copy + Sync, R: Send>(items: &[T], work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let (next, work) = (AtomicUsize::new(0), &work);
+    let take_turns = || {
+        let positions = iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+        positions.map_while(|at| Some((at, work(*items.get(at)?)))).collect::<Vec<_>>()
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(items.len());
+    let mut results = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(take_turns)).collect();
+        let results = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        results.flatten().collect::<Vec<_>>()
+    });
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 fn select(names: &[String]) -> Result<Vec<&'static Series>> {
@@ -208,7 +229,17 @@ fn by_test(rows: &[Row]) -> Vec<(&Skip, Vec<&'static str>)> {
 mod tests {
     use std::time::Duration;
 
-    use super::{Passed, Row, Skip, by_test};
+    use super::{Passed, Row, Skip, by_test, side_by_side};
+
+    #[test]
+    fn results_keep_their_order() {
+        let slow_first = |number: u64| {
+            std::thread::sleep(Duration::from_millis(4 - number));
+            number * 10
+        };
+        assert_eq!(side_by_side(&[0, 1, 2, 3], slow_first), [0, 10, 20, 30]);
+        assert_eq!(side_by_side(&[], slow_first), [0; 0]);
+    }
 
     #[test]
     fn a_skip_is_told_once_with_its_kernels() {
