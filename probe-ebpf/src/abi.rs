@@ -14,6 +14,8 @@ pub mod map {
     pub const MALFORMED: &str = "MALFORMED";
     /// `PerCpuHashMap<DropKey, u64>`: segments that the kernel dropped.
     pub const DROPS: &str = "DROPS";
+    /// `PerCpuHashMap<NamespaceKey, u64>`: segments that the kernel dropped in other network namespaces.
+    pub const NAMESPACES: &str = "NAMESPACES";
     /// `PerCpuHashMap<RetransmitKey, u64>`: segments that local sockets sent again.
     pub const RETRANSMITS: &str = "RETRANSMITS";
     /// `PerCpuArray<u64>`: what the probe could not do, by [`super::Tally`].
@@ -24,14 +26,30 @@ pub mod map {
     pub const WAITING: &str = "WAITING";
     /// `PerCpuArray<Scratch>`: the frame being classified.
     pub const SCRATCH: &str = "SCRATCH";
+    /// Ring buffer of [`super::Event`].
+    pub const EVENTS: &str = "EVENTS";
+    /// `PerCpuArray<Bucket>`: how many examples each kind of event may still put into [`EVENTS`].
+    pub const BUCKETS: &str = "BUCKETS";
     /// aya-log's ring buffer; the name is the library's.
     pub const AYA_LOGS: &str = "AYA_LOGS";
     /// All of them.
-    pub const ALL: [&str; 10] =
-        [SLOTS, TRAFFIC, MALFORMED, DROPS, RETRANSMITS, TALLIES, STORM, WAITING, SCRATCH, AYA_LOGS];
-    /// The map that holds the one writable global, `HEARTBEAT`: jiffies at the agent's last sign of life, 0 if the
-    /// programs are to do nothing. The name is the compiler's.
-    pub const HEARTBEAT: &str = ".bss";
+    pub const ALL: [&str; 13] = [
+        SLOTS,
+        TRAFFIC,
+        MALFORMED,
+        DROPS,
+        NAMESPACES,
+        RETRANSMITS,
+        TALLIES,
+        STORM,
+        WAITING,
+        SCRATCH,
+        EVENTS,
+        BUCKETS,
+        AYA_LOGS,
+    ];
+    /// The map that holds the one writable global, [`super::Control`]. The name is the compiler's.
+    pub const CONTROL: &str = ".bss";
 }
 
 /// Names of programs, at most 15 characters, all with one prefix: so an operator finds them in `bpftool prog`.
@@ -190,9 +208,11 @@ pub enum Family {
 pub const OTHER_NETNS: u32 = 0;
 
 /// Key of [`map::DROPS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
 pub struct DropKey {
+    /// Where in the kernel: the address behind the call that gave the packet up.
+    pub location: u64,
     /// Inode number of the agent's network namespace, or [`OTHER_NETNS`].
     pub netns: u32,
     /// Interface index in the agent's namespace, 0 if the kernel knows none, and for all others.
@@ -204,7 +224,18 @@ pub struct DropKey {
     #[doc(hidden)]
     pub pad: [u8; 3],
 }
-const _: () = assert!(size_of::<DropKey>() == 16);
+const _: () = assert!(size_of::<DropKey>() == 24);
+
+/// Key of [`map::NAMESPACES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct NamespaceKey {
+    /// Inode number of a network namespace that is not the agent's.
+    pub netns: u32,
+    /// As in [`DropKey`].
+    pub reason: u32,
+}
+const _: () = assert!(size_of::<NamespaceKey>() == 8);
 
 /// What was sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,12 +287,14 @@ macro_rules! tallies {
             DropMembers = 0,
             /// Segments in [`map::DROPS`] whose interface is that of a sample, see [`crate::storm`].
             StormSegments,
+            /// Events that nobody was shown, because too many of their kind came at once.
+            EventsSuppressed,
             $(#[doc = concat!("Counts lost: ", $map, " ", $cause, ".")] $variant,)+
         }
 
         impl Tally {
             /// How many there are: entries of [`map::TALLIES`].
-            pub const COUNT: u32 = Self::FAILURES.len() as u32 + 2;
+            pub const COUNT: u32 = Self::FAILURES.len() as u32 + 3;
             /// Lost counts with the metric labels `map` and `cause`.
             pub const FAILURES: &'static [(Self, &'static str, &'static str)] = &[$((Self::$variant, $map, $cause),)+];
         }
@@ -273,6 +306,9 @@ tallies! {
     MalformedBusy "malformed" "busy";
     DropsFull "drops" "full";
     DropsBusy "drops" "busy";
+    NamespacesFull "namespaces" "full";
+    NamespacesBusy "namespaces" "busy";
+    EventsFull "events" "full";
     RetransmitsFull "retransmits" "full";
     RetransmitsBusy "retransmits" "busy";
     ScratchUnreadable "scratch" "unreadable";
@@ -294,17 +330,32 @@ pub struct Offsets {
     pub sk_buff_skb_refdst: u32,
     pub sk_buff_head: u32,
     pub sk_buff_end: u32,
+    pub sk_buff_data: u32,
+    pub sk_buff_tail: u32,
+    pub sk_buff_len: u32,
+    pub sk_buff_cb: u32,
+    pub sk_buff_network_header: u32,
+    pub sk_buff_transport_header: u32,
     pub sk_buff_data_len: u32,
     /// Of the byte that holds it, and how far it is shifted in there.
     pub sk_buff_ip_summed: u32,
     pub sk_buff_ip_summed_shift: u32,
-    pub skb_shared_info_gso_segs: u32,
+    /// `gso_segs` stands directly behind it.
+    pub skb_shared_info_gso_size: u32,
+    pub skb_shared_info_gso_type: u32,
     pub net_device_ifindex: u32,
     pub net_device_nd_net: u32,
     pub net_ns_inum: u32,
     pub dst_entry_dev: u32,
     pub sock_skc_net: u32,
     pub sock_skc_state: u32,
+    pub sock_skc_family: u32,
+    pub sock_skc_daddr: u32,
+    pub sock_skc_rcv_saddr: u32,
+    pub sock_skc_v6_daddr: u32,
+    pub sock_skc_v6_rcv_saddr: u32,
+    pub sock_skc_dport: u32,
+    pub sock_skc_num: u32,
     pub sock_sk_dst_cache: u32,
 }
 
@@ -318,16 +369,30 @@ impl Offsets {
         sk_buff_skb_refdst: ABSENT,
         sk_buff_head: ABSENT,
         sk_buff_end: ABSENT,
+        sk_buff_data: ABSENT,
+        sk_buff_tail: ABSENT,
+        sk_buff_len: ABSENT,
+        sk_buff_cb: ABSENT,
+        sk_buff_network_header: ABSENT,
+        sk_buff_transport_header: ABSENT,
         sk_buff_data_len: ABSENT,
         sk_buff_ip_summed: ABSENT,
         sk_buff_ip_summed_shift: ABSENT,
-        skb_shared_info_gso_segs: ABSENT,
+        skb_shared_info_gso_size: ABSENT,
+        skb_shared_info_gso_type: ABSENT,
         net_device_ifindex: ABSENT,
         net_device_nd_net: ABSENT,
         net_ns_inum: ABSENT,
         dst_entry_dev: ABSENT,
         sock_skc_net: ABSENT,
         sock_skc_state: ABSENT,
+        sock_skc_family: ABSENT,
+        sock_skc_daddr: ABSENT,
+        sock_skc_rcv_saddr: ABSENT,
+        sock_skc_v6_daddr: ABSENT,
+        sock_skc_v6_rcv_saddr: ABSENT,
+        sock_skc_dport: ABSENT,
+        sock_skc_num: ABSENT,
         sock_sk_dst_cache: ABSENT,
     };
 }
@@ -351,6 +416,17 @@ impl Settings {
     pub const UNSET: Self = Self { release_data_start: 0, release_data_end: 0, netns: 0, hertz: 0 };
 }
 
+/// What the agent tells the programs at any time, in [`map::CONTROL`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Control {
+    /// Jiffies at the agent's last sign of life, 0 if the programs are to do nothing.
+    pub heartbeat: u64,
+    /// 1 while somebody wants to see examples.
+    pub watched: u64,
+}
+const _: () = assert!(size_of::<Control>() == 16);
+
 /// Seconds without a sign of life from the agent after which the programs do nothing any more: below Linux 6.6 filters
 /// outlive a killed agent.
 pub const INERT_AFTER_SECONDS: u64 = 10;
@@ -369,6 +445,70 @@ pub struct Scratch {
 const _: () = assert!(size_of::<Cursor>() == 56);
 const _: () = assert!(size_of::<Scratch>() == 384);
 
+/// What an [`Event`] shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EventKind {
+    /// A packet that the kernel dropped.
+    Drop = 0,
+    /// A segment that a local socket sent again.
+    Retransmit = 1,
+    /// A frame that contradicts itself.
+    Malformed = 2,
+}
+
+/// Bytes of a packet that an [`Event`] shows.
+pub const EVENT_BYTES: usize = 128;
+
+/// An example of something that is counted, for whoever watches; in the ring buffer [`map::EVENTS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// When, by `CLOCK_MONOTONIC`, in nanoseconds.
+    pub time_ns: u64,
+    /// Of a drop: where in the kernel, an address; else 0.
+    pub location: u64,
+    /// Inode number of the packet's network namespace, 0 if not known.
+    pub netns: u32,
+    /// Interface index in that namespace, 0 if not known.
+    pub ifindex: u32,
+    /// Number of the kernel's drop reason, of a [`Retransmit`] or of a [`Malformed`], by `kind`.
+    pub reason: u32,
+    /// Bytes of the whole packet, from where `bytes` begins.
+    pub packet_bytes: u32,
+    /// Wire segments of the packet.
+    pub segments: u32,
+    /// How much of `bytes` is the packet's.
+    pub captured_bytes: u32,
+    /// EtherType of what `bytes` begins with; 0: an Ethernet header.
+    pub first_protocol: u16,
+    /// An [`EventKind`].
+    pub kind: u8,
+    /// A [`Direction`] of a malformed frame; else 0.
+    pub direction: u8,
+    /// Of a malformed frame: offset of the contradiction in the frame.
+    pub offset: u32,
+    /// The packet's first bytes.
+    pub bytes: [u8; EVENT_BYTES],
+}
+const _: () = assert!(size_of::<Event>() == 176);
+
+/// Kinds of events that are limited apart, so that a flood of one does not hide another.
+pub const EVENT_BUCKETS: u32 = 16;
+/// Examples of each in a tenth of a second, on one CPU.
+pub const EVENTS_PER_TENTH: u64 = 16;
+
+/// Examples of some kinds of events that one CPU has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Bucket {
+    /// Jiffies at which the current tenth of a second began.
+    pub since: u64,
+    /// Examples in it.
+    pub shown: u64,
+}
+const _: () = assert!(size_of::<Bucket>() == 16);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,7 +516,7 @@ mod tests {
     #[test]
     fn tallies_are_numbered_by_position() {
         for (position, (tally, _, _)) in Tally::FAILURES.iter().enumerate() {
-            assert_eq!(*tally as usize, position + 2);
+            assert_eq!(*tally as usize, position + 3);
         }
     }
 }

@@ -244,6 +244,13 @@ impl Cursor {
         (self.finding != 0 && self.finding_severity >= Severity::Warning as u8).then(|| self.finding - 1)
     }
 
+    /// Offset of the finding, see [`Finding::at`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn finding_at(&self) -> u16 {
+        self.finding_at
+    }
+
     /// Notes a contradiction; a graver one that was noted before stays.
     #[inline(always)]
     pub fn note(&mut self, reason: Malformed, at: usize) {

@@ -4,7 +4,7 @@
 use aya::Pod;
 
 use crate::{
-    abi::{DropKey, MalformedKey, Offsets, RetransmitKey, Settings, Slot, Traffic},
+    abi::{Control, DropKey, MalformedKey, NamespaceKey, Offsets, RetransmitKey, Settings, Slot, Traffic},
     storm::Storm,
 };
 
@@ -24,3 +24,7 @@ unsafe impl Pod for Offsets {}
 unsafe impl Pod for Settings {}
 // SAFETY: as above.
 unsafe impl Pod for Storm {}
+// SAFETY: as above.
+unsafe impl Pod for NamespaceKey {}
+// SAFETY: as above.
+unsafe impl Pod for Control {}

@@ -1,6 +1,6 @@
 //! What the drop program does when drops come so fast that attributing each would take the CPU away from the packets.
 
-use crate::abi::{DropKey, OTHER_NETNS};
+use crate::abi::DropKey;
 
 /// Drop events in a tenth of a second on one CPU above which a storm is on: 100,000 in a second.
 pub const STORM_EVENTS: u64 = 10_000;
@@ -35,8 +35,10 @@ const _: () = assert!(size_of::<Storm>() == 40);
 pub struct Waiting {
     /// Segments.
     pub segments: u64,
-    /// The sample's interface.
-    pub ifindex: u32,
+    /// The sample's [`location`](DropKey::location).
+    pub location: u64,
+    /// The sample's interface if it is of the agent's network namespace, else its namespace.
+    pub place: u32,
     /// Events until the next sample.
     pub until_sample: u16,
     /// The sample's [`Family`](crate::abi::Family).
@@ -44,23 +46,30 @@ pub struct Waiting {
     /// 1 if the sample was of the agent's network namespace.
     pub is_own: u8,
 }
-const _: () = assert!(size_of::<Waiting>() == 16);
+const _: () = assert!(size_of::<Waiting>() == 24);
 
 impl Waiting {
-    /// None yet, behind a sample of this key.
+    /// None yet, behind a sample of this key, by an agent in namespace `own`.
     #[inline(always)]
     #[must_use]
-    pub fn behind(sample: &DropKey, distance: u16) -> Self {
-        let is_own = u8::from(sample.netns != OTHER_NETNS);
-        Self { segments: 0, ifindex: sample.ifindex, until_sample: distance, family: sample.family, is_own }
+    pub fn behind(sample: &DropKey, own: u32, distance: u16) -> Self {
+        let is_own = sample.netns == own;
+        Self {
+            segments: 0,
+            location: sample.location,
+            place: if is_own { sample.ifindex } else { sample.netns },
+            until_sample: distance,
+            family: sample.family,
+            is_own: u8::from(is_own),
+        }
     }
 
-    /// What they are counted as, in the agent's namespace `netns`.
+    /// What they are counted as.
     #[inline(always)]
     #[must_use]
-    pub fn key(&self, reason: u32, netns: u32) -> DropKey {
-        let netns = if self.is_own == 0 { OTHER_NETNS } else { netns };
-        DropKey { netns, ifindex: self.ifindex, reason, family: self.family, pad: [0; 3] }
+    pub fn key(&self, reason: u32, own: u32) -> DropKey {
+        let (netns, ifindex) = if self.is_own == 0 { (self.place, 0) } else { (own, self.place) };
+        DropKey { location: self.location, netns, ifindex, reason, family: self.family, pad: [0; 3] }
     }
 }
 
@@ -109,6 +118,15 @@ mod tests {
         assert_eq!(burst(&mut storm, 1_050, 1), Some(false), "the tenth before was quiet");
         assert_eq!(burst(&mut storm, 1_060, STORM_EVENTS + 1), Some(true));
         assert_eq!(burst(&mut storm, 9_000, 1), Some(false), "after a long pause");
+    }
+
+    #[test]
+    fn waiting_ones_are_what_the_sample_was() {
+        const OWN: u32 = 4_026_531_840;
+        for (netns, ifindex) in [(OWN, 7), (OWN, 0), (OWN + 1, 0), (0, 0)] {
+            let sample = DropKey { location: 99, netns, ifindex, reason: 12, family: 1, pad: [0; 3] };
+            assert_eq!(Waiting::behind(&sample, OWN, 64).key(12, OWN), sample);
+        }
     }
 
     #[test]

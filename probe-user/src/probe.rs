@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::Result;
-use probe_ebpf::abi::{Direction, INERT_AFTER_SECONDS, Slot};
+use probe_ebpf::abi::{Direction, INERT_AFTER_SECONDS, NamespaceKey, Slot};
 use tracing::{info, warn};
 
 use self::{
@@ -94,6 +94,8 @@ pub struct Probe {
     former: BTreeMap<u32, (String, Instant)>,
     /// When an interface index was first met in counters before the kernel had announced its name.
     nameless: BTreeMap<u32, Instant>,
+    /// Drops of other namespaces: how many there were at the last look, and since when there are no more.
+    idle: BTreeMap<NamespaceKey, (u64, Instant)>,
     /// Segments sent by this namespace.
     sent: Sent,
     /// When the programs were last told that somebody reads what they count.
@@ -148,6 +150,7 @@ impl Probe {
             coverage: BTreeMap::new(),
             former: BTreeMap::new(),
             nameless: BTreeMap::new(),
+            idle: BTreeMap::new(),
             sent: Sent::from_now(),
             last_beat: Instant::now(),
             uncounted: Duration::ZERO,
@@ -306,7 +309,7 @@ impl Probe {
 
     fn baseline(&self, slot: u32) -> Result<Baseline> {
         let counters = self.maps.counters()?;
-        let malformed = ByKey::of(&counters, self.loaded.netns).of_slot(slot).collect();
+        let malformed = ByKey::of(&counters, &self.loaded).of_slot(slot).collect();
         Ok(Baseline {
             traffic: [self.traffic(slot, Direction::Ingress)?, self.traffic(slot, Direction::Egress)?],
             malformed,
@@ -361,7 +364,22 @@ impl Probe {
         let gone: BTreeSet<u32> = former.chain(nameless).collect();
         self.forget_counts(&gone, &counters)?;
         self.forget_bridges();
-        Ok(())
+        self.forget_idle_namespaces(&counters, now)
+    }
+
+    /// Makes room for namespaces to come: they come and go, and the kernel does not say when. Their sums stay.
+    fn forget_idle_namespaces(&mut self, counters: &Counters, now: Instant) -> Result<()> {
+        let idle = |(key, count): &(NamespaceKey, u64)| match self.idle.get(key) {
+            Some((before, since)) if before == count => (*key, (*count, *since)),
+            _ => (*key, (*count, now)),
+        };
+        self.idle = counters.namespaces.iter().map(idle).collect();
+        if counters.namespaces.len() <= self.loaded.capacity.namespaces as usize / 2 {
+            return Ok(());
+        }
+        let gone = |(_, (_, since)): &(&NamespaceKey, &(u64, Instant))| now.duration_since(*since) >= FORGET_AFTER;
+        let gone: Vec<_> = self.idle.iter().filter(gone).map(|(key, _)| *key).collect();
+        self.maps.forget_namespaces(&gone)
     }
 
     /// What an interface has counted is not its successor's: one of its name, or of its number.

@@ -33,10 +33,52 @@ pub struct Snapshot {
     pub ports: String,
     /// What the kernel dropped, in every namespace.
     pub drops: Vec<Drop>,
+    /// Where in the kernel, the most first, at most [`DROP_SITES`].
+    #[serde(default)]
+    pub drop_sites: Vec<DropSite>,
+    /// Those of `drops` that are of other namespaces, by namespace, the most first, at most [`FOREIGN_DROPS`]. Of
+    /// namespaces in which nothing is dropped any more it is forgotten when room is short.
+    #[serde(default)]
+    pub foreign_drops: Vec<ForeignDrop>,
     /// TCP of this namespace's own sockets.
     pub tcp: Tcp,
     /// The probe's honesty about itself.
     pub probe: Probe,
+}
+
+/// Places in the kernel that a snapshot shows.
+pub const DROP_SITES: usize = 64;
+/// Drops in other namespaces that a snapshot shows.
+pub const FOREIGN_DROPS: usize = 64;
+
+/// Packets that the kernel dropped at one place in its code.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropSite {
+    /// As in [`Drop`].
+    pub netns: String,
+    /// As in [`Drop`].
+    pub interface: String,
+    /// As in [`Drop`].
+    pub reason: String,
+    /// As in [`Drop`].
+    pub class: String,
+    /// `FUNCTION+0xOFFSET` of the running kernel, `""` where it does not show its addresses.
+    pub function: String,
+    /// Dropped packets, in wire segments.
+    pub packets: u64,
+}
+
+/// Packets that the kernel dropped in another network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignDrop {
+    /// Inode number of the namespace, as in `readlink /proc/PID/ns/net`.
+    pub netns: u32,
+    /// As in [`Drop`].
+    pub reason: String,
+    /// As in [`Drop`].
+    pub class: String,
+    /// Dropped packets, in wire segments.
+    pub packets: u64,
 }
 
 /// What the agent is told to do: `running`, `paused` or `detached`.
@@ -251,6 +293,9 @@ pub struct Probe {
     /// Milliseconds in which nothing was counted because the agent stood still for more than 10 s (SIGSTOP, a starved CPU).
     #[serde(default)]
     pub uncounted_ms: u64,
+    /// Events that nobody who watches was shown, because too many of their kind came at once.
+    #[serde(default)]
+    pub events_suppressed: u64,
     /// Those of `drops`, in wire segments, that came in drop storms: counted exactly by reason; interface, namespace and
     /// family are those of a sample, one event in about 64.
     #[serde(default)]

@@ -46,13 +46,16 @@ const FUNC_PROTO: u32 = 13;
 const TYPE_TAG: u32 = 18;
 const ENUM64: u32 = 19;
 
-/// Type information of one kernel.
+/// Type information of one kernel, or of one of its modules.
 #[derive(Debug)]
-pub struct Btf {
+pub struct Btf<'base> {
     data: Vec<u8>,
     /// Byte offset of each type; id 0 is `void` and stands nowhere.
     types: Vec<u32>,
     strings: usize,
+    string_bytes: usize,
+    /// The kernel, if this is a module: its strings go on where the kernel's end.
+    base: Option<&'base Btf<'base>>,
 }
 
 #[derive(Clone, Copy)]
@@ -75,7 +78,7 @@ struct Member {
     type_id: u32,
 }
 
-impl Btf {
+impl<'base> Btf<'base> {
     /// Reads and indexes a file such as [`VMLINUX`].
     ///
     /// # Errors
@@ -91,7 +94,19 @@ impl Btf {
     /// # Errors
     /// See [`BtfError`].
     pub fn parse(data: Vec<u8>) -> Result<Self, BtfError> {
-        let mut btf = Self { data, types: vec![0], strings: 0 };
+        Self::index(data, None)
+    }
+
+    /// Indexes a module's BTF, of which only [`Self::enumerations`] can be asked: its types go on where the kernel's end.
+    ///
+    /// # Errors
+    /// See [`BtfError`].
+    pub fn parse_module(data: Vec<u8>, kernel: &'base Btf<'base>) -> Result<Self, BtfError> {
+        Self::index(data, Some(kernel))
+    }
+
+    fn index(data: Vec<u8>, base: Option<&'base Btf<'base>>) -> Result<Self, BtfError> {
+        let mut btf = Self { data, types: vec![0], strings: 0, string_bytes: 0, base };
         if btf.u32(0)? & 0xffff != MAGIC {
             return Err(BtfError::Corrupt(0));
         }
@@ -99,6 +114,7 @@ impl Btf {
         let (type_at, type_bytes) = (btf.u32(8)? as usize, btf.u32(12)? as usize);
         let (string_at, string_bytes) = (btf.u32(16)? as usize, btf.u32(20)? as usize);
         btf.strings = header_bytes + string_at;
+        btf.string_bytes = string_bytes;
         if header_bytes < HEADER_BYTES || btf.strings + string_bytes > btf.data.len() {
             return Err(BtfError::Corrupt(4));
         }
@@ -136,7 +152,14 @@ impl Btf {
     }
 
     fn string(&self, at: u32) -> Option<&str> {
-        let bytes = self.data.get(self.strings + at as usize..)?;
+        let mut at = at as usize;
+        if let Some(base) = self.base {
+            match at.checked_sub(base.string_bytes) {
+                Some(own) => at = own,
+                None => return base.string(at as u32),
+            }
+        }
+        let bytes = self.data.get(self.strings + at..)?;
         let end = bytes.iter().position(|byte| *byte == 0)?;
         str::from_utf8(&bytes[..end]).ok()
     }
@@ -215,15 +238,25 @@ impl Btf {
     /// Names and values of an enumeration, in the kernel's order; empty if there is none of this name.
     #[must_use]
     pub fn enumeration(&self, name: &str) -> Vec<(String, u64)> {
-        let Some(found) = self.named(name, &[ENUM, ENUM64]).find(|found| found.members > 0) else { return Vec::new() };
-        let stride = if found.kind == ENUM64 { 12 } else { 8 };
-        let value = |position: usize| {
-            let at = found.at + TYPE_BYTES + position * stride;
-            let low = u64::from(self.u32(at + 4).ok()?);
-            let high = if found.kind == ENUM64 { u64::from(self.u32(at + 8).ok()?) } else { 0 };
-            Some((self.string(self.u32(at).ok()?)?.to_owned(), high << 32 | low))
-        };
-        (0..found.members).filter_map(value).collect()
+        self.enumerations(|found| found == name).next().unwrap_or_default()
+    }
+
+    /// The enumerations of such names, as in [`Self::enumeration`].
+    pub fn enumerations(&self, is_wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Vec<(String, u64)>> {
+        let all = self.types.iter().skip(1).filter_map(|at| self.type_at(*at as usize).ok());
+        let wanted = all.filter(move |found| {
+            matches!(found.kind, ENUM | ENUM64) && found.members > 0 && self.string(found.name).is_some_and(&is_wanted)
+        });
+        wanted.map(|found| {
+            let stride = if found.kind == ENUM64 { 12 } else { 8 };
+            let value = |position: usize| {
+                let at = found.at + TYPE_BYTES + position * stride;
+                let low = u64::from(self.u32(at + 4).ok()?);
+                let high = if found.kind == ENUM64 { u64::from(self.u32(at + 8).ok()?) } else { 0 };
+                Some((self.string(self.u32(at).ok()?)?.to_owned(), high << 32 | low))
+            };
+            (0..found.members).filter_map(value).collect()
+        })
     }
 
     /// How many arguments a tracepoint hands to its programs, `None` if the kernel has no such tracepoint.
@@ -255,7 +288,7 @@ fn extra_bytes(found: Type, id: u32) -> Result<usize, BtfError> {
 mod tests {
     use super::*;
 
-    fn running() -> Btf {
+    fn running() -> Btf<'static> {
         Btf::from_file(Path::new(VMLINUX)).unwrap()
     }
 

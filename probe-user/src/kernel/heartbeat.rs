@@ -8,13 +8,13 @@ use aya::{
     programs::{TestRun as _, TestRunOptions},
 };
 use nix::time::{ClockId, clock_getres};
-use probe_ebpf::abi::{map, program};
+use probe_ebpf::abi::{Control, map, program};
 
 use super::load::classifier;
 
-/// The global that the programs look at.
+/// The global that the programs look at. Written by this thread only: what is read is what was written.
 pub struct Heartbeat {
-    cell: Array<MapData, u64>,
+    cell: Array<MapData, Control>,
 }
 
 impl std::fmt::Debug for Heartbeat {
@@ -29,7 +29,7 @@ impl Heartbeat {
     /// # Errors
     /// If the object is not of this build, or the kernel refuses.
     pub fn start(ebpf: &mut Ebpf) -> Result<Self> {
-        let map = ebpf.take_map(map::HEARTBEAT).context("the object has no writable global")?;
+        let map = ebpf.take_map(map::CONTROL).context("the object has no writable global")?;
         let cell = Array::try_from(map).context("the writable global is of another type")?;
         classifier(ebpf, program::BEAT)?.load().with_context(|| format!("load program {}", program::BEAT))?;
         Ok(Self { cell })
@@ -52,7 +52,21 @@ impl Heartbeat {
     /// # Errors
     /// If the kernel refuses.
     pub fn stop(&mut self) -> Result<()> {
-        self.cell.set(0, 0, 0).context("stop the programs")
+        let control = Control { heartbeat: 0, ..self.control()? };
+        self.cell.set(0, control, 0).context("stop the programs")
+    }
+
+    /// Whether the programs show examples of what they count, see [`map::EVENTS`].
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn watch(&mut self, is_watched: bool) -> Result<()> {
+        let control = Control { watched: u64::from(is_watched), ..self.control()? };
+        self.cell.set(0, control, 0).context("tell the programs whether somebody watches")
+    }
+
+    fn control(&self) -> Result<Control> {
+        self.cell.get(&0, 0).context("read what the programs were told")
     }
 }
 

@@ -2,20 +2,20 @@
 //! loaded once. What a kernel cannot give is a named feature that is missing, not an error, unless nothing would be
 //! counted at all.
 
-use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _, path::Path};
+use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
     programs::{BtfTracePoint, Program, SchedClassifier},
 };
-use probe_ebpf::abi::{ABSENT, Settings, global, map, program};
+use probe_ebpf::abi::{ABSENT, DropKey, Settings, global, map, program};
 use tracing::{debug, warn};
 
 use super::{
-    btf::{self, Btf},
     heap,
     heartbeat::{Heartbeat, hertz},
+    symbols::Symbols,
     types::{self, KernelTypes},
 };
 
@@ -34,8 +34,10 @@ pub struct Capacity {
     pub interfaces: u32,
     /// Distinct (interface, direction, reason) of malformed frames.
     pub malformed: u32,
-    /// Distinct (namespace, interface, reason, family) of drops.
+    /// Distinct (namespace, interface, reason, family, function) of drops.
     pub drops: u32,
+    /// Distinct (namespace, reason) of drops in other namespaces.
+    pub namespaces: u32,
     /// Distinct (namespace, interface, type) of retransmits.
     pub retransmits: u32,
 }
@@ -46,18 +48,20 @@ impl Capacity {
     pub fn for_interfaces(interfaces: u32) -> Self {
         Self {
             interfaces,
-            malformed: (interfaces * 8).clamp(256, 8192),
-            drops: (interfaces * 8).clamp(1024, 8192),
+            malformed: (interfaces * 4).clamp(256, 4096),
+            drops: (interfaces * 12).clamp(1024, 12_288),
+            namespaces: (interfaces * 2).clamp(256, 1024),
             retransmits: (interfaces * 2).clamp(256, 4096),
         }
     }
 
     /// Entries of the maps whose size is not in the object.
-    pub(super) const fn entries(self) -> [(&'static str, u32); 4] {
+    pub(super) const fn entries(self) -> [(&'static str, u32); 5] {
         [
             (map::TRAFFIC, (self.interfaces + 1) * 2),
             (map::MALFORMED, self.malformed),
             (map::DROPS, self.drops),
+            (map::NAMESPACES, self.namespaces),
             (map::RETRANSMITS, self.retransmits),
         ]
     }
@@ -70,6 +74,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// What the kernel is.
     pub types: KernelTypes,
+    /// Its functions.
+    pub symbols: Symbols,
     /// What the kernel gives, by name.
     pub features: BTreeMap<String, bool>,
     /// Names of the loaded programs.
@@ -90,6 +96,20 @@ impl Loaded {
     /// If the kernel refuses.
     pub fn beat(&mut self) -> Result<()> {
         self.heartbeat.beat(&mut self.ebpf)
+    }
+
+    /// The number of a drop's reason, for its name.
+    #[must_use]
+    pub fn reason(&self, drop: &DropKey) -> u32 {
+        self.types.reasons.number(drop, &self.symbols)
+    }
+
+    /// Whether the programs show examples of what they count.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn watch(&mut self, is_watched: bool) -> Result<()> {
+        self.heartbeat.watch(is_watched)
     }
 
     /// From now on the programs do nothing, until the next [`Self::beat`].
@@ -146,10 +166,11 @@ fn tracing_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTrac
 /// # Errors
 /// See [`load`].
 pub fn load_only(capacity: Capacity) -> Result<Loaded> {
-    let types = KernelTypes::from_btf(&Btf::from_file(Path::new(btf::VMLINUX))?);
+    let types = KernelTypes::running()?;
+    let symbols = Symbols::read();
     let netns = std::fs::metadata("/proc/thread-self/ns/net").context("stat /proc/thread-self/ns/net")?.ino();
     let netns = u32::try_from(netns).context("the network namespace's inode number is too large")?;
-    let release_data = types::function_addresses("skb_release_data");
+    let release_data = symbols.addresses("skb_release_data");
     let settings = Settings {
         release_data_start: release_data.as_ref().map_or(0, |range| range.start),
         release_data_end: release_data.as_ref().map_or(0, |range| range.end),
@@ -176,9 +197,10 @@ pub fn load_only(capacity: Capacity) -> Result<Loaded> {
         programs.push(name);
     }
     let mut features = BTreeMap::from([
+        ("drop_functions".to_owned(), !symbols.is_hidden()),
         ("drop_members".to_owned(), release_data.is_some()),
-        ("drop_reasons".to_owned(), !types.drop_reasons.is_empty()),
-        ("drop_segments".to_owned(), types.offsets.skb_shared_info_gso_segs != ABSENT),
+        ("drop_reasons".to_owned(), !types.reasons.is_empty()),
+        ("drop_segments".to_owned(), types.offsets.skb_shared_info_gso_size != ABSENT),
     ]);
     let mut unwatched = BTreeMap::new();
     let aya_btf = aya::Btf::from_sys_fs().context("read the kernel's type information")?;
@@ -196,7 +218,7 @@ pub fn load_only(capacity: Capacity) -> Result<Loaded> {
     drop(aya_btf);
     heap::give_back();
     debug!(?programs, ?features, "loaded");
-    Ok(Loaded { ebpf, types, features, programs, unwatched, capacity, netns, heartbeat })
+    Ok(Loaded { ebpf, types, symbols, features, programs, unwatched, capacity, netns, heartbeat })
 }
 
 /// Loads the variant that fits. Returns the program's name.

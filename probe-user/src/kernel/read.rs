@@ -12,7 +12,9 @@ use aya::{
     programs::Program,
 };
 use probe_ebpf::{
-    abi::{Direction, DropKey, MalformedKey, RetransmitKey, Slot, Tally, Traffic, map, traffic_index},
+    abi::{
+        Direction, DropKey, MalformedKey, NamespaceKey, RetransmitKey, Slot, Tally, Traffic, map, traffic_index,
+    },
     storm::Storm,
 };
 
@@ -23,6 +25,8 @@ pub struct Counters {
     pub malformed: Vec<(MalformedKey, u64)>,
     /// Segments the kernel dropped.
     pub drops: Vec<(DropKey, u64)>,
+    /// Those of `drops` that were dropped in a known other namespace; of some that were idle it is forgotten.
+    pub namespaces: Vec<(NamespaceKey, u64)>,
     /// Segments sent again.
     pub retransmits: Vec<(RetransmitKey, u64)>,
     /// By [`Tally`].
@@ -37,6 +41,7 @@ pub struct Maps {
     traffic: PerCpuArray<MapData, Traffic>,
     malformed: PerCpuHashMap<MapData, MalformedKey, u64>,
     drops: PerCpuHashMap<MapData, DropKey, u64>,
+    namespaces: PerCpuHashMap<MapData, NamespaceKey, u64>,
     retransmits: PerCpuHashMap<MapData, RetransmitKey, u64>,
     tallies: PerCpuArray<MapData, u64>,
     storm: PerCpuArray<MapData, Storm>,
@@ -64,6 +69,7 @@ impl Maps {
             traffic: take(ebpf, map::TRAFFIC)?,
             malformed: take(ebpf, map::MALFORMED)?,
             drops: take(ebpf, map::DROPS)?,
+            namespaces: take(ebpf, map::NAMESPACES)?,
             retransmits: take(ebpf, map::RETRANSMITS)?,
             tallies: take(ebpf, map::TALLIES)?,
             storm: take(ebpf, map::STORM)?,
@@ -103,6 +109,7 @@ impl Maps {
         Ok(Counters {
             malformed: entries(&self.malformed).context("read malformed frames")?,
             drops: entries(&self.drops).context("read drops")?,
+            namespaces: entries(&self.namespaces).context("read drops of other namespaces")?,
             retransmits: entries(&self.retransmits).context("read retransmits")?,
             tallies: (0..Tally::COUNT).map(tally).collect::<Result<_>>().context("read tallies")?,
             waiting: storm.iter().map(|storm| storm.waiting).sum(),
@@ -121,6 +128,19 @@ impl Maps {
         }
         for (key, _) in counters.retransmits.iter().filter(|(key, _)| gone.contains(&key.ifindex)) {
             self.retransmits.remove(key).context("delete retransmits of a vanished interface")?;
+        }
+        Ok(())
+    }
+}
+
+impl Maps {
+    /// Deletes what is known of drops in these namespaces; their sums stay.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn forget_namespaces(&mut self, keys: &[NamespaceKey]) -> Result<()> {
+        for key in keys {
+            self.namespaces.remove(key).context("delete drops of a namespace")?;
         }
         Ok(())
     }

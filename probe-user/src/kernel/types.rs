@@ -1,15 +1,14 @@
 //! What the running kernel is, as far as the programs need to know: offsets, reason names, tracepoint shapes.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{BufRead as _, BufReader},
-    ops::Range,
-};
+use std::{collections::BTreeMap, path::Path};
 
+use anyhow::Result;
 use probe_ebpf::abi::{ABSENT, Offsets};
 
-use super::btf::Btf;
+use super::{
+    btf::{Btf, VMLINUX},
+    reasons::Reasons,
+};
 
 /// Tracepoints that programs attach to.
 pub const KFREE_SKB: &str = "kfree_skb";
@@ -23,32 +22,34 @@ pub const TCP_RETRANSMIT_SYNACK: &str = "tcp_retransmit_synack";
 pub struct KernelTypes {
     /// For the programs.
     pub offsets: Offsets,
-    /// Drop reasons: the kernel's own names in lower case, without prefix; empty where it has none.
-    pub drop_reasons: BTreeMap<u32, String>,
+    /// Names of drop reasons.
+    pub reasons: Reasons,
     /// Arguments of each tracepoint that exists.
     pub tracepoint_arguments: BTreeMap<&'static str, usize>,
 }
 
 impl KernelTypes {
+    /// Those of the running kernel and its modules.
+    ///
+    /// # Errors
+    /// If the kernel shows no type information, or it cannot be read.
+    pub fn running() -> Result<Self> {
+        let vmlinux = Path::new(VMLINUX);
+        let btf = Btf::from_file(vmlinux)?;
+        let mut types = Self::from_btf(&btf);
+        types.reasons.add_modules(&btf, vmlinux.parent().unwrap_or(vmlinux));
+        Ok(types)
+    }
+
     /// Looks up everything.
     #[must_use]
-    pub fn from_btf(btf: &Btf) -> Self {
+    pub fn from_btf(btf: &Btf<'_>) -> Self {
         let tracepoints = [KFREE_SKB, TCP_RETRANSMIT_SKB, TCP_RETRANSMIT_SYNACK];
         let arguments = |name: &'static str| Some((name, btf.tracepoint_arguments(name)?));
         Self {
             offsets: offsets(btf),
-            drop_reasons: drop_reasons(btf),
+            reasons: Reasons::of_kernel(btf),
             tracepoint_arguments: tracepoints.into_iter().filter_map(arguments).collect(),
-        }
-    }
-
-    /// The name of a drop reason; a number that the kernel does not name stays visible as `reason_N`.
-    #[must_use]
-    pub fn drop_reason(&self, number: u32) -> String {
-        match self.drop_reasons.get(&number) {
-            Some(name) => name.clone(),
-            None if self.drop_reasons.is_empty() => "not_specified".into(),
-            None => format!("reason_{number:#x}"),
         }
     }
 
@@ -64,6 +65,12 @@ impl KernelTypes {
             ("sk_buff._skb_refdst", offsets.sk_buff_skb_refdst),
             ("sk_buff.head", offsets.sk_buff_head),
             ("sk_buff.end", offsets.sk_buff_end),
+            ("sk_buff.data", offsets.sk_buff_data),
+            ("sk_buff.tail", offsets.sk_buff_tail),
+            ("sk_buff.len", offsets.sk_buff_len),
+            ("sk_buff.cb", offsets.sk_buff_cb),
+            ("sk_buff.network_header", offsets.sk_buff_network_header),
+            ("sk_buff.transport_header", offsets.sk_buff_transport_header),
             ("sk_buff.data_len", offsets.sk_buff_data_len),
             ("sk_buff.ip_summed", offsets.sk_buff_ip_summed),
             ("net_device.ifindex", offsets.net_device_ifindex),
@@ -72,6 +79,11 @@ impl KernelTypes {
             ("dst_entry.dev", offsets.dst_entry_dev),
             ("sock.__sk_common.skc_net", offsets.sock_skc_net),
             ("sock.__sk_common.skc_state", offsets.sock_skc_state),
+            ("sock.__sk_common.skc_family", offsets.sock_skc_family),
+            ("sock.__sk_common.skc_daddr", offsets.sock_skc_daddr),
+            ("sock.__sk_common.skc_rcv_saddr", offsets.sock_skc_rcv_saddr),
+            ("sock.__sk_common.skc_dport", offsets.sock_skc_dport),
+            ("sock.__sk_common.skc_num", offsets.sock_skc_num),
             ("sock.sk_dst_cache", offsets.sock_sk_dst_cache),
         ]
         .into_iter()
@@ -80,8 +92,10 @@ impl KernelTypes {
     }
 }
 
-fn offsets(btf: &Btf) -> Offsets {
+fn offsets(btf: &Btf<'_>) -> Offsets {
     let at = |structure, path| btf.offset(structure, path).unwrap_or(ABSENT);
+    let common = |member: &str| btf.offset("sock", &format!("__sk_common.{member}")).unwrap_or(ABSENT);
+    let gso = |member| at("skb_shared_info", member);
     let (ip_summed, ip_summed_shift) = btf.bit_field("sk_buff", "ip_summed").unwrap_or((ABSENT, ABSENT));
     Offsets {
         sk_buff_dev: at("sk_buff", "dev"),
@@ -91,57 +105,46 @@ fn offsets(btf: &Btf) -> Offsets {
         sk_buff_skb_refdst: at("sk_buff", "_skb_refdst"),
         sk_buff_head: at("sk_buff", "head"),
         sk_buff_end: at("sk_buff", "end"),
+        sk_buff_data: at("sk_buff", "data"),
+        sk_buff_tail: at("sk_buff", "tail"),
+        sk_buff_len: at("sk_buff", "len"),
+        sk_buff_cb: at("sk_buff", "cb"),
+        sk_buff_network_header: at("sk_buff", "network_header"),
+        sk_buff_transport_header: at("sk_buff", "transport_header"),
         sk_buff_data_len: at("sk_buff", "data_len"),
         sk_buff_ip_summed: ip_summed,
         sk_buff_ip_summed_shift: ip_summed_shift,
-        skb_shared_info_gso_segs: at("skb_shared_info", "gso_segs"),
+        // Both are read at once.
+        skb_shared_info_gso_size: match (gso("gso_size"), gso("gso_segs")) {
+            (size, segments) if size.checked_add(2) == Some(segments) => size,
+            _ => ABSENT,
+        },
+        skb_shared_info_gso_type: gso("gso_type"),
         net_device_ifindex: at("net_device", "ifindex"),
         net_device_nd_net: at("net_device", "nd_net.net"),
         net_ns_inum: at("net", "ns.inum"),
         dst_entry_dev: at("dst_entry", "dev"),
         sock_skc_net: at("sock", "__sk_common.skc_net.net"),
-        sock_skc_state: at("sock", "__sk_common.skc_state"),
+        sock_skc_state: common("skc_state"),
+        sock_skc_family: common("skc_family"),
+        sock_skc_daddr: common("skc_daddr"),
+        sock_skc_rcv_saddr: common("skc_rcv_saddr"),
+        sock_skc_v6_daddr: common("skc_v6_daddr"),
+        sock_skc_v6_rcv_saddr: common("skc_v6_rcv_saddr"),
+        sock_skc_dport: common("skc_dport"),
+        sock_skc_num: common("skc_num"),
         sock_sk_dst_cache: at("sock", "sk_dst_cache"),
     }
 }
 
-fn drop_reasons(btf: &Btf) -> BTreeMap<u32, String> {
-    const PREFIX: &str = "SKB_DROP_REASON_";
-    let name = |(name, value): (String, u64)| {
-        // `SKB_NOT_DROPPED_YET` and `SKB_CONSUMED` bear no prefix.
-        let short = name.strip_prefix(PREFIX).unwrap_or(&name);
-        Some((u32::try_from(value).ok()?, short.to_lowercase()))
-    };
-    btf.enumeration("skb_drop_reason").into_iter().filter_map(name).collect()
-}
-
-/// The addresses of a kernel function, `None` if the kernel does not show them (needs `CAP_SYSLOG`).
-#[must_use]
-pub fn function_addresses(function: &str) -> Option<Range<u64>> {
-    let symbol = |line: String| {
-        let mut words = line.split_ascii_whitespace();
-        let address = u64::from_str_radix(words.next()?, 16).ok()?;
-        Some((address, words.nth(1)? == function))
-    };
-    let symbols = || Some(BufReader::new(File::open("/proc/kallsyms").ok()?).lines().map_while(Result::ok));
-    let start =
-        symbols()?.filter_map(symbol).find_map(|(address, found)| (found && address != 0).then_some(address))?;
-    let end = symbols()?.filter_map(symbol).map(|(address, _)| address).filter(|address| *address > start).min()?;
-    Some(start..end)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::kernel::btf::VMLINUX;
 
     #[test]
     fn the_running_kernel_has_all_offsets() {
-        let types = KernelTypes::from_btf(&Btf::from_file(Path::new(VMLINUX)).unwrap());
+        let types = KernelTypes::running().unwrap();
         assert_eq!(types.missing_offsets(), Vec::<&str>::new());
         assert!(types.tracepoint_arguments[KFREE_SKB] >= 2);
-        assert!(types.drop_reasons.is_empty() || types.drop_reasons.values().any(|name| name == "netfilter_drop"));
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     collect::{device, links::Link},
-    kernel::read::Counters,
+    kernel::{load::Loaded, read::Counters},
     snapshot::{self, State, Traffic},
     topology::{self, Role},
 };
@@ -25,23 +25,24 @@ use crate::{
 /// What is counted rarely, by slot and by interface.
 pub(super) struct ByKey {
     slots: BTreeMap<u32, Vec<(Rare, u64)>>,
-    interfaces: BTreeMap<u32, Vec<(Rare, u64)>>,
+    interfaces: BTreeMap<u32, BTreeMap<Rare, u64>>,
 }
 
 impl ByKey {
     /// Drops of other namespaces are left out: no interface of theirs is ours.
-    pub(super) fn of(counters: &Counters, netns: u32) -> Self {
-        let (mut slots, mut interfaces) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
+    pub(super) fn of(counters: &Counters, loaded: &Loaded) -> Self {
+        let mut slots = BTreeMap::<_, Vec<_>>::new();
+        let mut interfaces = BTreeMap::<_, BTreeMap<_, u64>>::new();
+        let mut add = |ifindex, rare, count| *interfaces.entry(ifindex).or_default().entry(rare).or_default() += count;
         for (key, frames) in &counters.malformed {
             let rare = Rare::Malformed { direction: key.direction, reason: key.reason };
             slots.entry(u32::from(key.slot)).or_default().push((rare, *frames));
         }
-        for (key, packets) in counters.drops.iter().filter(|(key, _)| key.netns == netns) {
-            let rare = Rare::Drop { reason: key.reason, family: key.family };
-            interfaces.entry(key.ifindex).or_default().push((rare, *packets));
+        for (key, packets) in counters.drops.iter().filter(|(key, _)| key.netns == loaded.netns) {
+            add(key.ifindex, Rare::Drop { reason: loaded.reason(key), family: key.family }, *packets);
         }
         for (key, segments) in &counters.retransmits {
-            interfaces.entry(key.ifindex).or_default().push((Rare::Retransmit { kind: key.kind }, *segments));
+            add(key.ifindex, Rare::Retransmit { kind: key.kind }, *segments);
         }
         Self { slots, interfaces }
     }
@@ -53,7 +54,7 @@ impl ByKey {
 
     /// Drops and retransmits.
     fn of_interface(&self, ifindex: u32) -> impl Iterator<Item = (Rare, u64)> {
-        self.interfaces.get(&ifindex).into_iter().flatten().copied()
+        self.interfaces.get(&ifindex).into_iter().flatten().map(|(rare, count)| (*rare, *count))
     }
 }
 
@@ -110,7 +111,7 @@ impl Probe {
         let moved: Vec<_> = moved.collect();
         if !moved.is_empty() {
             let counters = self.maps.counters()?;
-            let by_key = ByKey::of(&counters, self.loaded.netns);
+            let by_key = ByKey::of(&counters, &self.loaded);
             for (ifindex, bridge) in moved {
                 let is_new = self.counted.get(&ifindex).is_some_and(|counted| !counted.settled);
                 match bridge {
@@ -144,7 +145,7 @@ impl Probe {
             return;
         }
         let counters = self.maps.counters();
-        match counters.and_then(|counters| self.counts(ifindex, &ByKey::of(&counters, self.loaded.netns))) {
+        match counters.and_then(|counters| self.counts(ifindex, &ByKey::of(&counters, &self.loaded))) {
             Ok(counts) => self.ports.add(ifindex, &counts),
             Err(error) => {
                 warn!("the last counts of a port are lost: {error:#}");
@@ -156,7 +157,7 @@ impl Probe {
 
     /// Takes what is about to be deleted.
     pub(super) fn forget_ports(&mut self, gone: &BTreeSet<u32>, counters: &Counters) {
-        let by_key = ByKey::of(counters, self.loaded.netns);
+        let by_key = ByKey::of(counters, &self.loaded);
         for ifindex in gone {
             let rare = by_key.of_interface(*ifindex).collect();
             self.ports.add(*ifindex, &Counts { rare, ..Counts::default() });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use probe_ebpf::{
-    abi::{Direction, Retransmit, Tally},
+    abi::{Direction, NamespaceKey, Retransmit, Tally},
     reason::{self, Severity},
 };
 
@@ -33,7 +33,7 @@ impl Probe {
             None
         });
         self.follow_routes();
-        let by_key = ByKey::of(&counters, self.loaded.netns);
+        let by_key = ByKey::of(&counters, &self.loaded);
         let mut interfaces: Vec<_> = self
             .counted
             .iter()
@@ -52,6 +52,8 @@ impl Probe {
             ports: self.config.ports.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
             state: self.state,
             interfaces,
+            drop_sites: self.drop_sites(&counters),
+            foreign_drops: self.foreign_drops(&counters),
             drops: self.drops(&counters),
             tcp: snapshot::Tcp { sent_segments, retransmitted: self.retransmitted(&counters) },
             probe: self.self_report(&counters),
@@ -96,7 +98,7 @@ impl Probe {
             match *rare {
                 Rare::Malformed { .. } => {}
                 Rare::Drop { reason, family } => {
-                    let reason = self.loaded.types.drop_reason(reason);
+                    let reason = self.loaded.types.reasons.name(reason);
                     drops.push(snapshot::Drop {
                         netns: "own".to_owned(),
                         interface: name.clone(),
@@ -136,13 +138,13 @@ impl Probe {
         for (key, packets) in &counters.drops {
             let own = key.netns == self.loaded.netns;
             let Some(interface) = self.name_at(key.ifindex) else { continue };
-            let reason = self.loaded.types.drop_reason(key.reason);
+            let reason = self.loaded.types.reasons.name(self.loaded.reason(key));
             let port = own && self.ports.group_of(key.ifindex).is_some();
             *sums.entry((own, interface, reason, key.family, port)).or_default() += packets;
         }
         let drop =
             |((own, interface, reason, family, port), packets): ((bool, &str, String, u8, bool), u64)| snapshot::Drop {
-                netns: if own { "own" } else { "other" }.to_owned(),
+                netns: netns_id(own),
                 interface: interface.to_owned(),
                 class: self.config.classes.of(&reason).id().to_owned(),
                 reason,
@@ -151,6 +153,41 @@ impl Probe {
                 packets,
             };
         sums.into_iter().map(drop).collect()
+    }
+
+    /// Where in the kernel most is dropped.
+    fn drop_sites(&mut self, counters: &Counters) -> Vec<snapshot::DropSite> {
+        let mut sums = BTreeMap::<_, u64>::new();
+        for (key, packets) in &counters.drops {
+            let (own, reason) = (key.netns == self.loaded.netns, self.loaded.reason(key));
+            *sums.entry((own, key.ifindex, reason, key.location)).or_default() += packets;
+        }
+        let site = |((own, ifindex, reason, location), packets): ((bool, u32, u32, u64), u64)| {
+            let reason = self.loaded.types.reasons.name(reason);
+            let function = match self.loaded.symbols.resolve(location) {
+                Some((function, offset)) => format!("{function}+{offset:#x}"),
+                None => String::new(),
+            };
+            Some(snapshot::DropSite {
+                netns: netns_id(own),
+                interface: self.name_at(ifindex)?.to_owned(),
+                class: self.config.classes.of(&reason).id().to_owned(),
+                reason,
+                function,
+                packets,
+            })
+        };
+        most(sums, snapshot::DROP_SITES).into_iter().filter_map(site).collect()
+    }
+
+    /// In which other namespaces most is dropped.
+    fn foreign_drops(&self, counters: &Counters) -> Vec<snapshot::ForeignDrop> {
+        let drop = |(key, packets): (NamespaceKey, u64)| {
+            let reason = self.loaded.types.reasons.name(key.reason);
+            let class = self.config.classes.of(&reason).id().to_owned();
+            snapshot::ForeignDrop { netns: key.netns, class, reason, packets }
+        };
+        most(counters.namespaces.iter().copied(), snapshot::FOREIGN_DROPS).into_iter().map(drop).collect()
     }
 
     /// The interface's name, `""` where the kernel knows no interface, `None` where its name has not been announced
@@ -203,12 +240,14 @@ impl Probe {
                 map("interfaces", self.slots.len(), capacity.interfaces),
                 map("malformed", counters.malformed.len(), capacity.malformed),
                 map("drops", counters.drops.len(), capacity.drops),
+                map("namespaces", counters.namespaces.len(), capacity.namespaces),
                 map("retransmits", counters.retransmits.len(), capacity.retransmits),
             ],
             map_update_failed: Tally::FAILURES.iter().map(failed).collect(),
             program_missed: missed_runs(&self.loaded.ebpf, &self.loaded.programs),
             drop_members: tally(Tally::DropMembers),
             uncounted_ms: u64::try_from(self.uncounted.as_millis()).unwrap_or(u64::MAX),
+            events_suppressed: tally(Tally::EventsSuppressed),
             drop_storm_packets: tally(Tally::StormSegments),
             drop_storm_waiting_packets: counters.waiting,
             collect_errors: self.collect_errors.clone(),
@@ -216,6 +255,18 @@ impl Probe {
             memory: self.memory.clone(),
         }
     }
+}
+
+/// The greatest counts first, at most `bound`.
+fn most<K: Ord>(counts: impl IntoIterator<Item = (K, u64)>, bound: usize) -> Vec<(K, u64)> {
+    let mut all: Vec<_> = counts.into_iter().collect();
+    all.sort_by(|(key, count), (other_key, other)| other.cmp(count).then_with(|| key.cmp(other_key)));
+    all.truncate(bound);
+    all
+}
+
+fn netns_id(is_own: bool) -> String {
+    if is_own { "own" } else { "other" }.to_owned()
 }
 
 const fn family_id(family: u8) -> &'static str {

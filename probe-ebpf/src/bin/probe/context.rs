@@ -6,7 +6,10 @@ use core::arch::asm;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{__sk_buff, bpf_hdr_start_off::BPF_HDR_START_NET, xdp_md},
-    helpers::{bpf_probe_read_kernel, bpf_skb_load_bytes, bpf_skb_load_bytes_relative},
+    helpers::{
+        bpf_probe_read_kernel, bpf_skb_load_bytes, bpf_skb_load_bytes_relative,
+        generated::bpf_probe_read_kernel as gen_probe_read_kernel,
+    },
     programs::{TcContext, XdpContext},
 };
 use probe_ebpf::{
@@ -17,11 +20,17 @@ use probe_ebpf::{
 
 use crate::judge::Hooked;
 
-/// `value & 0xff` that the compiler cannot remove: it may know that the value is small, older verifiers do not.
+/// `value & 0xff`, see [`masked`].
 #[inline(always)]
-fn mask(mut value: u64) -> u64 {
+fn mask(value: u64) -> u64 {
+    masked::<255>(value)
+}
+
+/// `value & MASK` that the compiler cannot remove: it may know that the value is small, older verifiers do not.
+#[inline(always)]
+fn masked<const MASK: u64>(mut value: u64) -> u64 {
     // SAFETY: one AND on a register.
-    unsafe { asm!("{0} &= 255", inout(reg) value, options(pure, nomem, nostack)) };
+    unsafe { asm!("{0} &= {1}", inout(reg) value, const MASK, options(pure, nomem, nostack)) };
     value
 }
 
@@ -375,4 +384,16 @@ impl KernelObject {
 pub(crate) fn untyped<T>(address: u64) -> Option<T> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// Copies `wanted` bytes, 128 at most, from an address that has no type for the verifier. Returns how many: all or none.
+#[inline(always)]
+pub(crate) fn copy_untyped(address: u64, wanted: u64, to: &mut [u8; 128]) -> u32 {
+    if wanted == 0 {
+        return 0;
+    }
+    let bytes = (masked::<127>(wanted.wrapping_sub(1)) + 1) as u32;
+    // SAFETY: 1 to 128 bytes into an array of as many; the helper checks the address.
+    let failed = unsafe { gen_probe_read_kernel(to.as_mut_ptr().cast(), bytes, address as *const _) };
+    if failed == 0 { bytes } else { 0 }
 }

@@ -2,12 +2,13 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use probe_ebpf::{
-    abi::{ABSENT, DropKey, Family, OTHER_NETNS, Tally},
+    abi::{ABSENT, DropKey, Family, NamespaceKey, OTHER_NETNS, Tally},
     storm::{Storm, Waiting},
 };
 
 use crate::{
     context::{KernelObject, untyped},
+    events,
     maps::{self, offset},
 };
 
@@ -35,51 +36,76 @@ fn observe(skb: KernelObject, location: u64, reason: u32) {
         maps::tally(Tally::DropMembers);
         return;
     }
-    let segments = segments(skb);
+    let drop = Drop { skb, location, reason, segments: segments(skb) };
     match maps::enter_storm() {
         Some(storm) => {
-            ride_out(storm, skb, reason, segments);
+            drop.ride_out(storm);
             maps::leave_storm(storm);
         }
-        None => {
-            maps::count_drop(&key(skb, reason), segments);
+        None => drop.count(&drop.key()),
+    }
+}
+
+/// One event of the tracepoint.
+struct Drop {
+    skb: KernelObject,
+    location: u64,
+    reason: u32,
+    segments: u64,
+}
+
+impl Drop {
+    /// Counts it, or lets it wait for the next sample.
+    #[inline(always)]
+    fn ride_out(&self, storm: &mut Storm) {
+        let is_on = storm.note(maps::jiffies(), maps::hertz());
+        let waiting = if is_on || storm.waiting != 0 { maps::waiting(self.reason) } else { None };
+        let Some(waiting) = waiting else { return self.count(&self.key()) };
+        if is_on && waiting.until_sample > 1 {
+            waiting.until_sample -= 1;
+            waiting.segments += self.segments;
+            storm.waiting += self.segments;
+            return;
         }
+        let own = maps::settings().netns;
+        if waiting.segments != 0 {
+            add(&waiting.key(self.reason, own), waiting.segments);
+            maps::tally_by(Tally::StormSegments, waiting.segments);
+            storm.waiting -= waiting.segments;
+        }
+        let sample = self.key();
+        self.count(&sample);
+        *waiting = Waiting::behind(&sample, own, storm.distance());
+    }
+
+    #[inline(always)]
+    fn count(&self, key: &DropKey) {
+        add(key, self.segments);
+        events::show_drop(self.skb, key, self.segments);
+    }
+
+    /// With the namespace it is in; the interface only if that is the agent's.
+    #[inline(always)]
+    fn key(&self) -> DropKey {
+        let (netns, ifindex) = attribute(self.skb);
+        let ifindex = if netns == maps::settings().netns { ifindex } else { 0 };
+        let family = family(self.skb) as u8;
+        DropKey { location: self.location, netns, ifindex, reason: self.reason, family, pad: [0; 3] }
     }
 }
 
-/// Counts a drop, or lets it wait for the next sample.
+/// Other namespaces share one entry, and have one each where they may be lost: they come and go, and would fill the map
+/// for good.
 #[inline(always)]
-fn ride_out(storm: &mut Storm, skb: KernelObject, reason: u32, segments: u64) {
-    let is_on = storm.note(maps::jiffies(), maps::hertz());
-    let waiting = if is_on || storm.waiting != 0 { maps::waiting(reason) } else { None };
-    let Some(waiting) = waiting else {
-        maps::count_drop(&key(skb, reason), segments);
-        return;
-    };
-    if is_on && waiting.until_sample > 1 {
-        waiting.until_sample -= 1;
-        waiting.segments += segments;
-        storm.waiting += segments;
+fn add(key: &DropKey, segments: u64) {
+    if key.netns == maps::settings().netns {
+        maps::count_drop(key, segments);
         return;
     }
-    if waiting.segments != 0 {
-        maps::count_drop(&waiting.key(reason, maps::settings().netns), waiting.segments);
-        maps::tally_by(Tally::StormSegments, waiting.segments);
-        storm.waiting -= waiting.segments;
+    maps::count_drop(&DropKey { netns: OTHER_NETNS, ..*key }, segments);
+    if key.netns != OTHER_NETNS {
+        maps::count_namespace(&NamespaceKey { netns: key.netns, reason: key.reason }, segments);
     }
-    let sample = key(skb, reason);
-    maps::count_drop(&sample, segments);
-    *waiting = Waiting::behind(&sample, storm.distance());
-}
-
-#[inline(always)]
-fn key(skb: KernelObject, reason: u32) -> DropKey {
-    let (netns, ifindex) = match attribute(skb) {
-        (netns, ifindex) if netns == maps::settings().netns => (netns, ifindex),
-        // One entry for all: namespaces come and go, and would fill the map for good.
-        _ => (OTHER_NETNS, 0),
-    };
-    DropKey { netns, ifindex, reason, family: family(skb) as u8, pad: [0; 3] }
 }
 
 /// Namespace and interface: of the device that handles the packet now; else the device it arrived on; else, for
@@ -131,14 +157,33 @@ fn family(skb: KernelObject) -> Family {
 /// Wire segments of a packet: what GSO or GRO merged into it, at least itself.
 #[inline(always)]
 pub(crate) fn segments(skb: KernelObject) -> u64 {
-    if offset!(skb_shared_info_gso_segs) == ABSENT || is_single(skb) {
+    if offset!(skb_shared_info_gso_size) == ABSENT || is_single(skb) {
         return 1;
     }
     let shared_info = skb.word_at(offset!(sk_buff_head)) + u64::from(skb.u32_at(offset!(sk_buff_end)));
-    match untyped::<u16>(shared_info + u64::from(offset!(skb_shared_info_gso_segs))) {
-        None | Some(0) => 1,
-        Some(segments) => u64::from(segments),
+    match untyped::<[u16; 2]>(shared_info + u64::from(offset!(skb_shared_info_gso_size))) {
+        None | Some([0, _]) => 1,
+        Some([gso_bytes, 0]) => segments_of_guest(skb, shared_info, u64::from(gso_bytes)),
+        Some([_, segments]) => u64::from(segments),
     }
+}
+
+/// A guest says how long its segments are to be, and not how many they make: as many as their payload fills.
+#[inline(always)]
+fn segments_of_guest(skb: KernelObject, shared_info: u64, gso_bytes: u64) -> u64 {
+    const TCP: u32 = 1 << 0 | 1 << 4;
+    const UDP_HEADER_BYTES: u64 = 8;
+    let head = skb.word_at(offset!(sk_buff_head));
+    let transport = head + u64::from(skb.u16_at(offset!(sk_buff_transport_header)));
+    let kinds = untyped::<u32>(shared_info + u64::from(offset!(skb_shared_info_gso_type))).unwrap_or(0);
+    let transport_bytes = match untyped::<u8>(transport + 12) {
+        Some(data_offset) if kinds & TCP != 0 => u64::from(data_offset >> 4) * 4,
+        _ => UDP_HEADER_BYTES,
+    };
+    // A packet that is being received begins behind headers that were taken off already.
+    let headers = (transport + transport_bytes).saturating_sub(skb.word_at(offset!(sk_buff_data)));
+    let payload = u64::from(skb.u32_at(offset!(sk_buff_len))).saturating_sub(headers);
+    payload.div_ceil(gso_bytes).max(1)
 }
 
 /// Whether a packet is plainly one segment: its bytes lie in one piece, and its checksum is not left to be made. Who

@@ -9,7 +9,7 @@ use probe_ebpf::{
     frame::Frame,
 };
 
-use crate::{layers, maps};
+use crate::{events, layers, maps};
 
 /// A frame under a hook.
 pub(crate) trait Hooked: Frame {
@@ -32,7 +32,9 @@ pub(crate) struct Point<'m> {
 #[inline(always)]
 pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point: Point<'_>) {
     match fast::ordinary(frame, meta) {
-        Some(packet) => count(point.traffic, frame, meta, packet.header_bytes),
+        Some(packet) => {
+            count(point.traffic, frame, meta, packet.header_bytes);
+        }
         None => examine(context, frame, meta, point),
     }
 }
@@ -57,7 +59,7 @@ fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point
         return;
     }
     let outcome = layers::classify(first);
-    count(traffic, frame, meta, scratch.cursor.packet.header_bytes);
+    let segments = count(traffic, frame, meta, scratch.cursor.packet.header_bytes);
     match outcome {
         Layer::Other => traffic.other_frames += 1,
         Layer::Unseen => traffic.unseen_frames += 1,
@@ -65,15 +67,17 @@ fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point
     }
     if let Some(reason) = scratch.cursor.counted_finding() {
         let key = MalformedKey { slot: slot.slot as u16, direction: direction as u8, reason };
+        events::show_malformed(scratch, reason, (slot.ifindex, direction), segments);
         if maps::count_malformed(&key) {
             warn!(context, "the map of malformed frames is full or busy; what it loses is in map_update_failed");
         }
     }
 }
 
-/// Adds the frame's wire segments and their bytes: each repeats the headers, and the tag that was taken out.
+/// Adds the frame's wire segments and their bytes: each repeats the headers, and the tag that was taken out. Returns how
+/// many segments.
 #[inline(always)]
-fn count(traffic: &mut Traffic, frame: &impl Hooked, meta: &Meta, header_bytes: u16) {
+fn count(traffic: &mut Traffic, frame: &impl Hooked, meta: &Meta, header_bytes: u16) -> u64 {
     let header_bytes = u64::from(header_bytes);
     let frame_bytes = u64::from(meta.frame_bytes);
     let tag_bytes = if meta.tag_protocol == 0 { 0 } else { 4 };
@@ -86,4 +90,5 @@ fn count(traffic: &mut Traffic, frame: &impl Hooked, meta: &Meta, header_bytes: 
     }
     traffic.frames += segments;
     traffic.bytes += frame_bytes + (segments - 1) * header_bytes + segments * tag_bytes;
+    segments
 }

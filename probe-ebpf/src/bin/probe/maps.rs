@@ -5,14 +5,14 @@ use core::arch::asm;
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    helpers::bpf_jiffies64,
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
-    maps::{Array, PerCpuArray, PerCpuHashMap},
+    maps::{Array, PerCpuArray, PerCpuHashMap, RingBuf, ring_buf::RingBufEntry},
 };
 use probe_ebpf::{
     abi::{
-        DropKey, INERT_AFTER_SECONDS, MalformedKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings,
-        Slot, Tally, Traffic,
+        Bucket, Control, DropKey, EVENT_BUCKETS, EVENTS_PER_TENTH, Event, EventKind, INERT_AFTER_SECONDS, MalformedKey,
+        NamespaceKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings, Slot, Tally, Traffic,
     },
     classify::{Cursor, Meta},
     storm::{STORM_REASONS, Storm, Waiting},
@@ -30,6 +30,8 @@ static MALFORMED: PerCpuHashMap<MalformedKey, u64> = PerCpuHashMap::with_max_ent
 #[map]
 static DROPS: PerCpuHashMap<DropKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
 #[map]
+static NAMESPACES: PerCpuHashMap<NamespaceKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
 static RETRANSMITS: PerCpuHashMap<RetransmitKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
 #[map]
 static TALLIES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Tally::COUNT, 0);
@@ -39,14 +41,20 @@ static STORM: PerCpuArray<Storm> = PerCpuArray::with_max_entries(1, 0);
 static WAITING: PerCpuArray<Waiting> = PerCpuArray::with_max_entries(STORM_REASONS, 0);
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+#[map]
+static BUCKETS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(EVENT_BUCKETS, 0);
 
 #[unsafe(no_mangle)]
 static OFFSETS: Offsets = Offsets::UNKNOWN;
 #[unsafe(no_mangle)]
 static SETTINGS: Settings = Settings::UNSET;
-/// Jiffies at the agent's last sign of life, 0 to do nothing.
 #[unsafe(no_mangle)]
-static mut HEARTBEAT: u64 = 0;
+static mut CONTROL: Control = Control { heartbeat: 0, watched: 0 };
+
+/// Some 1,500 examples.
+const EVENTS_BYTES: u32 = 256 << 10;
 
 /// A field of the offsets, as the agent set it before loading. The verifier sees a constant.
 macro_rules! offset {
@@ -73,7 +81,7 @@ pub(crate) fn settings() -> Settings {
 #[inline(always)]
 pub(crate) fn is_active() -> bool {
     // SAFETY: one aligned word that the agent writes at any time.
-    let beat = unsafe { (&raw const HEARTBEAT).read_volatile() };
+    let beat = unsafe { (&raw const CONTROL.heartbeat).read_volatile() };
     // Signed: a beat may be seen that is newer than the jiffies.
     (jiffies().wrapping_sub(beat) as i64) < (INERT_AFTER_SECONDS * hertz()) as i64
 }
@@ -82,7 +90,33 @@ pub(crate) fn is_active() -> bool {
 #[inline(always)]
 pub(crate) fn beat() {
     // SAFETY: as above.
-    unsafe { (&raw mut HEARTBEAT).write_volatile(jiffies()) };
+    unsafe { (&raw mut CONTROL.heartbeat).write_volatile(jiffies()) };
+}
+
+/// Room for an example of an event, if somebody watches and not too many of its kind have come at once.
+#[inline(always)]
+pub(crate) fn room_for(kind: EventKind, reason: u32) -> Option<RingBufEntry<Event>> {
+    // SAFETY: one aligned word that the agent writes at any time.
+    if unsafe { (&raw const CONTROL.watched).read_volatile() } == 0 {
+        return None;
+    }
+    let bucket = BUCKETS.get_ptr_mut((reason + 5 * kind as u32) & (EVENT_BUCKETS - 1))?;
+    // SAFETY: this CPU's entry; a program that interrupts this one at worst shows one example more or less.
+    let bucket = unsafe { &mut *bucket };
+    let now = jiffies();
+    if now.wrapping_sub(bucket.since) >= hertz() / 10 {
+        *bucket = Bucket { since: now, shown: 0 };
+    }
+    if bucket.shown >= EVENTS_PER_TENTH {
+        tally(Tally::EventsSuppressed);
+        return None;
+    }
+    bucket.shown += 1;
+    let room = EVENTS.reserve::<Event>(0);
+    if room.is_none() {
+        tally(Tally::EventsFull);
+    }
+    room
 }
 
 /// The kernel's coarse clock: one load, where `bpf_ktime_get_ns` takes 40 ns.
@@ -90,6 +124,13 @@ pub(crate) fn beat() {
 pub(crate) fn jiffies() -> u64 {
     // SAFETY: the helper has no arguments.
     unsafe { bpf_jiffies64() }
+}
+
+/// `CLOCK_MONOTONIC`. For examples only.
+#[inline(always)]
+pub(crate) fn nanoseconds() -> u64 {
+    // SAFETY: the helper has no arguments.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 #[inline(always)]
@@ -196,6 +237,11 @@ pub(crate) fn count_malformed(key: &MalformedKey) -> bool {
 #[inline(always)]
 pub(crate) fn count_drop(key: &DropKey, segments: u64) -> bool {
     add(&DROPS, key, segments, Tally::DropsFull, Tally::DropsBusy)
+}
+
+#[inline(always)]
+pub(crate) fn count_namespace(key: &NamespaceKey, segments: u64) -> bool {
+    add(&NAMESPACES, key, segments, Tally::NamespacesFull, Tally::NamespacesBusy)
 }
 
 #[inline(always)]

@@ -6,6 +6,7 @@ use probe_ebpf::abi::{Retransmit, RetransmitKey};
 
 use crate::{
     context::KernelObject,
+    events,
     drops::{netns_of, segments},
     maps::{self, offset},
 };
@@ -29,7 +30,9 @@ fn lossprobe_retx3(context: BtfTracePointContext) -> i32 {
 /// `(sk, req)`: the listening socket answers a connection request again.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 fn lossprobe_synac(context: BtfTracePointContext) -> i32 {
-    count(KernelObject::new(context.arg(0)), Retransmit::SynAck, 1);
+    if count(KernelObject::new(context.arg(0)), Retransmit::SynAck, 1) {
+        events::show_retransmit(KernelObject::new(context.arg(1)), None, Retransmit::SynAck, 1);
+    }
     0
 }
 
@@ -40,17 +43,22 @@ fn observe_segment(socket: KernelObject, skb: KernelObject) {
         TCP_SYN_SENT => Retransmit::Syn,
         _ => Retransmit::Unknown,
     };
-    count(socket, kind, segments(skb));
+    let segments = segments(skb);
+    if count(socket, kind, segments) {
+        events::show_retransmit(socket, Some(skb), kind, segments);
+    }
 }
 
+/// `false`: not for us to count.
 #[inline(always)]
-fn count(socket: KernelObject, kind: Retransmit, segments: u64) {
+fn count(socket: KernelObject, kind: Retransmit, segments: u64) -> bool {
     if !maps::is_active() || netns_of(socket.object_at(offset!(sock_skc_net))) != maps::settings().netns {
-        return;
+        return false;
     }
     let route = socket.object_at(offset!(sock_sk_dst_cache));
     let ifindex =
         if route.is_null() { 0 } else { route.object_at(offset!(dst_entry_dev)).u32_at(offset!(net_device_ifindex)) };
     let key = RetransmitKey { ifindex, kind: kind as u8, pad: [0; 3] };
     maps::count_retransmit(&key, segments);
+    true
 }

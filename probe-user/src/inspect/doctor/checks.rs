@@ -7,11 +7,12 @@ use caps::{Capability, CapsHashSet};
 
 use super::{Check, Status};
 use crate::kernel::{
-    btf::{self, Btf},
+    btf,
     load::{Capacity, Loaded, load_only},
     memory, preflight,
     privilege::{self, Without},
     read::missed_runs,
+    symbols::Symbols,
     types::{self, KernelTypes},
 };
 use crate::snapshot::Memory;
@@ -26,7 +27,7 @@ struct Feature {
     next_step: &'static str,
 }
 
-const FEATURES: [Feature; 11] = [
+const FEATURES: [Feature; 12] = [
     Feature {
         name: "tcx",
         without: "programs hang on clsact filters, which stay after a killed agent and stand beside no order",
@@ -47,11 +48,20 @@ const FEATURES: [Feature; 11] = [
         without: "SYN-ACKs that are sent again are not counted",
         next_step: "see the check `load`",
     },
-    Feature { name: "drop_reasons", without: "drops are counted without a reason", next_step: "Linux 5.17 or later" },
+    Feature {
+        name: "drop_reasons",
+        without: "a drop has a reason only where the function that makes it tells",
+        next_step: "Linux 5.17 or later",
+    },
     Feature {
         name: "drop_segments",
         without: "a dropped GSO packet counts as one segment",
         next_step: "a kernel with complete type information",
+    },
+    Feature {
+        name: "drop_functions",
+        without: "the kernel function that dropped a packet is not shown",
+        next_step: "grant CAP_SYSLOG; kernel.kptr_restrict must be below 2",
     },
     Feature {
         name: "drop_members",
@@ -92,7 +102,7 @@ pub(super) fn kernel_and_features(
     tcx: (Option<bool>, &str),
     memory: &[Check],
 ) -> (Vec<Check>, Vec<Check>) {
-    let types = Btf::from_file(Path::new(btf::VMLINUX)).map(|btf| KernelTypes::from_btf(&btf));
+    let types = KernelTypes::running();
     let mut kernel = vec![release(), type_information(&types)];
     let failed = kernel.iter().chain(memory).find(|check| check.status == Status::Failure);
     let (load, loaded) = match failed {
@@ -107,9 +117,10 @@ pub(super) fn kernel_and_features(
     if let Ok(types) = &types {
         from_types(types, &mut found);
     }
-    let addresses = types::function_addresses("skb_release_data").is_some();
+    let addresses = !Symbols::read().is_hidden();
     let kallsyms = if addresses { "/proc/kallsyms shows addresses" } else { "/proc/kallsyms shows no addresses" };
     found.insert("drop_members", (Some(addresses), kallsyms.to_owned()));
+    found.insert("drop_functions", (Some(addresses), kallsyms.to_owned()));
     if let Some(loaded) = &loaded {
         let told = !missed_runs(&loaded.ebpf, &loaded.programs).is_empty();
         let missed = if told { "the kernel counts skipped runs" } else { "the kernel does not count skipped runs" };
@@ -178,8 +189,8 @@ fn from_types(types: &KernelTypes, found: &mut BTreeMap<&str, (Option<bool>, Str
         };
         found.insert(name, seen);
     }
-    let reasons = types.drop_reasons.len();
-    let segments = types.offsets.skb_shared_info_gso_segs != probe_ebpf::abi::ABSENT;
+    let reasons = types.reasons.len();
+    let segments = types.offsets.skb_shared_info_gso_size != probe_ebpf::abi::ABSENT;
     let words = if segments { "skb_shared_info.gso_segs is known" } else { "no skb_shared_info.gso_segs" };
     found.insert("drop_reasons", (Some(reasons > 0), format!("{reasons} reasons have names")));
     found.insert("drop_segments", (Some(segments), words.to_owned()));

@@ -1,0 +1,184 @@
+//! Which kernel function an address lies in, by `/proc/kallsyms`.
+//!
+//! Only functions, and of programs that are loaded into the kernel (`[bpf]`) none. The file is opened while the agent may
+//! see addresses (`CAP_SYSLOG`): the kernel decides by who opened it, so modules that come later are found, too.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, Read, Seek as _},
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use tracing::debug;
+
+const KALLSYMS: &str = "/proc/kallsyms";
+/// Longer than any function: what lies further behind a symbol belongs to something that is not known.
+const LONGEST_FUNCTION_BYTES: u64 = 64 << 10;
+/// How often the file is read again because of an address that nothing is known of. It has megabytes.
+const READ_AGAIN: Duration = Duration::from_mins(1);
+
+/// The kernel's functions by address; empty where addresses are hidden.
+#[derive(Debug, Default)]
+pub struct Symbols {
+    file: Option<File>,
+    table: Table,
+    read: Option<Instant>,
+}
+
+impl Symbols {
+    /// Reads them all.
+    #[must_use]
+    pub fn read() -> Self {
+        let mut symbols = Self { file: File::open(KALLSYMS).ok(), ..Self::default() };
+        symbols.read_again();
+        symbols
+    }
+
+    fn read_again(&mut self) {
+        self.read = Some(Instant::now());
+        let Some(file) = &mut self.file else { return };
+        match file.rewind().and_then(|()| Table::read(&*file)) {
+            Ok(table) => self.table = table,
+            Err(error) => debug!("{KALLSYMS} is not read: {error}"),
+        }
+    }
+
+    /// Whether nothing is known because the kernel hides its addresses.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.table.functions.is_empty()
+    }
+
+    /// The addresses of a function, `None` if there is none of this name.
+    #[must_use]
+    pub fn addresses(&self, function: &str) -> Option<Range<u64>> {
+        self.table.addresses(function)
+    }
+
+    /// The function that an address lies in, and how far behind its start. An address that nothing is known of, perhaps
+    /// of a module that was loaded since, costs a look into the file once a minute.
+    pub fn resolve(&mut self, address: u64) -> Option<(&str, u64)> {
+        let is_due = self.read.is_some_and(|read| read.elapsed() >= READ_AGAIN);
+        if is_due && !self.is_hidden() && self.table.resolve(address).is_none() {
+            self.read_again();
+        }
+        self.table.resolve(address)
+    }
+
+    /// As [`Self::resolve`], by what is known already.
+    #[must_use]
+    pub fn known(&self, address: u64) -> Option<(&str, u64)> {
+        self.table.resolve(address)
+    }
+}
+
+/// Kernel and modules lie within 4 GiB, so addresses are kept as distances from the first: there are 150,000.
+#[derive(Debug, Default)]
+struct Table {
+    first: u64,
+    /// Distance, and where the name begins in `names`; by distance.
+    functions: Vec<(u32, u32)>,
+    /// Each ends with a newline.
+    names: String,
+}
+
+impl Table {
+    fn read(source: impl Read) -> std::io::Result<Self> {
+        let (mut addresses, mut names) = (Vec::new(), String::new());
+        let (mut lines, mut line) = (BufReader::with_capacity(1 << 16, source), String::new());
+        while lines.read_line(&mut line)? > 0 {
+            if let Some((address, name)) = function(&line) {
+                addresses.push((address, names.len()));
+                names.push_str(name);
+                names.push('\n');
+            }
+            line.clear();
+        }
+        addresses.sort_unstable();
+        let first = addresses.first().map_or(0, |(address, _)| *address);
+        let near = |(address, name): (u64, usize)| {
+            Some((u32::try_from(address - first).ok()?, u32::try_from(name).ok()?))
+        };
+        let functions = addresses.into_iter().filter_map(near).collect();
+        names.shrink_to_fit();
+        Ok(Self { first, functions, names })
+    }
+
+    fn name(&self, at: u32) -> &str {
+        self.names.get(at as usize..).and_then(|rest| rest.lines().next()).unwrap_or_default()
+    }
+
+    fn addresses(&self, function: &str) -> Option<Range<u64>> {
+        let (start, _) = *self.functions.iter().find(|(_, name)| self.name(*name) == function)?;
+        let behind = self.functions.partition_point(|(distance, _)| *distance <= start);
+        let end = self.functions.get(behind).map_or_else(|| u64::from(start) + LONGEST_FUNCTION_BYTES, |next| next.0.into());
+        Some(self.first + u64::from(start)..self.first + end)
+    }
+
+    fn resolve(&self, address: u64) -> Option<(&str, u64)> {
+        let distance = address.checked_sub(self.first)?;
+        let behind = self.functions.partition_point(|(start, _)| u64::from(*start) <= distance);
+        let (start, name) = *self.functions.get(behind.checked_sub(1)?)?;
+        let offset = distance - u64::from(start);
+        (offset < LONGEST_FUNCTION_BYTES).then(|| (self.name(name), offset))
+    }
+}
+
+/// Address and name, as in `ffffffff81a2b3c0 T kfree_skb_list_reason` or `… t nft_do_chain\t[nf_tables]`.
+fn function(line: &str) -> Option<(u64, &str)> {
+    let mut words = line.split_ascii_whitespace();
+    let address = u64::from_str_radix(words.next()?, 16).ok().filter(|address| *address != 0)?;
+    words.next().filter(|kind| matches!(*kind, "t" | "T" | "w" | "W"))?;
+    let name = words.next()?;
+    (words.next() != Some("[bpf]")).then_some((address, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+0000000000000000 A fixed_percpu_data
+ffffffff81000000 T _text
+ffffffff81000100 t kfree_skb_one
+ffffffff81000180 T skb_release_data
+ffffffff81000200 d some_data
+ffffffff81000300 W weak_one
+ffffffffc0001000 t nft_do_chain\t[nf_tables]
+ffffffffc0009000 t bpf_prog_0123456789abcdef\t[bpf]
+";
+
+    #[test]
+    fn functions_by_address() {
+        let table = Table::read(TEXT.as_bytes()).unwrap();
+        for (address, expected) in [
+            (0xffff_ffff_8100_0180, Some(("skb_release_data", 0))),
+            (0xffff_ffff_8100_02ff, Some(("skb_release_data", 0x17f))),
+            (0xffff_ffff_8100_0300, Some(("weak_one", 0))),
+            (0xffff_ffff_8200_0300, None),
+            (0xffff_ffff_c000_1002, Some(("nft_do_chain", 2))),
+            (0xffff_ffff_8000_0000, None),
+            (0, None),
+        ] {
+            assert_eq!(table.resolve(address), expected, "{address:#x}");
+        }
+        assert_eq!(table.addresses("kfree_skb_one"), Some(0xffff_ffff_8100_0100..0xffff_ffff_8100_0180));
+        assert_eq!(table.addresses("no_such_function"), None);
+    }
+
+    #[test]
+    fn hidden_addresses_are_none() {
+        let table = Table::read("0000000000000000 T _text\n".as_bytes()).unwrap();
+        assert!(table.functions.is_empty());
+        assert_eq!(table.resolve(1), None);
+    }
+
+    #[test]
+    fn the_running_kernel() {
+        let mut symbols = Symbols::read();
+        let range = symbols.addresses("skb_release_data").unwrap();
+        assert_eq!(symbols.resolve(range.start + 4), Some(("skb_release_data", 4)));
+        assert!(range.end - range.start < LONGEST_FUNCTION_BYTES);
+    }
+}
