@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::rates::{Rates, float};
 use crate::{
     export::samples::drops,
-    snapshot::{Interface, SCHEMA, Snapshot, State},
+    snapshot::{DropSite, Interface, SCHEMA, Snapshot, State},
 };
 
 /// One line of JSON without a newline: `{"schema":1,"snapshot":…}`, and with a previous snapshot of the same agent
@@ -48,11 +48,19 @@ pub fn render_table(now: &Snapshot, previous: Option<&Snapshot>, width: Option<u
     } else {
         page.table(&mut text, losses);
     }
+    let sites = sites(now);
+    if rates.is_none() && !sites.rows.is_empty() {
+        text.push('\n');
+        page.table(&mut text, sites);
+    }
     for note in notes(now) {
         let _infallible = writeln!(text, "{}", page.styled(note.style, &note.text));
     }
     text
 }
+
+/// Kernel functions that a table shows.
+const SITES_SHOWN: usize = 10;
 
 /// How a line looks on a terminal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -180,11 +188,7 @@ fn losses(now: &Snapshot, rates: Option<&Rates<'_>>) -> Listing {
     }
     for (row, (key, packets)) in drops(now).into_iter().enumerate() {
         let style = if key.class == "noise" { Style::Dim } else { Style::Plain };
-        let interface = match (key.netns, key.interface) {
-            ("own", "") => "(none)",
-            ("own", name) => name,
-            (_other, _) => "(other namespaces)",
-        };
+        let interface = dropped_on(key.netns, key.interface);
         let per_second = rates.and_then(|rates| Some(rates.drops.get(row)?.packets));
         add(style, [interface, "dropped", key.reason, key.class], packets, per_second);
     }
@@ -197,6 +201,28 @@ fn losses(now: &Snapshot, rates: Option<&Rates<'_>>) -> Listing {
     let mut header = vec!["interface", "what", "reason", "class", "packets"];
     header.extend(rates.map(|_| "packets/s"));
     Listing { header, texts: 4, rows: rows.into_iter().map(|(style, _, cells)| (style, cells)).collect() }
+}
+
+/// Where in the kernel most was dropped.
+fn sites(now: &Snapshot) -> Listing {
+    let known = now.drop_sites.iter().filter(|site| !site.function.is_empty()).take(SITES_SHOWN);
+    let row = |site: &DropSite| {
+        let style = if site.class == "noise" { Style::Dim } else { Style::Plain };
+        let interface = dropped_on(&site.netns, &site.interface);
+        let cells = [&site.function, interface, &site.reason, &site.class].map(printable);
+        (style, cells.into_iter().chain([grouped(site.packets)]).collect())
+    };
+    let header = vec!["dropped in kernel function", "interface", "reason", "class", "packets"];
+    Listing { header, texts: 4, rows: known.map(row).collect() }
+}
+
+/// The interface of a drop, for people.
+fn dropped_on<'s>(netns: &str, interface: &'s str) -> &'s str {
+    match (netns, interface) {
+        ("own", "") => "(none)",
+        ("own", name) => name,
+        (_other, _) => "(other namespaces)",
+    }
 }
 
 /// Lines under the tables: TCP's ratio, and everything that makes the figures above less than the truth.

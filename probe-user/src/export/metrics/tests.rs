@@ -86,6 +86,8 @@ fn snapshot() -> Snapshot {
             drop("other", "eth7", "netfilter_drop", "ipv4", 20),
             drop("other", "", "netfilter_drop", "ipv4", 1),
         ],
+        drop_sites: Vec::new(),
+        foreign_drops: Vec::new(),
         tcp: Tcp {
             sent_segments: Some(50),
             retransmitted: vec![Retransmitted {

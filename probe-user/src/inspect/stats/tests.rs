@@ -11,6 +11,14 @@ fn snapshot() -> Snapshot {
         packets,
         ..Drop::default()
     };
+    let site = |netns: &str, interface: &str, reason: &str, class: &str, function: &str, packets| DropSite {
+        netns: netns.into(),
+        interface: interface.into(),
+        reason: reason.into(),
+        class: class.into(),
+        function: function.into(),
+        packets,
+    };
     let malformed = |reason: &str, severity: &str, frames| Malformed {
         direction: "ingress".into(),
         reason: reason.into(),
@@ -43,6 +51,11 @@ fn snapshot() -> Snapshot {
             drop("own", "eth0", "no_socket", "noise", 5000),
             drop("own", "eth0", "netfilter_drop", "policy", 40),
             drop("other", "x", "netfilter_drop", "policy", 2),
+        ],
+        drop_sites: vec![
+            site("own", "eth0", "no_socket", "noise", "tcp_v4_rcv+0x2a", 5000),
+            site("own", "eth0", "netfilter_drop", "policy", "nf_hook_slow+0x9c", 40),
+            site("other", "", "netfilter_drop", "policy", "", 2),
         ],
         tcp: Tcp {
             sent_segments: Some(1000),
@@ -87,6 +100,11 @@ eth0                malformed in       tcp_flags       warning        7
 eth0                TCP retransmitted  syn             –              5
 (other namespaces)  dropped            netfilter_drop  policy         2
 eth0                dropped            no_socket       noise      5,000
+
+dropped in kernel function  interface  reason          class   packets
+-----------------------------------------------------------------------
+tcp_v4_rcv+0x2a             eth0       no_socket       noise     5,000
+nf_hook_slow+0x9c           eth0       netfilter_drop  policy       40
 
 TCP of this namespace: 1,000 segments sent, 5 retransmitted (0.50 %).
 e\\u{1b}[31m\\u{202e}x is not watched as asked: an ingress qdisc is there
