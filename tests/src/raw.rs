@@ -18,6 +18,8 @@ pub enum TunKind {
     Tun,
     /// Ethernet frames.
     Tap,
+    /// Ethernet frames behind a `virtio_net_hdr` of 10 bytes each, as virtual machines use it.
+    GuestTap,
 }
 
 nix::ioctl_write_ptr_bad!(
@@ -38,6 +40,7 @@ pub fn open_tun(name: &str, kind: TunKind) -> Result<File> {
         | match kind {
             TunKind::Tun => libc::IFF_TUN,
             TunKind::Tap => libc::IFF_TAP,
+            TunKind::GuestTap => libc::IFF_TAP | libc::IFF_VNET_HDR,
         };
     let mut ifr_name = [0; libc::IFNAMSIZ];
     ensure!(name.len() < ifr_name.len(), "interface name {name:?} is too long");

@@ -12,9 +12,7 @@ use aya::{
     programs::Program,
 };
 use probe_ebpf::{
-    abi::{
-        Direction, DropKey, MalformedKey, NamespaceKey, RetransmitKey, Slot, Tally, Traffic, map, traffic_index,
-    },
+    abi::{Direction, DropKey, MalformedKey, NamespaceKey, RetransmitKey, Slot, Tally, Traffic, map, traffic_index},
     storm::Storm,
 };
 
