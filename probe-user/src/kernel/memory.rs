@@ -164,9 +164,9 @@ mod tests {
     fn grows_with_interfaces_and_cpus() {
         assert!(bytes(129, 2) > bytes(128, 2));
         assert!(bytes(128, 3) > bytes(128, 2));
-        // 258 traffic counters of 32 bytes, 1,024 + 1,024 + 256 hashed ones and 9 tallies of 8, 256 reasons that wait in
+        // 258 traffic counters of 32 bytes, 1,024 + 1,024 + 256 + 128 hashed ones and 11 tallies of 8, 256 reasons that wait in
         // a storm of 16, its state of 40, 384 of scratch.
-        assert_eq!(bytes(128, 3) - bytes(128, 2), 258 * 32 + (1024 + 1024 + 256 + 9) * 8 + 256 * 16 + 40 + 384);
+        assert_eq!(bytes(128, 3) - bytes(128, 2), 258 * 32 + (1024 + 1024 + 256 + 128 + 11) * 8 + 256 * 16 + 40 + 384);
     }
 
     #[test]

@@ -43,6 +43,9 @@ impl ByKey {
         for (key, segments) in &counters.retransmits {
             interfaces.entry(key.ifindex).or_default().push((Rare::Retransmit { kind: key.kind }, *segments));
         }
+        for (key, frames) in &counters.faults {
+            interfaces.entry(key.ifindex).or_default().push((Rare::Fault { fault: key.fault }, *frames));
+        }
         Self { slots, interfaces }
     }
 
@@ -51,7 +54,7 @@ impl ByKey {
         self.slots.get(&slot).into_iter().flatten().copied()
     }
 
-    /// Drops and retransmits.
+    /// Drops, retransmits and faults.
     fn of_interface(&self, ifindex: u32) -> impl Iterator<Item = (Rare, u64)> {
         self.interfaces.get(&ifindex).into_iter().flatten().copied()
     }

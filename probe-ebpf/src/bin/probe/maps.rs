@@ -11,8 +11,8 @@ use aya_ebpf::{
 };
 use probe_ebpf::{
     abi::{
-        DropKey, INERT_AFTER_SECONDS, MalformedKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings,
-        Slot, Tally, Traffic,
+        DropKey, FaultKey, INERT_AFTER_SECONDS, MalformedKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch,
+        Settings, Slot, Tally, Traffic,
     },
     classify::{Cursor, Meta},
     storm::{STORM_REASONS, Storm, Waiting},
@@ -31,6 +31,8 @@ static MALFORMED: PerCpuHashMap<MalformedKey, u64> = PerCpuHashMap::with_max_ent
 static DROPS: PerCpuHashMap<DropKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
 #[map]
 static RETRANSMITS: PerCpuHashMap<RetransmitKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
+static FAULTS: PerCpuHashMap<FaultKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
 #[map]
 static TALLIES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Tally::COUNT, 0);
 #[map]
@@ -201,6 +203,11 @@ pub(crate) fn count_drop(key: &DropKey, segments: u64) -> bool {
 #[inline(always)]
 pub(crate) fn count_retransmit(key: &RetransmitKey, segments: u64) -> bool {
     add(&RETRANSMITS, key, segments, Tally::RetransmitsFull, Tally::RetransmitsBusy)
+}
+
+#[inline(always)]
+pub(crate) fn count_fault(key: &FaultKey, amount: u64) -> bool {
+    add(&FAULTS, key, amount, Tally::FaultsFull, Tally::FaultsBusy)
 }
 
 /// Adds to a counter, making it where there is none. `true` if that failed for the first time on this CPU.

@@ -1,5 +1,7 @@
 use super::*;
-use crate::snapshot::{Attachment, Drop, Malformed, MapUpdateFailed, Retransmitted, Tcp, Traffic};
+use crate::snapshot::{
+    Attachment, BadChecksums, Drop, Malformed, MapUpdateFailed, Retransmitted, Tcp, Traffic, XdpFailed,
+};
 
 fn snapshot() -> Snapshot {
     let attached = |hook: &str| Attachment { hook: hook.into(), ..Attachment::default() };
@@ -44,8 +46,13 @@ fn snapshot() -> Snapshot {
             drop("own", "eth0", "netfilter_drop", "policy", 40),
             drop("other", "x", "netfilter_drop", "policy", 2),
         ],
+        xdp_failed: vec![
+            XdpFailed { interface: "eth0".into(), cause: "redirect".into(), port: false, packets: 30 },
+            XdpFailed { cause: "cpumap".into(), packets: 1, ..XdpFailed::default() },
+        ],
         tcp: Tcp {
             sent_segments: Some(1000),
+            bad_checksums: vec![BadChecksums { interface: "eth0".into(), segments: 6 }],
             retransmitted: vec![Retransmitted {
                 interface: "eth0".into(),
                 kind: "syn".into(),
@@ -68,6 +75,8 @@ fn earlier() -> Snapshot {
     before.interfaces[0].malformed.truncate(1);
     before.drops[1].packets = 39;
     before.tcp.sent_segments = Some(500);
+    before.tcp.bad_checksums[0].segments = 1;
+    before.xdp_failed.truncate(1);
     before
 }
 
@@ -81,11 +90,14 @@ e\\u{1b}[31m\\u{202e}x  port            –            –           –        
 
 interface           what               reason          class    packets
 ------------------------------------------------------------------------
+eth0                TCP bad checksum   –               malformed      6
 eth0                malformed in       ip4_csum        error          3
 eth0                dropped            netfilter_drop  policy        40
+eth0                XDP failed         redirect        –             30
 eth0                malformed in       tcp_flags       warning        7
 eth0                TCP retransmitted  syn             –              5
 (other namespaces)  dropped            netfilter_drop  policy         2
+(none or other)     XDP failed         cpumap          –              1
 eth0                dropped            no_socket       noise      5,000
 
 TCP of this namespace: 1,000 segments sent, 5 retransmitted (0.50 %).
@@ -159,6 +171,8 @@ fn json() {
     assert_eq!(rates["interfaces"][0]["malformed"][1]["frames"], 1.2);
     assert_eq!(rates["tcp"]["sent_segments"], 200.0);
     assert_eq!(rates["tcp"]["retransmitted"][0]["type"], "syn");
+    assert_eq!(rates["tcp"]["bad_checksums"][0]["segments"], 2.0);
+    assert_eq!((&rates["xdp_failed"][0]["packets"], &rates["xdp_failed"][1]["packets"]), (&0.0.into(), &0.4.into()));
     let policy =
         rates["drops"].as_array().unwrap().iter().find(|row| row["class"] == "policy" && row["netns"] == "own");
     assert_eq!(policy.unwrap()["packets"], 0.4);
