@@ -62,6 +62,8 @@ pub mod program {
     pub const XDP_REDIRECTS: &str = "lossprobe_xredi";
     /// `xdp:xdp_devmap_xmit`.
     pub const XDP_DEVMAPS: &str = "lossprobe_xdevm";
+    /// `xdp:xdp_bulk_tx`.
+    pub const XDP_SENDS: &str = "lossprobe_xbulk";
     /// `xdp:xdp_cpumap_enqueue`.
     pub const XDP_CPUMAPS: &str = "lossprobe_xcpum";
     /// Notes that the agent lives; run by the agent itself.
@@ -73,7 +75,7 @@ pub mod program {
     /// For measurements: counts frames and bytes per interface and nothing else.
     pub const REFERENCE: &str = "lossprobe_ref";
     /// All of them.
-    pub const ALL: [&str; 17] = [
+    pub const ALL: [&str; 18] = [
         INGRESS,
         EGRESS,
         XDP,
@@ -86,6 +88,7 @@ pub mod program {
         XDP_EXCEPTIONS,
         XDP_REDIRECTS,
         XDP_DEVMAPS,
+        XDP_SENDS,
         XDP_CPUMAPS,
         BEAT,
         EMPTY,
@@ -314,6 +317,8 @@ faults! {
     Redirect "redirect";
     /// `xdp_devmap_xmit`: frames that the target did not take. Of the target.
     Devmap "devmap";
+    /// `xdp_bulk_tx`: frames that could not be sent back, said by drivers that send in batches (veth).
+    Tx "tx";
     /// `xdp_cpumap_enqueue`: frames for which the other CPU's queue had no room. Of no interface.
     Cpumap "cpumap";
     /// `tcp_bad_csum`: segments, not frames.

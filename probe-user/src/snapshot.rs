@@ -223,7 +223,7 @@ pub struct XdpFailed {
     /// kernel tells none, and for all other network namespaces.
     pub interface: String,
     /// `exception_aborted`, `exception_drop`, `exception_pass`, `exception_tx`, `exception_redirect`,
-    /// `exception_unknown`, `redirect`, `devmap` or `cpumap`. Some drivers say of one frame both `redirect` and
+    /// `exception_unknown`, `redirect`, `devmap`, `tx` or `cpumap`. Some drivers say of one frame both `redirect` and
     /// `exception_redirect`.
     pub cause: String,
     /// The interface is a port, or was one until it vanished.

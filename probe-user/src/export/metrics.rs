@@ -178,7 +178,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: "packets",
         labels: &["interface", "cause"],
-        help: "Frames that XDP programs, whoever has loaded them, wanted to go somewhere and that were lost: exceptions by action, redirect errors, what a devmap's target or another CPU did not take. interface=\"\" for cpumap and other network namespaces. XDP_DROP, a program's own will, is not visible here.",
+        help: "Frames that XDP programs, whoever has loaded them, wanted to go somewhere and that were lost: exceptions by action, redirect errors, what a devmap's target, the device itself or another CPU did not take. interface=\"\" for cpumap and other network namespaces. XDP_DROP, a program's own will, is not visible here.",
         samples: samples::xdp_failed,
     },
     Metric {

@@ -113,7 +113,7 @@ struct Variant {
 }
 
 /// For each tracepoint the variant with the most arguments comes first.
-const VARIANTS: [Variant; 10] = [
+const VARIANTS: [Variant; 11] = [
     Variant { tracepoint: types::KFREE_SKB, program: program::DROPS, min_arguments: 3 },
     Variant { tracepoint: types::KFREE_SKB, program: program::DROPS_WITHOUT_REASON, min_arguments: 2 },
     Variant { tracepoint: types::TCP_RETRANSMIT_SKB, program: program::RETRANSMITS_WITH_ERROR, min_arguments: 3 },
@@ -123,6 +123,7 @@ const VARIANTS: [Variant; 10] = [
     Variant { tracepoint: types::XDP_EXCEPTION, program: program::XDP_EXCEPTIONS, min_arguments: 3 },
     Variant { tracepoint: types::XDP_REDIRECT_ERR, program: program::XDP_REDIRECTS, min_arguments: 4 },
     Variant { tracepoint: types::XDP_DEVMAP_XMIT, program: program::XDP_DEVMAPS, min_arguments: 5 },
+    Variant { tracepoint: types::XDP_BULK_TX, program: program::XDP_SENDS, min_arguments: 4 },
     Variant { tracepoint: types::XDP_CPUMAP_ENQUEUE, program: program::XDP_CPUMAPS, min_arguments: 4 },
 ];
 

@@ -26,9 +26,11 @@ pub const XDP_REDIRECT_ERR: &str = "xdp_redirect_err";
 /// See [`KFREE_SKB`].
 pub const XDP_DEVMAP_XMIT: &str = "xdp_devmap_xmit";
 /// See [`KFREE_SKB`].
+pub const XDP_BULK_TX: &str = "xdp_bulk_tx";
+/// See [`KFREE_SKB`].
 pub const XDP_CPUMAP_ENQUEUE: &str = "xdp_cpumap_enqueue";
 /// All of them.
-pub const TRACEPOINTS: [&str; 8] = [
+pub const TRACEPOINTS: [&str; 9] = [
     KFREE_SKB,
     TCP_RETRANSMIT_SKB,
     TCP_RETRANSMIT_SYNACK,
@@ -36,6 +38,7 @@ pub const TRACEPOINTS: [&str; 8] = [
     XDP_EXCEPTION,
     XDP_REDIRECT_ERR,
     XDP_DEVMAP_XMIT,
+    XDP_BULK_TX,
     XDP_CPUMAP_ENQUEUE,
 ];
 

@@ -36,6 +36,16 @@ fn lossprobe_xdevm(context: BtfTracePointContext) -> i32 {
     0
 }
 
+/// `(dev, sent, drops, err)` for each batch that a driver sends back for programs, also when all were sent.
+#[btf_tracepoint(function = "xdp_bulk_tx")]
+fn lossprobe_xbulk(context: BtfTracePointContext) -> i32 {
+    let drops = context.arg::<u32>(2);
+    if drops != 0 {
+        count_of(KernelObject::new(context.arg(0)), Fault::Tx, drops);
+    }
+    0
+}
+
 /// `(map_id, processed, drops, to_cpu)` for each batch of up to 8 frames. No device is told.
 #[btf_tracepoint(function = "xdp_cpumap_enqueue")]
 fn lossprobe_xcpum(context: BtfTracePointContext) -> i32 {

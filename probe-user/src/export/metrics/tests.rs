@@ -214,7 +214,7 @@ fn golden(openmetrics: bool) -> String {
         "lossprobe_xdp_failed_packets",
         "counter",
         "packets",
-        "Frames that XDP programs, whoever has loaded them, wanted to go somewhere and that were lost: exceptions by action, redirect errors, what a devmap's target or another CPU did not take. interface=\"\" for cpumap and other network namespaces. XDP_DROP, a program's own will, is not visible here.",
+        "Frames that XDP programs, whoever has loaded them, wanted to go somewhere and that were lost: exceptions by action, redirect errors, what a devmap's target, the device itself or another CPU did not take. interface=\"\" for cpumap and other network namespaces. XDP_DROP, a program's own will, is not visible here.",
         &[r#"{interface="",cause="cpumap"} 3"#, r#"{interface="eth0",cause="exception_aborted"} 4"#],
     );
     family(

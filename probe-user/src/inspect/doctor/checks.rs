@@ -26,7 +26,7 @@ struct Feature {
     next_step: &'static str,
 }
 
-const FEATURES: [Feature; 17] = [
+const FEATURES: [Feature; 18] = [
     Feature {
         name: "tcx",
         without: "programs hang on clsact filters, which stay after a killed agent and stand beside no order",
@@ -59,7 +59,7 @@ const FEATURES: [Feature; 17] = [
     },
     Feature {
         name: types::XDP_EXCEPTION,
-        without: "frames that XDP programs abort, or cannot send back, are not counted",
+        without: "frames that XDP programs abort are not counted",
         next_step: "see the check `load`",
     },
     Feature {
@@ -70,6 +70,11 @@ const FEATURES: [Feature; 17] = [
     Feature {
         name: types::XDP_DEVMAP_XMIT,
         without: "redirected frames that the other device does not take are not counted",
+        next_step: "see the check `load`",
+    },
+    Feature {
+        name: types::XDP_BULK_TX,
+        without: "frames that XDP programs cannot send back are not counted",
         next_step: "see the check `load`",
     },
     Feature {
