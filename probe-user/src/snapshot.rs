@@ -236,8 +236,8 @@ pub struct XdpFailed {
 /// TCP of this namespace's own sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tcp {
-    /// Segments sent since the agent's start, those that only repeat data left out (`OutSegs`, RFC 4022). `None` where
-    /// it could not be read.
+    /// Segments sent since the agent's start, those that only repeat data left out, repeated SYN-ACKs not (`OutSegs`, RFC
+    /// 4022). `None` where it could not be read.
     pub sent_segments: Option<u64>,
     /// Segments sent again.
     pub retransmitted: Vec<Retransmitted>,

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Row, Table, presets};
+use probe_ebpf::abi::Retransmit;
 use serde::Serialize;
 
 use super::rates::{Rates, float};
@@ -213,8 +214,11 @@ fn losses<'s>(now: &'s Snapshot, rates: Option<&Rates<'_>>) -> Listing {
 fn notes(now: &Snapshot) -> Vec<Line> {
     let mut notes = Vec::new();
     let again: u64 = now.tcp.retransmitted.iter().map(|row| row.segments).sum();
+    // The kernel counts a SYN-ACK as sent each time, everything else once.
+    let synacks = now.tcp.retransmitted.iter().filter(|row| row.kind == Retransmit::SynAck.id());
+    let once = again.saturating_sub(synacks.map(|row| row.segments).sum());
     if let Some(sent) = now.tcp.sent_segments.filter(|sent| *sent > 0) {
-        let percent = 100.0 * float(again) / float(sent + again);
+        let percent = 100.0 * float(again) / float(sent + once);
         let (sent, again) = (grouped(sent), grouped(again));
         let text = format!("\nTCP of this namespace: {sent} segments sent, {again} retransmitted ({percent:.2} %).");
         notes.push(Line { style: Style::Plain, text });

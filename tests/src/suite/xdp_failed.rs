@@ -100,11 +100,13 @@ fn exceptions_and_redirects() -> Result<()> {
     const NO_INTERFACE: u32 = 0x7fff_fff0;
     let pair = Pair::new()?;
     let Pair { left, right } = &pair;
+    let _down = right.run(|| open_tun("tap0", TunKind::Tap))?;
     let agent = Agent::start(right, &["--interface", "b"])?;
     let rows = [
         ("aborted", returning(0)?, XdpPlace::Native, "exception_aborted"),
         ("no action", returning(77)?, XdpPlace::Native, "exception_unknown"),
         ("redirected to nowhere", redirecting(NO_INTERFACE)?, XdpPlace::Native, "redirect"),
+        ("redirected to what is down", redirecting(right.index("tap0")?)?, XdpPlace::Native, "redirect"),
         // The peer has no queue for frames of programs.
         ("sent back", returning(3)?, XdpPlace::Native, "tx"),
         ("aborted by the kernel's own XDP", returning(0)?, XdpPlace::Generic, "exception_aborted"),
@@ -117,7 +119,7 @@ fn exceptions_and_redirects() -> Result<()> {
     }
     let count = COUNT as u64;
     let expected =
-        [("exception_aborted", 2 * count), ("exception_unknown", 2 * count), ("redirect", 2 * count), ("tx", count)];
+        [("exception_aborted", 2 * count), ("exception_unknown", 2 * count), ("redirect", 3 * count), ("tx", count)];
     eventually(SOON, "the snapshot says the same", || {
         let failed = agent.snapshot()?.xdp_failed;
         let here = failed.iter().filter(|row| row.interface == "b");
@@ -196,7 +198,7 @@ fn of_other_namespaces_have_no_name() -> Result<()> {
     let program = returning(0)?;
     let _link = attach(&there.right, &program, XdpPlace::Native)?;
     let agent = Agent::start(&here.right, &["--interface", "b"])?;
-    let now = || Ok::<_, anyhow::Error>(agent.metrics()?);
+    let now = || agent.metrics();
     let other = [("interface", ""), ("cause", "exception_aborted")];
     let before = now()?.sum(METRIC, &other);
     there.left.send_udp((RIGHT, 5000), COUNT, 10)?;
@@ -205,7 +207,8 @@ fn of_other_namespaces_have_no_name() -> Result<()> {
         let counted = metrics.sum(METRIC, &other) - before;
         // Programs of other tests fail at the same time.
         ensure!(counted >= COUNT as f64, "{counted} counted");
-        let named: Vec<_> = metrics.select(METRIC, &[]).filter(|sample| sample.labels["interface"] != "").collect();
+        let named: Vec<_> =
+            metrics.select(METRIC, &[]).filter(|sample| !sample.labels["interface"].is_empty()).collect();
         ensure!(named.is_empty(), "{named:?} of interfaces here");
         Ok(())
     })?;

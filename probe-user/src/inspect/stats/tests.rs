@@ -151,6 +151,19 @@ fn a_narrow_terminal_cuts_texts_and_no_figures() {
     assert_eq!(table.lines().count(), render_table(&long, Some(&earlier()), None, false).lines().count());
 }
 
+/// A repeated SYN-ACK is among the segments sent, another repeated segment is not.
+#[test]
+fn what_is_sent_again_is_a_part_of_what_is_sent() {
+    let mut snapshot = snapshot();
+    for (kind, note) in [("fast", "950 segments sent, 50 retransmitted (5.00 %)"), ("synack", "(5.26 %)")] {
+        snapshot.tcp.sent_segments = Some(950);
+        snapshot.tcp.retransmitted =
+            vec![Retransmitted { kind: kind.into(), segments: 50, ..Retransmitted::default() }];
+        let table = render_table(&snapshot, None, None, false);
+        assert!(table.contains(note), "{table}");
+    }
+}
+
 #[test]
 fn nothing_to_tell() {
     let text = render_table(&Snapshot::default(), None, Some(80), true);
