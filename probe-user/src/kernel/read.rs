@@ -12,7 +12,10 @@ use aya::{
     programs::Program,
 };
 use probe_ebpf::{
-    abi::{Direction, DropKey, FaultKey, MalformedKey, NamespaceKey, RetransmitKey, Slot, Tally, Traffic, map, traffic_index},
+    abi::{
+        Direction, DropKey, FaultKey, MalformedKey, NamespaceKey, RetransmitKey, Slot, Tally, Traffic, map,
+        traffic_index,
+    },
     storm::Storm,
 };
 

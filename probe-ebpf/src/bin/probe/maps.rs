@@ -11,8 +11,9 @@ use aya_ebpf::{
 };
 use probe_ebpf::{
     abi::{
-        Bucket, Control, DropKey, EVENT_BUCKETS, EVENTS_PER_TENTH, Event, EventKind, FaultKey, INERT_AFTER_SECONDS, MalformedKey,
-        NamespaceKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings, Slot, Tally, Traffic,
+        Bucket, Control, DropKey, EVENT_BUCKETS, EVENTS_PER_TENTH, Event, EventKind, FaultKey, INERT_AFTER_SECONDS,
+        MalformedKey, NamespaceKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings, Slot, Tally,
+        Traffic,
     },
     classify::{Cursor, Meta},
     storm::{STORM_REASONS, Storm, Waiting},
