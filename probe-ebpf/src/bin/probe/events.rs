@@ -1,7 +1,7 @@
 //! Examples of what is counted, for whoever watches: a packet's first bytes and why it is shown. Nothing of this runs
 //! while nobody does, and of each kind only so many are shown as a reader can take.
 
-use probe_ebpf::abi::{Direction, DropKey, EVENT_BYTES, Event, EventKind, Retransmit, Scratch};
+use probe_ebpf::abi::{Direction, DropKey, EVENT_BYTES, Event, EventKind, Retransmit, RetransmitKey, Scratch};
 
 use crate::{
     context::{KernelObject, copy_untyped},
@@ -14,6 +14,8 @@ const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
 const TCP_HEADER_BYTES: u16 = 20;
+const SYN: u8 = Retransmit::Syn as u8;
+const SYNACK: u8 = Retransmit::SynAck as u8;
 
 /// A packet that is being given up, from its network header on.
 #[inline(always)]
@@ -51,14 +53,9 @@ pub(crate) fn show_drop(skb: KernelObject, key: &DropKey, segments: u64) {
 /// A segment that is sent again. Its headers are not made yet: such as they will be, as far as `endpoints` (a socket, or a
 /// connection that is being asked for) and `skb` tell.
 #[inline(always)]
-pub(crate) fn show_retransmit(
-    endpoints: KernelObject,
-    skb: Option<KernelObject>,
-    (ifindex, kind): (u32, Retransmit),
-    segments: u64,
-) {
+pub(crate) fn show_retransmit(endpoints: KernelObject, skb: Option<KernelObject>, key: &RetransmitKey, segments: u64) {
     const AF_INET6: u16 = 10;
-    let Some(mut room) = maps::room_for(EventKind::Retransmit, kind as u32) else { return };
+    let Some(mut room) = maps::room_for(EventKind::Retransmit, u32::from(key.kind)) else { return };
     let (payload_bytes, sequence) = match skb {
         // `seq` comes first in `struct tcp_skb_cb`.
         Some(skb) => (skb.u32_at(offset!(sk_buff_len)), skb.u32_at(offset!(sk_buff_cb))),
@@ -70,8 +67,8 @@ pub(crate) fn show_retransmit(
         time_ns: maps::nanoseconds(),
         location: 0,
         netns: maps::settings().netns,
-        ifindex,
-        reason: kind as u32,
+        ifindex: key.ifindex,
+        reason: u32::from(key.kind),
         packet_bytes: payload_bytes + u32::from(header_bytes),
         segments: segments as u32,
         captured_bytes: u32::from(header_bytes),
@@ -108,9 +105,9 @@ pub(crate) fn show_retransmit(
     put(bytes, at, endpoints.u16_at(offset!(sock_skc_num)).to_be_bytes());
     put(bytes, at + 2, endpoints.u16_at(offset!(sock_skc_dport)).to_ne_bytes());
     put(bytes, at + 4, sequence.to_be_bytes());
-    [bytes[at + 12], bytes[at + 13]] = match kind {
-        Retransmit::Syn => [0x50, 0x02],
-        Retransmit::SynAck => [0x50, 0x12],
+    [bytes[at + 12], bytes[at + 13]] = match key.kind {
+        SYN => [0x50, 0x02],
+        SYNACK => [0x50, 0x12],
         _ => [0x50, 0x10],
     };
     room.submit(0);

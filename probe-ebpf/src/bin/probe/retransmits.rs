@@ -40,8 +40,7 @@ fn lossprobe_synac(context: BtfTracePointContext) -> i32 {
             }
             ifindex => ifindex,
         };
-        count(ifindex, Retransmit::SynAck, 1);
-        events::show_retransmit(request, None, (ifindex, Retransmit::SynAck), 1);
+        count((request, None), &key(ifindex, Retransmit::SynAck), 1);
     }
     0
 }
@@ -49,12 +48,11 @@ fn lossprobe_synac(context: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn observe_segment(socket: KernelObject, skb: KernelObject) {
     if is_own(socket) {
-        let (ifindex, kind, segments) = (route_of(socket), occasion(socket), segments(skb));
-        count(ifindex, kind, segments);
-        events::show_retransmit(socket, Some(skb), (ifindex, kind), segments);
+        count((socket, Some(skb)), &key(route_of(socket), occasion(socket)), segments(skb));
     }
 }
 
+/// Whether it is for us to count.
 #[inline(always)]
 fn is_own(socket: KernelObject) -> bool {
     maps::is_active() && netns_of(socket.object_at(offset!(sock_skc_net))) == maps::settings().netns
@@ -98,6 +96,12 @@ fn occasion(socket: KernelObject) -> Retransmit {
 }
 
 #[inline(always)]
-fn count(ifindex: u32, kind: Retransmit, segments: u64) {
-    maps::count_retransmit(&RetransmitKey { ifindex, kind: kind as u8, pad: [0; 3] }, segments);
+const fn key(ifindex: u32, kind: Retransmit) -> RetransmitKey {
+    RetransmitKey { ifindex, kind: kind as u8, pad: [0; 3] }
+}
+
+#[inline(always)]
+fn count((endpoints, skb): (KernelObject, Option<KernelObject>), key: &RetransmitKey, segments: u64) {
+    maps::count_retransmit(key, segments);
+    events::show_retransmit(endpoints, skb, key, segments);
 }
