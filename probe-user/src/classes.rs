@@ -206,6 +206,12 @@ const TABLE: [(Class, &[&str]); 5] = [
     ),
 ];
 
+/// Every whole name that has a class.
+pub fn names() -> impl Iterator<Item = (Class, &'static str)> {
+    let all = TABLE.iter().flat_map(|(class, names)| names.iter().map(move |name| (*class, *name)));
+    all.filter(|(_, name)| !name.ends_with('*'))
+}
+
 /// The class of a drop reason: the kernel's name in lower case without `skb_drop_reason_`.
 #[must_use]
 pub fn class_of(reason: &str) -> Class {
@@ -236,13 +242,13 @@ impl Classes {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
 
     /// Every reason of Linux 6.18.44, from its BTF.
-    const LINUX_6_18: &str = "\
+    pub(crate) const LINUX_6_18: &str = "\
         skb_not_dropped_yet skb_consumed not_specified no_socket socket_close socket_filter socket_rcvbuff \
         unix_disconnect unix_skip_oob pkt_too_small tcp_csum udp_csum netfilter_drop otherhost ip_csum ip_inhdr \
         ip_rpfilter unicast_in_l2_multicast xfrm_policy ip_noproto proto_mem tcp_auth_hdr tcp_md5notfound \

@@ -16,4 +16,5 @@ pub mod netlink;
 pub mod probe;
 pub mod snapshot;
 pub mod standalone;
+pub mod texts;
 pub mod topology;
