@@ -18,8 +18,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 /// Names, counts and attributes packet loss on Linux.
 ///
 /// `agent` counts for as long as it runs and exports Prometheus metrics; `stats` shows the same counters on the
-/// terminal, from a running agent or by attaching for a few seconds; `doctor` says what is possible on this machine;
-/// `pause`, `resume` and `detach` control a running agent. All only look: no frame is changed, held back or dropped, and
+/// terminal, from a running agent or by attaching for a few seconds; `explain` says what a name in them means; `doctor`
+/// says what is possible on this machine; `pause`, `resume` and `detach` control a running agent. All only look: no frame is changed, held back or dropped, and
 /// nothing stays attached after they end.
 #[derive(Debug, Parser)]
 #[command(name = "lossprobe", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -55,6 +55,8 @@ pub enum Command {
     Detach(ControlArgs),
     /// Examine this machine: what the agent could count here, and what would be missing.
     Doctor(DoctorArgs),
+    /// Explain a drop reason, a malformed reason or a class: what it means, why it happens, what to do.
+    Explain(ExplainArgs),
     /// For the build, not for people.
     #[command(hide = true, subcommand)]
     Internal(Internal),
@@ -75,6 +77,7 @@ Examples:
   lossprobe stats --interval 2           rates every 2 seconds until Ctrl-C
   lossprobe pause                        is it the probe? make it do nothing, then `lossprobe resume`
   lossprobe doctor                       what can be counted here, and what would be missing
+  lossprobe explain qdisc_overlimit      what a reason means, and what to do about it
 
 Exit codes: 0 done, 1 failed, 2 usage.";
 
@@ -146,6 +149,19 @@ Examples:
 
 It attaches nothing and leaves nothing. Without privileges it reports what it can, and says what it could not look at.
 Exit codes: 0 frames can be counted on at least one interface, 1 they cannot, 2 usage.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  lossprobe explain qdisc_overlimit                  a drop reason, as `lossprobe stats` shows it
+  lossprobe explain SKB_DROP_REASON_NETFILTER_DROP   the same in the kernel's own spelling
+  lossprobe explain ip4_csum                         a malformed reason
+  lossprobe explain capacity                         a class, with its reasons
+  lossprobe explain --list drops                     all drop reasons with their classes
+  lossprobe explain --list --output json | jq .      everything, for programs
+
+Upper-case words in commands (DEV, ADDRESS) stand for what is to be put there. It needs no agent and no
+privileges. A reason that only the running kernel knows is explained by its class and said to be new.
+Exit codes: 0 explained, 1 nothing has this name, 2 usage.";
 
 /// Flags of `lossprobe agent`.
 #[derive(Args, Clone, Debug, Default)]
@@ -301,6 +317,37 @@ impl DoctorArgs {
     }
 }
 
+/// Flags of `lossprobe explain`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+pub struct ExplainArgs {
+    /// A drop reason, a malformed reason or a class; upper case and the kernel's prefix do not matter
+    #[arg(value_name = "NAME", required_unless_present = "list")]
+    pub name: Option<String>,
+
+    /// List what can be explained instead [default where nothing is named: all]
+    #[arg(long, value_name = "WHAT", value_enum, num_args = 0..=1, default_missing_value = "all", conflicts_with = "name")]
+    pub list: Option<Listed>,
+
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Lines,
+}
+
+/// What `explain --list` lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Listed {
+    /// Everything
+    #[default]
+    All,
+    /// Drop reasons: those of the running kernel, and those that are known besides
+    Drops,
+    /// Malformed reasons
+    Reasons,
+    /// Classes of drop reasons
+    Classes,
+}
+
 /// Flags of `lossprobe pause`, `resume` and `detach`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ControlArgs {
@@ -363,6 +410,16 @@ pub enum Output {
     /// Tables for people.
     #[default]
     Table,
+    /// JSON, one object per line.
+    Json,
+}
+
+/// How a command without tables shows its findings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Lines {
+    /// Text for people.
+    #[default]
+    Text,
     /// JSON, one object per line.
     Json,
 }
@@ -447,6 +504,12 @@ mod tests {
             ("lossprobe pause", true),
             ("lossprobe detach --socket /tmp/x", true),
             ("lossprobe resume --agent http://localhost:1", false),
+            ("lossprobe explain netfilter_drop", true),
+            ("lossprobe explain --list", true),
+            ("lossprobe explain --list drops --output json", true),
+            ("lossprobe explain --list everything", false),
+            ("lossprobe explain netfilter_drop --list", false),
+            ("lossprobe explain", false),
             ("lossprobe internal metrics-table", true),
             ("lossprobe", false),
         ] {

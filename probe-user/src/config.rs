@@ -22,6 +22,7 @@ use clap::ValueEnum;
 use hyper::Uri;
 use tracing::level_filters::LevelFilter;
 
+pub(crate) use self::selection::near;
 use self::{
     file::Source,
     roles::flag_tracked,

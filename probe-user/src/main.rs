@@ -9,7 +9,7 @@ use probe_user::{
     config::{Config, StatsConfig, control_socket},
     control::{self, Order},
     export::metrics,
-    inspect::doctor,
+    inspect::{doctor, explain},
     standalone,
 };
 use tracing::level_filters::LevelFilter;
@@ -46,6 +46,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pause(args) => order(Order::Pause, &args)?,
         Command::Resume(args) => order(Order::Resume, &args)?,
         Command::Detach(args) => order(Order::Detach, &args)?,
+        Command::Explain(args) => explain::run(&args)?,
         Command::Internal(Internal::MetricsTable) => {
             print!("{}", metrics::table());
         }

@@ -27,7 +27,10 @@ pub(super) const TEXTS: &[Text] = &[
             "the CPU was held up: real-time tasks, CPU steal, interrupts disabled for long",
         ],
         next_steps: &[
-            ("cat /proc/net/softnet_stat", "one line for each CPU: column 2 is dropped, 3 is out of budget, 11 is flow limit"),
+            (
+                "cat /proc/net/softnet_stat",
+                "one line for each CPU: column 2 is dropped, 3 is out of budget, 11 is flow limit",
+            ),
             ("sysctl -w net.core.netdev_max_backlog=4096", "a longer queue, where bursts are the cause"),
             ("cat /sys/class/net/DEV/queues/rx-*/rps_cpus", "whether the work can be spread over more CPUs"),
         ],
@@ -198,7 +201,10 @@ pub(super) const TEXTS: &[Text] = &[
         ],
         next_steps: &[
             ("tc -s qdisc show dev DEV", "drops, marks and delay against the target that is set"),
-            ("lossprobe stats --interface DEV --interval 1", "their share in what is sent: up to about 0.1 % is ordinary"),
+            (
+                "lossprobe stats --interface DEV --interval 1",
+                "their share in what is sent: up to about 0.1 % is ordinary",
+            ),
             ("sysctl -w net.ipv4.tcp_ecn=1", "lets senders be told by marks instead of losses, where paths allow it"),
         ],
     },

@@ -28,7 +28,10 @@ pub(super) const TEXTS: &[Text] = &[
             "an explicit `unreachable` route for the destination",
         ],
         next_steps: &[
-            ("sysctl net.ipv4.ip_forward net.ipv4.conf.DEV.forwarding", "whether this host is a router on that interface"),
+            (
+                "sysctl net.ipv4.ip_forward net.ipv4.conf.DEV.forwarding",
+                "whether this host is a router on that interface",
+            ),
             ("ip route get ADDRESS from SOURCE iif DEV", "what the kernel would do with such a packet, and why"),
             ("nstat -az IpInAddrErrors Ip6InAddrErrors", "the kernel's own sum"),
         ],
@@ -85,7 +88,10 @@ pub(super) const TEXTS: &[Text] = &[
             "the route back is missing",
         ],
         next_steps: &[
-            ("sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.DEV.rp_filter", "the larger one counts: 1 strict, 2 loose"),
+            (
+                "sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.DEV.rp_filter",
+                "the larger one counts: 1 strict, 2 loose",
+            ),
             ("ip route get SOURCE", "the interface that the answer would take"),
             ("sysctl -w net.ipv4.conf.DEV.rp_filter=2", "loose mode, where asymmetry is meant; all must not be 1 then"),
         ],

@@ -57,7 +57,10 @@ pub(super) const TEXTS: &[Text] = &[
         next_steps: &[
             ("nstat -az IpReasmFails", "the sum of packets that were not put together"),
             ("sysctl -w net.ipv4.ipfrag_max_dist=0", "switches the check off, where sources do send so much"),
-            ("ethtool -n DEV rx-flow-hash udp4", "a hash over ports (sdfn) parts first from later fragments; sd does not"),
+            (
+                "ethtool -n DEV rx-flow-hash udp4",
+                "a hash over ports (sdfn) parts first from later fragments; sd does not",
+            ),
         ],
     },
     Text {
@@ -111,7 +114,10 @@ pub(super) const TEXTS: &[Text] = &[
             "a program that builds packets by hand",
         ],
         next_steps: &[
-            ("lossprobe watch --reason ip_csum --output json", "the first bytes show what is wrong, and the sender's MAC"),
+            (
+                "lossprobe watch --reason ip_csum --output json",
+                "the first bytes show what is wrong, and the sender's MAC",
+            ),
             ("lossprobe stats", "ip4_csum counts the same frames at the interface"),
             ("nstat -az IpExtInCsumErrors IpInHdrErrors", "the kernel's own sums"),
         ],
@@ -134,10 +140,7 @@ pub(super) const TEXTS: &[Text] = &[
     Text {
         name: "ip_invalid_dest",
         meaning: "The destination address is one that no packet on a wire may have, such as 0.0.0.0.",
-        causes: &[
-            "a program or a device that sends before it knows whom to",
-            "forged packets",
-        ],
+        causes: &["a program or a device that sends before it knows whom to", "forged packets"],
         next_steps: &[
             ("lossprobe watch --reason ip_invalid_dest --output json", "the sender's MAC and source"),
             ("journalctl -k | grep -i martian", "with net.ipv4.conf.DEV.log_martians=1 the kernel logs them"),
@@ -234,7 +237,10 @@ pub(super) const TEXTS: &[Text] = &[
             "a device that sets the hop limit wrongly",
         ],
         next_steps: &[
-            ("lossprobe watch --reason ipv6_ndisc_hop_limit --output json", "source and MAC; a router's MAC says: forwarded"),
+            (
+                "lossprobe watch --reason ipv6_ndisc_hop_limit --output json",
+                "source and MAC; a router's MAC says: forwarded",
+            ),
             ("tcpdump -nevvi DEV 'icmp6 and ip6[40] >= 133 and ip6[40] <= 137 and ip6[7] != 255'", "these messages"),
         ],
     },
@@ -276,7 +282,10 @@ pub(super) const TEXTS: &[Text] = &[
         next_steps: &[
             ("ip link show", "MTUs along the way of the packet"),
             ("tracepath -n ADDRESS", "where the path becomes narrower"),
-            ("nft add rule inet filter forward tcp flags syn tcp option maxseg size set rt mtu", "for TCP where ICMP gets lost"),
+            (
+                "nft add rule inet filter forward tcp flags syn tcp option maxseg size set rt mtu",
+                "for TCP where ICMP gets lost",
+            ),
         ],
     },
     Text {
@@ -337,13 +346,13 @@ pub(super) const TEXTS: &[Text] = &[
         name: "tcp_flags",
         meaning: "The flags of a TCP segment make no sense in the state of its socket, such as none of SYN, ACK and RST, or SYN \
                   together with FIN.",
-        causes: &[
-            "port scans (null, FIN, Xmas) and fingerprinting: by far the most",
-            "a middlebox or a broken stack",
-        ],
+        causes: &["port scans (null, FIN, Xmas) and fingerprinting: by far the most", "a middlebox or a broken stack"],
         next_steps: &[
             ("lossprobe watch --reason tcp_flags", "few sources and many ports are a scan"),
-            ("nft add rule inet filter input tcp flags '& (fin|syn|rst|ack) == 0x0' counter drop", "if it is to be filtered"),
+            (
+                "nft add rule inet filter input tcp flags '& (fin|syn|rst|ack) == 0x0' counter drop",
+                "if it is to be filtered",
+            ),
             ("lossprobe stats", "the malformed reason tcp_flags counts them at the interface"),
         ],
     },
@@ -372,7 +381,10 @@ pub(super) const TEXTS: &[Text] = &[
         ],
         next_steps: &[
             ("ip -d link show type vxlan", "port, gbp and gpe here; compare with the far end"),
-            ("lossprobe watch --reason vxlan_invalid_hdr --output json", "who sends; the 8 bytes behind UDP are the header"),
+            (
+                "lossprobe watch --reason vxlan_invalid_hdr --output json",
+                "who sends; the 8 bytes behind UDP are the header",
+            ),
         ],
     },
 ];
