@@ -9,6 +9,7 @@ pub mod cli;
 pub mod collect;
 pub mod config;
 pub mod control;
+pub mod event;
 pub mod export;
 pub mod inspect;
 pub mod kernel;

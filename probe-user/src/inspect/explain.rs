@@ -6,7 +6,6 @@ mod text;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{ErrorKind, IsTerminal as _, Write as _},
-    path::Path,
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -17,10 +16,7 @@ use crate::{
     classes::{self, Class, class_of},
     cli::{ExplainArgs, Lines, Listed},
     config::near,
-    kernel::{
-        btf::{Btf, VMLINUX},
-        types::KernelTypes,
-    },
+    kernel::types::KernelTypes,
     texts::{self, Text},
 };
 
@@ -65,9 +61,9 @@ pub fn run(args: &ExplainArgs) -> Result<()> {
 
 /// The drop reasons of the running kernel, `None` if it does not show them.
 fn running_kernel() -> Option<BTreeSet<String>> {
-    let types = KernelTypes::from_btf(&Btf::from_file(Path::new(VMLINUX)).ok()?);
-    let is_reason = |name: &String| name != "max" && !name.starts_with("subsys_");
-    Some(types.drop_reasons.into_values().filter(is_reason).collect())
+    let types = KernelTypes::running().ok()?;
+    let is_reason = |name: &&str| *name != "max" && !name.starts_with("subsys_");
+    Some(types.reasons.names().filter(is_reason).map(str::to_owned).collect())
 }
 
 /// All names that can be explained.

@@ -12,9 +12,7 @@ use aya::{
     programs::Program,
 };
 use probe_ebpf::{
-    abi::{
-        Direction, DropKey, MalformedKey, NamespaceKey, RetransmitKey, Slot, Tally, Traffic, map, traffic_index,
-    },
+    abi::{Direction, DropKey, MalformedKey, NamespaceKey, RetransmitKey, Slot, Tally, Traffic, map, traffic_index},
     storm::Storm,
 };
 
@@ -74,6 +72,14 @@ impl Maps {
             tallies: take(ebpf, map::TALLIES)?,
             storm: take(ebpf, map::STORM)?,
         })
+    }
+
+    /// One of the tallies, summed over CPUs.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn tally(&self, tally: Tally) -> Result<u64> {
+        Ok(total(&self.tallies.get(&(tally as u32), 0).context("read a tally")?))
     }
 
     /// Writes one line of the interface table; `Slot::default()` vacates it.

@@ -97,9 +97,8 @@ impl Table {
         }
         addresses.sort_unstable();
         let first = addresses.first().map_or(0, |(address, _)| *address);
-        let near = |(address, name): (u64, usize)| {
-            Some((u32::try_from(address - first).ok()?, u32::try_from(name).ok()?))
-        };
+        let near =
+            |(address, name): (u64, usize)| Some((u32::try_from(address - first).ok()?, u32::try_from(name).ok()?));
         let functions = addresses.into_iter().filter_map(near).collect();
         names.shrink_to_fit();
         Ok(Self { first, functions, names })
@@ -112,7 +111,8 @@ impl Table {
     fn addresses(&self, function: &str) -> Option<Range<u64>> {
         let (start, _) = *self.functions.iter().find(|(_, name)| self.name(*name) == function)?;
         let behind = self.functions.partition_point(|(distance, _)| *distance <= start);
-        let end = self.functions.get(behind).map_or_else(|| u64::from(start) + LONGEST_FUNCTION_BYTES, |next| next.0.into());
+        let end =
+            self.functions.get(behind).map_or_else(|| u64::from(start) + LONGEST_FUNCTION_BYTES, |next| next.0.into());
         Some(self.first + u64::from(start)..self.first + end)
     }
 

@@ -6,8 +6,8 @@ use probe_ebpf::abi::{Retransmit, RetransmitKey};
 
 use crate::{
     context::KernelObject,
-    events,
     drops::{netns_of, segments},
+    events,
     maps::{self, offset},
 };
 

@@ -35,11 +35,7 @@ impl Page {
                 self.advice(&mut text, advice);
             }
             Explanation::MalformedReason { name, severity, layer, scope, standard, advice } => {
-                self.title(
-                    &mut text,
-                    name,
-                    &format!("a malformed reason ({layer}, {severity}, {scope})"),
-                );
+                self.title(&mut text, name, &format!("a malformed reason ({layer}, {severity}, {scope})"));
                 self.advice(&mut text, advice);
                 self.heading(&mut text, "Reference");
                 self.fold(&mut text, "  ", standard);
