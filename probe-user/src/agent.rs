@@ -1,6 +1,6 @@
 //! The daemon: one thread that follows interfaces, takes a snapshot every second and answers requests.
 
-mod examples;
+pub(crate) mod examples;
 
 use std::{
     io::Write as _,

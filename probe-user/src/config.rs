@@ -9,6 +9,7 @@ mod roles;
 mod selection;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::{
     io::IsTerminal,
@@ -31,6 +32,7 @@ use self::{
 pub use self::{
     roles::Roles,
     selection::{Selection, UnknownInterface},
+    watch::{DEFAULT_RATE, Filter, Network, WatchConfig},
 };
 use crate::{
     classes::Classes,

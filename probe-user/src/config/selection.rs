@@ -37,7 +37,7 @@ impl Selection {
     }
 
     /// Whether no `--interface` was given.
-    pub(super) const fn is_default(&self) -> bool {
+    pub(crate) const fn is_default(&self) -> bool {
         self.include.is_empty()
     }
 

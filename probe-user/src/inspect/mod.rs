@@ -6,3 +6,4 @@ pub mod doctor;
 pub mod explain;
 mod rates;
 pub mod stats;
+pub mod watch;
