@@ -22,6 +22,7 @@ mod programs;
 mod retransmit;
 mod roles;
 mod roles_ports;
+mod watch;
 
 use libtest_mimic::Trial;
 use tests::guest::is_guest;
@@ -49,6 +50,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         privilege::trials(),
         doctor::trials(),
         memory::trials(),
+        watch::trials(),
     ];
     let on_hosts = if is_guest() {
         Vec::new()
