@@ -59,7 +59,7 @@ pub(super) const TEXTS: &[Text] = &[
             "somebody forges the source",
         ],
         next_steps: &[
-            ("lossprobe watch --reason ip_local_source --output json", "the sender's MAC is in the first bytes"),
+            ("tcpdump -eni DEV src host ADDRESS", "the MAC address of whoever sends with this host's ADDRESS"),
             ("arping -D -I DEV ADDRESS", "whether another machine answers for that address"),
             ("sysctl net.ipv4.conf.DEV.accept_local", "set to 1 only where this is on purpose"),
         ],

@@ -114,10 +114,7 @@ pub(super) const TEXTS: &[Text] = &[
             "a program that builds packets by hand",
         ],
         next_steps: &[
-            (
-                "lossprobe watch --reason ip_csum --output json",
-                "the first bytes show what is wrong, and the sender's MAC",
-            ),
+            ("lossprobe watch --reason ip_csum --output json", "the header as it came: what is wrong in it"),
             ("lossprobe stats", "ip4_csum counts the same frames at the interface"),
             ("nstat -az IpExtInCsumErrors IpInHdrErrors", "the kernel's own sums"),
         ],
@@ -142,7 +139,7 @@ pub(super) const TEXTS: &[Text] = &[
         meaning: "The destination address is one that no packet on a wire may have, such as 0.0.0.0.",
         causes: &["a program or a device that sends before it knows whom to", "forged packets"],
         next_steps: &[
-            ("lossprobe watch --reason ip_invalid_dest --output json", "the sender's MAC and source"),
+            ("tcpdump -eni DEV dst net 0.0.0.0/8", "the MAC address of whoever sends them"),
             ("journalctl -k | grep -i martian", "with net.ipv4.conf.DEV.log_martians=1 the kernel logs them"),
         ],
     },
@@ -155,7 +152,7 @@ pub(super) const TEXTS: &[Text] = &[
             "forged packets",
         ],
         next_steps: &[
-            ("lossprobe watch --reason ip_invalid_source --output json", "the sender's MAC"),
+            ("tcpdump -eni DEV 'src net 0.0.0.0/8 or src net 224.0.0.0/3'", "the MAC address of whoever sends them"),
             ("sysctl -w net.ipv4.conf.DEV.log_martians=1", "the kernel then logs them with their link-layer header"),
             ("ip -4 address show dev DEV", "whether this host's own netmask is right"),
         ],
@@ -197,8 +194,11 @@ pub(super) const TEXTS: &[Text] = &[
             "a tool that tests or attacks IPv6",
         ],
         next_steps: &[
-            ("lossprobe watch --reason ipv6_ndisc_bad_code --output json", "the sender's MAC"),
-            ("tcpdump -nevvi DEV 'icmp6 and ip6[40] >= 133 and ip6[40] <= 137 and ip6[41] != 0'", "these messages"),
+            ("lossprobe watch --reason ipv6_ndisc_bad_code", "the sender's address, most likely one of this segment"),
+            (
+                "tcpdump -nevvi DEV 'icmp6 and ip6[40] >= 133 and ip6[40] <= 137 and ip6[41] != 0'",
+                "these messages, with the sender's MAC address",
+            ),
         ],
     },
     Text {
@@ -210,7 +210,10 @@ pub(super) const TEXTS: &[Text] = &[
             "fuzzing",
         ],
         next_steps: &[
-            ("lossprobe watch --reason ipv6_ndisc_bad_options --output json", "the sender's MAC, and the message"),
+            (
+                "lossprobe watch --reason ipv6_ndisc_bad_options --output json",
+                "the sender's address, and the message itself",
+            ),
             ("rdisc6 DEV", "asks all routers of the segment and shows what they answer"),
         ],
     },
@@ -223,7 +226,10 @@ pub(super) const TEXTS: &[Text] = &[
             "an extremely long list of options in an advertisement",
         ],
         next_steps: &[
-            ("lossprobe watch --reason ipv6_ndisc_frag --output json", "the sender's MAC: it is on this segment"),
+            (
+                "tcpdump -eni DEV 'ip6[6] == 44'",
+                "fragments with the MAC address of their sender, who is on this segment",
+            ),
             ("sysctl net.ipv6.conf.DEV.suppress_frag_ndisc", "1, the default, is the rule of RFC 6980"),
         ],
     },
@@ -239,9 +245,12 @@ pub(super) const TEXTS: &[Text] = &[
         next_steps: &[
             (
                 "lossprobe watch --reason ipv6_ndisc_hop_limit --output json",
-                "source and MAC; a router's MAC says: forwarded",
+                "source and hop limit: from which network they came",
             ),
-            ("tcpdump -nevvi DEV 'icmp6 and ip6[40] >= 133 and ip6[40] <= 137 and ip6[7] != 255'", "these messages"),
+            (
+                "tcpdump -nevvi DEV 'icmp6 and ip6[40] >= 133 and ip6[40] <= 137 and ip6[7] != 255'",
+                "with MAC addresses: a router's says that it forwards them",
+            ),
         ],
     },
     Text {
@@ -253,7 +262,7 @@ pub(super) const TEXTS: &[Text] = &[
             "a damaged frame, or a tool that forges",
         ],
         next_steps: &[
-            ("lossprobe watch --reason mac_invalid_source --output json", "the addresses are the first 12 bytes"),
+            ("tcpdump -eni DEV", "link-layer addresses of the frames as they come"),
             ("ip link show dev DEV", "this device's own address, to compare"),
             ("bridge fdb show dev DEV", "from where such an address was learnt"),
         ],
