@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Result;
 use tokio::{
     task::yield_now,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tracing::warn;
 
@@ -16,6 +16,9 @@ use crate::event::{Message, Notice, Suppressor};
 pub(crate) const EVERY: Duration = Duration::from_millis(50);
 /// Examples that are described before others may have the thread.
 pub(crate) const BATCH: usize = 64;
+
+/// How often it is said how many examples the kernel did not show.
+const SAY_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) async fn show(shared: Arc<Shared>) {
     loop {
@@ -34,6 +37,7 @@ pub(super) async fn show(shared: Arc<Shared>) {
 async fn show_all(shared: &Shared) -> Result<()> {
     let mut not_shown = shared.probe().events_not_shown()?;
     shared.probe().watch(true)?;
+    let mut said = Instant::now();
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while !shared.watchers.is_empty() {
@@ -48,10 +52,13 @@ async fn show_all(shared: &Shared) -> Result<()> {
             }
             yield_now().await;
         }
-        let before = std::mem::replace(&mut not_shown, shared.probe().events_not_shown()?);
-        if not_shown > before {
-            let notice = Notice::Suppressed { by: Suppressor::Kernel, events: not_shown - before };
-            shared.watchers.publish(&notice.into());
+        if said.elapsed() >= SAY_EVERY {
+            said = Instant::now();
+            let before = std::mem::replace(&mut not_shown, shared.probe().events_not_shown()?);
+            if not_shown > before {
+                let notice = Notice::Suppressed { by: Suppressor::Kernel, events: not_shown - before };
+                shared.watchers.publish(&notice.into());
+            }
         }
         shared.watchers.tidy();
     }

@@ -16,7 +16,7 @@ use crate::{
     agent,
     cli::Lines,
     config::WatchConfig,
-    event::{Message, Notice, Suppressor},
+    event::{Message, Notice},
 };
 
 /// How often it is looked at what is due besides events.
@@ -54,7 +54,7 @@ async fn show(config: &WatchConfig) -> Result<()> {
             message = feed.next() => message?,
             _ = ticks.tick() => {
                 out.look_for_reader();
-                out.suppressed(limit.due(std::time::Instant::now()))?;
+                out.notices(limit.due(std::time::Instant::now()))?;
                 continue;
             }
             () = &mut time_is_up => break,
@@ -64,17 +64,17 @@ async fn show(config: &WatchConfig) -> Result<()> {
             Message::Event(event) if !config.filter.admits(&event) => {}
             Message::Event(event) => {
                 let now = std::time::Instant::now();
-                out.suppressed(limit.due(now))?;
+                out.notices(limit.due(now))?;
                 if limit.allows() {
                     out.show(&Message::Event(event))?;
                     left = left.map(|left| left - 1);
                 }
             }
             Message::Notice(Notice::Start { .. }) => out.say(&feed.describe()),
-            notice @ Message::Notice(Notice::Suppressed { .. }) => out.show(&notice)?,
+            Message::Notice(Notice::Suppressed { by, events }) => limit.add(by, events),
         }
     }
-    out.suppressed(limit.rest())
+    out.notices(limit.rest())
 }
 
 /// Standard output.
@@ -106,11 +106,8 @@ impl Out {
         }
     }
 
-    fn suppressed(&mut self, events: u64) -> Result<()> {
-        if events == 0 {
-            return Ok(());
-        }
-        self.show(&Notice::Suppressed { by: Suppressor::Rate, events }.into())
+    fn notices(&mut self, notices: Vec<Notice>) -> Result<()> {
+        notices.into_iter().try_for_each(|notice| self.show(&notice.into()))
     }
 
     /// What is not for programs.

@@ -26,8 +26,8 @@ impl Page {
             Message::Notice(Notice::Start { .. }) => String::new(),
             Message::Notice(Notice::Suppressed { by, events }) => {
                 let why = match by {
-                    Suppressor::Kernel => "not shown by the kernel: too many of a kind at once",
-                    Suppressor::Agent => "not shown by the agent: this reader is too slow",
+                    Suppressor::Kernel => "not shown by the kernel, whatever the filters: too many of a kind at once",
+                    Suppressor::Agent => "not shown by the agent, whatever the filters: this reader is too slow",
                     Suppressor::Rate => "more that match, not shown (--rate)",
                 };
                 self.styled(Style::Dim, &format!("… {events} {why}"))
