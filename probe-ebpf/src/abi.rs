@@ -18,6 +18,8 @@ pub mod map {
     pub const NAMESPACES: &str = "NAMESPACES";
     /// `PerCpuHashMap<RetransmitKey, u64>`: segments that local sockets sent again.
     pub const RETRANSMITS: &str = "RETRANSMITS";
+    /// `PerCpuHashMap<FaultKey, u64>`: what went wrong besides, by interface.
+    pub const FAULTS: &str = "FAULTS";
     /// `PerCpuArray<u64>`: what the probe could not do, by [`super::Tally`].
     pub const TALLIES: &str = "TALLIES";
     /// `PerCpuArray<Storm>`: how fast drops come, see [`crate::storm`].
@@ -33,13 +35,14 @@ pub mod map {
     /// aya-log's ring buffer; the name is the library's.
     pub const AYA_LOGS: &str = "AYA_LOGS";
     /// All of them.
-    pub const ALL: [&str; 13] = [
+    pub const ALL: [&str; 14] = [
         SLOTS,
         TRAFFIC,
         MALFORMED,
         DROPS,
         NAMESPACES,
         RETRANSMITS,
+        FAULTS,
         TALLIES,
         STORM,
         WAITING,
@@ -70,6 +73,18 @@ pub mod program {
     pub const RETRANSMITS_WITH_ERROR: &str = "lossprobe_retx3";
     /// `tcp:tcp_retransmit_synack`.
     pub const SYNACKS: &str = "lossprobe_synac";
+    /// `tcp:tcp_bad_csum`.
+    pub const BAD_CHECKSUMS: &str = "lossprobe_tcsum";
+    /// `xdp:xdp_exception`.
+    pub const XDP_EXCEPTIONS: &str = "lossprobe_xexce";
+    /// `xdp:xdp_redirect_err`.
+    pub const XDP_REDIRECTS: &str = "lossprobe_xredi";
+    /// `xdp:xdp_devmap_xmit`.
+    pub const XDP_DEVMAPS: &str = "lossprobe_xdevm";
+    /// `xdp:xdp_bulk_tx`.
+    pub const XDP_SENDS: &str = "lossprobe_xbulk";
+    /// `xdp:xdp_cpumap_enqueue`.
+    pub const XDP_CPUMAPS: &str = "lossprobe_xcpum";
     /// Notes that the agent lives; run by the agent itself.
     pub const BEAT: &str = "lossprobe_beat";
     /// For measurements: looks at nothing.
@@ -79,7 +94,7 @@ pub mod program {
     /// For measurements: counts frames and bytes per interface and nothing else.
     pub const REFERENCE: &str = "lossprobe_ref";
     /// All of them.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 18] = [
         INGRESS,
         EGRESS,
         XDP,
@@ -88,6 +103,12 @@ pub mod program {
         RETRANSMITS,
         RETRANSMITS_WITH_ERROR,
         SYNACKS,
+        BAD_CHECKSUMS,
+        XDP_EXCEPTIONS,
+        XDP_REDIRECTS,
+        XDP_DEVMAPS,
+        XDP_SENDS,
+        XDP_CPUMAPS,
         BEAT,
         EMPTY,
         EMPTY_DROPS,
@@ -237,21 +258,28 @@ pub struct NamespaceKey {
 }
 const _: () = assert!(size_of::<NamespaceKey>() == 8);
 
-/// What was sent again.
+/// What was sent again, and on what occasion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Retransmit {
-    /// A segment of an established connection; which timer or event caused it is not known.
+    /// On another occasion (data of a Fast Open that was refused), or the kernel's types do not tell.
     Unknown = 0,
     /// A SYN.
     Syn = 1,
     /// A SYN-ACK.
     SynAck = 2,
+    /// In fast recovery: acknowledgements, or RACK's clock, say that it was lost (`TCP_CA_Recovery`).
+    Fast = 3,
+    /// The retransmission timer expired, and what followed until all that was lost then is acknowledged
+    /// (`TCP_CA_Loss`); also what became too long for the path.
+    Timeout = 4,
+    /// A tail loss probe: the last segment again, to provoke an acknowledgement.
+    TailProbe = 5,
 }
 
 impl Retransmit {
     /// All, in the order of the numbers.
-    pub const ALL: [Self; 3] = [Self::Unknown, Self::Syn, Self::SynAck];
+    pub const ALL: [Self; 6] = [Self::Unknown, Self::Syn, Self::SynAck, Self::Fast, Self::Timeout, Self::TailProbe];
 
     /// The metric label `type`.
     #[must_use]
@@ -260,6 +288,9 @@ impl Retransmit {
             Self::Unknown => "unknown",
             Self::Syn => "syn",
             Self::SynAck => "synack",
+            Self::Fast => "fast",
+            Self::Timeout => "timeout",
+            Self::TailProbe => "tail_probe",
         }
     }
 }
@@ -268,7 +299,7 @@ impl Retransmit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct RetransmitKey {
-    /// Interface index of the socket's route, 0 if it has none.
+    /// Interface index of the socket's route, else the one that the request is bound to, else 0.
     pub ifindex: u32,
     /// A [`Retransmit`].
     pub kind: u8,
@@ -276,6 +307,84 @@ pub struct RetransmitKey {
     pub pad: [u8; 3],
 }
 const _: () = assert!(size_of::<RetransmitKey>() == 8);
+
+macro_rules! faults {
+    ($($(#[$doc:meta])+ $variant:ident $id:literal;)+) => {
+        /// What went wrong without a packet of the kernel's that it could drop by a reason, or besides.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Fault {
+            $($(#[$doc])+ $variant,)+
+        }
+
+        impl Fault {
+            /// All, in the order of the numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The metric label `cause`.
+            #[must_use]
+            pub const fn id(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $id,)+
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// `xdp_exception`, by the program's action: the first five are numbered as `enum xdp_action` is (linux/bpf.h).
+    ExceptionAborted "exception_aborted";
+    /// No driver is known to fail at it.
+    ExceptionDrop "exception_drop";
+    /// No packet could be made of the frame.
+    ExceptionPass "exception_pass";
+    /// The frame could not be sent back.
+    ExceptionTx "exception_tx";
+    /// The frame could not be redirected, said by the driver; the kernel may have said it before, see `Redirect`.
+    ExceptionRedirect "exception_redirect";
+    /// The program has returned what is no action.
+    ExceptionUnknown "exception_unknown";
+    /// `xdp_redirect_err`: the target does not take frames. Of the interface on which the frame arrived.
+    Redirect "redirect";
+    /// `xdp_devmap_xmit`: frames that the target did not take. Of the target.
+    Devmap "devmap";
+    /// `xdp_bulk_tx`: frames that could not be sent back, said by drivers that send in batches (veth).
+    Tx "tx";
+    /// `xdp_cpumap_enqueue`: frames for which the other CPU's queue had no room. Of no interface.
+    Cpumap "cpumap";
+    /// `tcp_bad_csum`: segments, not frames.
+    TcpBadChecksum "tcp_bad_checksum";
+}
+
+impl Fault {
+    /// An exception by the number of the action that the program has returned.
+    #[must_use]
+    #[inline(always)]
+    pub const fn exception(action: u32) -> Self {
+        match action {
+            0 => Self::ExceptionAborted,
+            1 => Self::ExceptionDrop,
+            2 => Self::ExceptionPass,
+            3 => Self::ExceptionTx,
+            4 => Self::ExceptionRedirect,
+            _ => Self::ExceptionUnknown,
+        }
+    }
+}
+
+/// Key of [`map::FAULTS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct FaultKey {
+    /// Interface index in the agent's namespace, 0 if the kernel tells none, and for all other namespaces.
+    pub ifindex: u32,
+    /// A [`Fault`].
+    pub fault: u8,
+    #[doc(hidden)]
+    pub pad: [u8; 3],
+}
+const _: () = assert!(size_of::<FaultKey>() == 8);
 
 macro_rules! tallies {
     ($($variant:ident $map:literal $cause:literal;)+) => {
@@ -311,6 +420,8 @@ tallies! {
     EventsFull "events" "full";
     RetransmitsFull "retransmits" "full";
     RetransmitsBusy "retransmits" "busy";
+    FaultsFull "faults" "full";
+    FaultsBusy "faults" "busy";
     ScratchUnreadable "scratch" "unreadable";
 }
 
@@ -357,6 +468,11 @@ pub struct Offsets {
     pub sock_skc_dport: u32,
     pub sock_skc_num: u32,
     pub sock_sk_dst_cache: u32,
+    pub request_sock_skc_bound_dev_if: u32,
+    /// As [`Self::sk_buff_ip_summed`].
+    pub inet_connection_sock_icsk_ca_state: u32,
+    pub inet_connection_sock_icsk_ca_state_shift: u32,
+    pub inet_connection_sock_icsk_pending: u32,
 }
 
 impl Offsets {
@@ -394,6 +510,10 @@ impl Offsets {
         sock_skc_dport: ABSENT,
         sock_skc_num: ABSENT,
         sock_sk_dst_cache: ABSENT,
+        request_sock_skc_bound_dev_if: ABSENT,
+        inet_connection_sock_icsk_ca_state: ABSENT,
+        inet_connection_sock_icsk_ca_state_shift: ABSENT,
+        inet_connection_sock_icsk_pending: ABSENT,
     };
 }
 
@@ -518,5 +638,16 @@ mod tests {
         for (position, (tally, _, _)) in Tally::FAILURES.iter().enumerate() {
             assert_eq!(*tally as usize, position + 3);
         }
+    }
+
+    #[test]
+    fn faults_are_numbered_by_position_and_by_action() {
+        for (position, fault) in Fault::ALL.iter().enumerate() {
+            assert_eq!(*fault as usize, position);
+        }
+        for action in 0..5 {
+            assert_eq!(Fault::exception(action) as u32, action);
+        }
+        assert_eq!([Fault::exception(5), Fault::exception(u32::MAX)], [Fault::ExceptionUnknown; 2]);
     }
 }

@@ -4,7 +4,7 @@
 use aya::Pod;
 
 use crate::{
-    abi::{Control, DropKey, MalformedKey, NamespaceKey, Offsets, RetransmitKey, Settings, Slot, Traffic},
+    abi::{Control, DropKey, FaultKey, MalformedKey, NamespaceKey, Offsets, RetransmitKey, Settings, Slot, Traffic},
     storm::Storm,
 };
 
@@ -18,6 +18,8 @@ unsafe impl Pod for MalformedKey {}
 unsafe impl Pod for DropKey {}
 // SAFETY: as above.
 unsafe impl Pod for RetransmitKey {}
+// SAFETY: as above.
+unsafe impl Pod for FaultKey {}
 // SAFETY: as above.
 unsafe impl Pod for Offsets {}
 // SAFETY: as above.

@@ -360,6 +360,7 @@ impl Probe {
         let counters = self.maps.counters()?;
         let indices = counters.drops.iter().map(|(key, _)| key.ifindex);
         let indices = indices.chain(counters.retransmits.iter().map(|(key, _)| key.ifindex));
+        let indices = indices.chain(counters.faults.iter().map(|(key, _)| key.ifindex));
         for ifindex in indices.filter(|ifindex| *ifindex != 0) {
             if !self.links.contains_key(&ifindex) && !self.former.contains_key(&ifindex) {
                 self.nameless.entry(ifindex).or_insert(now);

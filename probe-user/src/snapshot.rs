@@ -40,6 +40,9 @@ pub struct Snapshot {
     /// namespaces in which nothing is dropped any more it is forgotten when room is short.
     #[serde(default)]
     pub foreign_drops: Vec<ForeignDrop>,
+    /// Frames that XDP programs, whoever has loaded them, wanted to go somewhere and that were lost on the way.
+    #[serde(default)]
+    pub xdp_failed: Vec<XdpFailed>,
     /// TCP of this namespace's own sockets.
     pub tcp: Tcp,
     /// The probe's honesty about itself.
@@ -171,6 +174,9 @@ pub struct PortGroup {
     pub drops: Vec<Drop>,
     /// Segments that local sockets sent again through them, in their name.
     pub retransmitted: Vec<Retransmitted>,
+    /// Frames that XDP programs lost on them, in their name.
+    #[serde(default)]
+    pub xdp_failed: Vec<XdpFailed>,
 }
 
 /// How many ports of a group have this hook.
@@ -252,22 +258,51 @@ pub struct Drop {
     pub packets: u64,
 }
 
+/// Frames that XDP could not do with what a program wanted. What a program drops by its own will is not among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct XdpFailed {
+    /// Interface: where the frame arrived, but for `devmap` where it should have left. `""` for `cpumap`, for which the
+    /// kernel tells none, and for all other network namespaces.
+    pub interface: String,
+    /// `exception_aborted`, `exception_drop`, `exception_pass`, `exception_tx`, `exception_redirect`,
+    /// `exception_unknown`, `redirect`, `devmap`, `tx` or `cpumap`. Some drivers say of one frame both `redirect` and
+    /// `exception_redirect`.
+    pub cause: String,
+    /// The interface is a port, or was one until it vanished.
+    #[serde(default)]
+    pub port: bool,
+    /// Frames.
+    pub packets: u64,
+}
+
 /// TCP of this namespace's own sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tcp {
-    /// Segments sent since the agent's start, those that only repeat data left out (`OutSegs`, RFC 4022). `None` where
-    /// it could not be read.
+    /// Segments sent since the agent's start, those that only repeat data left out, repeated SYN-ACKs not (`OutSegs`, RFC
+    /// 4022). `None` where it could not be read.
     pub sent_segments: Option<u64>,
     /// Segments sent again.
     pub retransmitted: Vec<Retransmitted>,
+    /// Segments that came in with a wrong TCP checksum. Empty also where the feature `tcp_bad_csum` is missing.
+    #[serde(default)]
+    pub bad_checksums: Vec<BadChecksums>,
+}
+
+/// Segments with a wrong checksum that one interface brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BadChecksums {
+    /// Interface, `""` where the kernel knows none.
+    pub interface: String,
+    /// Segments.
+    pub segments: u64,
 }
 
 /// Segments sent again by one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Retransmitted {
-    /// Interface of the socket's route, `""` if it has none.
+    /// Interface of the socket's route; of a SYN-ACK the one that its request is bound to. `""` if there is none.
     pub interface: String,
-    /// `unknown`, `syn` or `synack`.
+    /// `fast`, `timeout`, `tail_probe`, `syn`, `synack` or `unknown`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The interface is a port, or was one until it vanished.

@@ -156,6 +156,14 @@ impl Namespace {
         self.set_link(name, |link| link.mtu(bytes))
     }
 
+    /// Sets how many packets a device's own queue holds.
+    ///
+    /// # Errors
+    /// When the device does not take it.
+    pub fn queue_packets(&self, name: &str, packets: u32) -> Result<()> {
+        self.set_link(name, |link| link.append_extra_attribute(LinkAttribute::TxQueueLen(packets)))
+    }
+
     /// Sets the alias (`IFLA_IFALIAS`).
     ///
     /// # Errors

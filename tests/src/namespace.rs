@@ -3,7 +3,10 @@
 
 use std::{
     fs::{self, File},
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
     panic::resume_unwind,
     path::PathBuf,
     thread,
@@ -68,6 +71,14 @@ impl Namespace {
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Its inode number, by which the kernel's structures name it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn inode(&self) -> Result<u64> {
+        Ok(self.handle.metadata().with_context(|| format!("stat namespace {}", self.label))?.ino())
     }
 
     /// Runs `work` on a thread inside the namespace. Sockets and tun devices made there stay in it and may be used

@@ -18,6 +18,8 @@ pub enum TunKind {
     Tun,
     /// Ethernet frames.
     Tap,
+    /// Ethernet frames behind a `virtio_net_hdr` of 10 bytes each, as virtual machines use it.
+    GuestTap,
 }
 
 nix::ioctl_write_ptr_bad!(
@@ -38,6 +40,7 @@ pub fn open_tun(name: &str, kind: TunKind) -> Result<File> {
         | match kind {
             TunKind::Tun => libc::IFF_TUN,
             TunKind::Tap => libc::IFF_TAP,
+            TunKind::GuestTap => libc::IFF_TAP | libc::IFF_VNET_HDR,
         };
     let mut ifr_name = [0; libc::IFNAMSIZ];
     ensure!(name.len() < ifr_name.len(), "interface name {name:?} is too long");
@@ -68,11 +71,34 @@ pub fn use_virtio_headers(socket: impl AsFd) -> Result<()> {
     Ok(())
 }
 
-/// Loads a tc program of these instructions (`struct bpf_insn` as a number) without a licence.
+/// `struct bpf_insn` as a number; `registers` is the target, and the source shifted by 4.
+#[must_use]
+pub const fn instruction(code: u8, registers: u8, offset: i16, value: i32) -> u64 {
+    code as u64 | (registers as u64) << 8 | (offset as u16 as u64) << 16 | (value as u32 as u64) << 32
+}
+
+/// The two instructions that put a map into a register.
+#[must_use]
+pub fn map_into(register: u8, map: impl AsFd) -> [u64; 2] {
+    const BPF_PSEUDO_MAP_FD: u8 = 1;
+    [instruction(0x18, register | BPF_PSEUDO_MAP_FD << 4, 0, map.as_fd().as_raw_fd()), 0]
+}
+
+/// What a program is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ProgramKind {
+    /// `BPF_PROG_TYPE_SCHED_CLS`
+    Tc = 3,
+    /// `BPF_PROG_TYPE_XDP`
+    Xdp = 6,
+}
+
+/// Loads a program of these [`instruction`]s without a licence.
 ///
 /// # Errors
 /// When the verifier refuses it, or without CAP_BPF.
-pub fn load_tc_program(instructions: &[u64]) -> Result<OwnedFd> {
+pub fn load_program(kind: ProgramKind, instructions: &[u64]) -> Result<OwnedFd> {
     /// What `BPF_PROG_LOAD` reads; fields behind these are zero.
     #[repr(C)]
     struct Request {
@@ -84,9 +110,8 @@ pub fn load_tc_program(instructions: &[u64]) -> Result<OwnedFd> {
         version_and_flags: u64,
     }
     const BPF_PROG_LOAD: libc::c_int = 5;
-    const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
     let request = Request {
-        kind: BPF_PROG_TYPE_SCHED_CLS,
+        kind: kind as u32,
         count: u32::try_from(instructions.len())?,
         instructions: instructions.as_ptr() as u64,
         license: c"none".as_ptr() as u64,
@@ -95,7 +120,7 @@ pub fn load_tc_program(instructions: &[u64]) -> Result<OwnedFd> {
     };
     // SAFETY: the request is plain data; its two pointers are to `count` instructions of the caller's slice and to a
     // literal that ends in NUL, both alive during the call.
-    unsafe { bpf(BPF_PROG_LOAD, &request) }.context("load a tc program")
+    unsafe { bpf(BPF_PROG_LOAD, &request) }.with_context(|| format!("load a program for {kind:?}"))
 }
 
 /// Which tcx hook of an interface.
@@ -141,14 +166,89 @@ pub fn attach_tcx(program: impl AsFd, ifindex: u32, hook: TcxHook, place: TcxPla
     unsafe { bpf(BPF_LINK_CREATE, &request) }.with_context(|| format!("attach to {hook:?} of interface {ifindex}"))
 }
 
+/// How an XDP program gets the frames of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum XdpPlace {
+    /// `XDP_FLAGS_SKB_MODE`: from the kernel.
+    Generic = 2,
+    /// `XDP_FLAGS_DRV_MODE`: from the driver.
+    Native = 4,
+}
+
+/// Attaches an XDP program to the interface `ifindex` of the calling thread's network namespace, until the link is
+/// closed.
+///
+/// # Errors
+/// When there is no such interface, or its driver refuses.
+pub fn attach_xdp(program: impl AsFd, ifindex: u32, place: XdpPlace) -> Result<OwnedFd> {
+    /// What `BPF_LINK_CREATE` reads for XDP.
+    #[repr(C)]
+    struct Request {
+        program: u32,
+        ifindex: u32,
+        hook: u32,
+        flags: u32,
+    }
+    const BPF_LINK_CREATE: libc::c_int = 28;
+    const BPF_XDP: u32 = 37;
+    let program = u32::try_from(program.as_fd().as_raw_fd())?;
+    let request = Request { program, ifindex, hook: BPF_XDP, flags: place as u32 };
+    // SAFETY: the request is plain data without pointers.
+    unsafe { bpf(BPF_LINK_CREATE, &request) }.with_context(|| format!("attach XDP to interface {ifindex}"))
+}
+
+/// Makes a map (`BPF_MAP_TYPE_CPUMAP`) with one entry: a queue of `frames` frames to the CPU `cpu`.
+///
+/// # Errors
+/// When there is no such CPU, or without CAP_NET_ADMIN.
+pub fn queue_to_cpu(cpu: u32, frames: u32) -> Result<OwnedFd> {
+    /// What `BPF_MAP_CREATE` reads; fields behind these are zero.
+    #[repr(C)]
+    struct Create {
+        kind: u32,
+        key_bytes: u32,
+        value_bytes: u32,
+        entries: u32,
+    }
+    /// What `BPF_MAP_UPDATE_ELEM` reads.
+    #[repr(C)]
+    struct Update {
+        map: u64,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    const BPF_MAP_CREATE: libc::c_int = 0;
+    const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+    const BPF_MAP_TYPE_CPUMAP: u32 = 16;
+    let create = Create { kind: BPF_MAP_TYPE_CPUMAP, key_bytes: 4, value_bytes: 4, entries: cpu + 1 };
+    // SAFETY: the request is plain data without pointers.
+    let map = unsafe { bpf(BPF_MAP_CREATE, &create) }.context("make a map of CPUs")?;
+    let (key, value) = (&raw const cpu as u64, &raw const frames as u64);
+    let update = Update { map: u64::try_from(map.as_raw_fd())?, key, value, flags: 0 };
+    // SAFETY: the request is plain data, its pointers are to 4 bytes each of this function's arguments.
+    unsafe { command(BPF_MAP_UPDATE_ELEM, &update) }.with_context(|| format!("put CPU {cpu} into a map"))?;
+    Ok(map)
+}
+
 /// The bpf(2) calls that answer with a new descriptor.
 ///
 /// # Safety
 /// `request` is what `command` reads, and its pointers are valid during the call.
-unsafe fn bpf<T>(command: libc::c_int, request: &T) -> Result<OwnedFd> {
-    // SAFETY: the kernel reads `size` bytes of the request, which is borrowed; the caller vouches for its pointers.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(request), size_of::<T>()) };
-    let fd = Errno::result(result)?;
-    // SAFETY: both commands answer with a descriptor that they have just made, and nobody else has it.
+unsafe fn bpf<T>(number: libc::c_int, request: &T) -> Result<OwnedFd> {
+    // SAFETY: the caller's.
+    let fd = unsafe { command(number, request) }?;
+    // SAFETY: these commands answer with a descriptor that they have just made, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd.try_into()?) })
+}
+
+/// Any bpf(2) call.
+///
+/// # Safety
+/// As for [`bpf`].
+unsafe fn command<T>(number: libc::c_int, request: &T) -> Result<libc::c_long> {
+    // SAFETY: the kernel reads `size` bytes of the request, which is borrowed; the caller vouches for its pointers.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, number, std::ptr::from_ref(request), size_of::<T>()) };
+    Ok(Errno::result(result)?)
 }

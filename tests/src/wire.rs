@@ -176,7 +176,9 @@ pub struct Gso {
 }
 
 impl Gso {
-    fn header(self) -> [u8; 10] {
+    /// The `virtio_net_hdr` that asks for it.
+    #[must_use]
+    pub fn header(self) -> [u8; 10] {
         const NEEDS_CHECKSUM: u8 = 1;
         const TCP4: u8 = 1;
         const TCP6: u8 = 4;

@@ -174,11 +174,19 @@ pub const METRICS: &[Metric] = &[
         samples: samples::dropped,
     },
     Metric {
+        name: "lossprobe_xdp_failed_packets_total",
+        kind: Kind::Counter,
+        unit: "packets",
+        labels: &["interface", "cause"],
+        help: "Frames that XDP programs, whoever has loaded them, wanted to go somewhere and that were lost: exceptions by action, redirect errors, what a devmap's target, the device itself or another CPU did not take. interface=\"\" for cpumap and other network namespaces. XDP_DROP, a program's own will, is not visible here.",
+        samples: samples::xdp_failed,
+    },
+    Metric {
         name: "lossprobe_tcp_sent_segments_total",
         kind: Kind::Counter,
         unit: "segments",
         labels: &[],
-        help: "TCP segments sent by this network namespace's own sockets, since the agent's start; those that only repeat data are not among them.",
+        help: "TCP segments sent by this network namespace's own sockets, since the agent's start; those that only repeat data are not among them, repeated SYN-ACKs are.",
         samples: |snapshot, to| {
             if let Some(segments) = snapshot.tcp.sent_segments {
                 to.add([], segments);
@@ -190,7 +198,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: "segments",
         labels: &["interface", "type"],
-        help: "TCP segments retransmitted by this network namespace's own sockets, by the interface of their route.",
+        help: "TCP segments retransmitted by this network namespace's own sockets, by the interface of their route (interface=\"\" for most SYN-ACKs) and by occasion; type is fast, timeout, tail_probe, syn, synack or unknown.",
         samples: samples::retransmitted,
     },
     Metric {

@@ -161,6 +161,13 @@ pub(super) fn retransmitted<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
     }
 }
 
+pub(super) fn xdp_failed<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
+    let own = snapshot.xdp_failed.iter().filter(|failed| !failed.port || shows_each_port(snapshot));
+    for failed in own.chain(groups(snapshot).flat_map(|group| &group.xdp_failed)) {
+        to.add([&failed.interface, &failed.cause], failed.packets);
+    }
+}
+
 pub(super) fn attached<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
     for interface in interfaces(snapshot) {
         for attachment in &interface.attached {

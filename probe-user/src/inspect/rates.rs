@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     export::samples::{DropKey, drops},
-    snapshot::{Interface, Retransmitted, Snapshot, Traffic},
+    snapshot::{BadChecksums, Interface, Retransmitted, Snapshot, Traffic, XdpFailed},
 };
 
 /// Per-second rates; the lists are in the order of the later snapshot's.
@@ -15,6 +15,7 @@ pub(super) struct Rates<'s> {
     pub(super) interfaces: Vec<InterfaceRates<'s>>,
     /// In the order of [`drops`].
     pub(super) drops: Vec<DropRate<'s>>,
+    pub(super) xdp_failed: Vec<XdpFailedRate<'s>>,
     pub(super) tcp: TcpRates<'s>,
 }
 
@@ -49,9 +50,23 @@ pub(super) struct DropRate<'s> {
 }
 
 #[derive(Debug, Serialize)]
+pub(super) struct XdpFailedRate<'s> {
+    pub(super) interface: &'s str,
+    pub(super) cause: &'s str,
+    pub(super) packets: f64,
+}
+
+#[derive(Debug, Serialize)]
 pub(super) struct TcpRates<'s> {
     pub(super) sent_segments: Option<f64>,
     pub(super) retransmitted: Vec<RetransmittedRate<'s>>,
+    pub(super) bad_checksums: Vec<BadChecksumsRate<'s>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct BadChecksumsRate<'s> {
+    pub(super) interface: &'s str,
+    pub(super) segments: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,6 +94,7 @@ impl<'s> Rates<'s> {
             seconds: per_second.seconds(),
             interfaces: now.interfaces.iter().map(|interface| per_second.interface(previous, interface)).collect(),
             drops: drops(now).into_iter().map(drop_rate).collect(),
+            xdp_failed: now.xdp_failed.iter().map(|row| per_second.frames(previous, row)).collect(),
             tcp: TcpRates {
                 sent_segments: previous
                     .tcp
@@ -86,6 +102,7 @@ impl<'s> Rates<'s> {
                     .zip(now.tcp.sent_segments)
                     .map(|(before, now)| per_second.rate(Some(before), now)),
                 retransmitted: now.tcp.retransmitted.iter().map(|row| per_second.segments(previous, row)).collect(),
+                bad_checksums: now.tcp.bad_checksums.iter().map(|row| per_second.bad(previous, row)).collect(),
             },
         })
     }
@@ -128,6 +145,18 @@ impl PerSecond {
             egress: traffic(before.map(|before| before.egress), now.egress),
             malformed: now.malformed.iter().map(malformed).collect(),
         }
+    }
+
+    fn frames<'s>(self, previous: &Snapshot, now: &'s XdpFailed) -> XdpFailedRate<'s> {
+        let same = |row: &&XdpFailed| row.interface == now.interface && row.cause == now.cause;
+        let before = previous.xdp_failed.iter().find(same).map(|row| row.packets);
+        XdpFailedRate { interface: &now.interface, cause: &now.cause, packets: self.rate(before, now.packets) }
+    }
+
+    fn bad<'s>(self, previous: &Snapshot, now: &'s BadChecksums) -> BadChecksumsRate<'s> {
+        let before = previous.tcp.bad_checksums.iter().find(|row| row.interface == now.interface);
+        let segments = self.rate(before.map(|row| row.segments), now.segments);
+        BadChecksumsRate { interface: &now.interface, segments }
     }
 
     fn segments<'s>(self, previous: &Snapshot, now: &'s Retransmitted) -> RetransmittedRate<'s> {

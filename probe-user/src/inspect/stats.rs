@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Row, Table, presets};
+use probe_ebpf::abi::Retransmit;
 use serde::Serialize;
 
 use super::rates::{Rates, float};
@@ -167,8 +168,8 @@ fn interfaces(now: &Snapshot, rates: Option<&Rates<'_>>) -> Listing {
     Listing { header, texts: 2, rows: now.interfaces.iter().enumerate().map(row).collect() }
 }
 
-/// Malformed frames, drops and retransmits; errors first, noise last, the many before the few.
-fn losses(now: &Snapshot, rates: Option<&Rates<'_>>) -> Listing {
+/// Malformed frames, drops, failures of XDP, retransmits and wrong checksums; errors first, noise last, the many before the few.
+fn losses<'s>(now: &'s Snapshot, rates: Option<&Rates<'_>>) -> Listing {
     let mut rows: Vec<(Style, u64, Vec<String>)> = Vec::new();
     let mut add = |style, texts: [&str; 4], count: u64, per_second: Option<f64>| {
         if count > 0 {
@@ -192,10 +193,20 @@ fn losses(now: &Snapshot, rates: Option<&Rates<'_>>) -> Listing {
         let per_second = rates.and_then(|rates| Some(rates.drops.get(row)?.packets));
         add(style, [interface, "dropped", key.reason, key.class], packets, per_second);
     }
+    let named = |interface: &'s str| if interface.is_empty() { "(none)" } else { interface };
+    for (row, failed) in now.xdp_failed.iter().enumerate() {
+        let per_second = rates.and_then(|rates| Some(rates.xdp_failed.get(row)?.packets));
+        let interface = if failed.interface.is_empty() { "(none or other)" } else { &failed.interface };
+        add(Style::Plain, [interface, "XDP failed", &failed.cause, "–"], failed.packets, per_second);
+    }
     for (row, again) in now.tcp.retransmitted.iter().enumerate() {
         let per_second = rates.and_then(|rates| Some(rates.tcp.retransmitted.get(row)?.segments));
-        let interface = if again.interface.is_empty() { "(none)" } else { &again.interface };
-        add(Style::Plain, [interface, "TCP retransmitted", &again.kind, "–"], again.segments, per_second);
+        let texts = [named(&again.interface), "TCP retransmitted", &again.kind, "–"];
+        add(Style::Plain, texts, again.segments, per_second);
+    }
+    for (row, bad) in now.tcp.bad_checksums.iter().enumerate() {
+        let per_second = rates.and_then(|rates| Some(rates.tcp.bad_checksums.get(row)?.segments));
+        add(Style::Error, [named(&bad.interface), "TCP bad checksum", "–", "malformed"], bad.segments, per_second);
     }
     rows.sort_by(|(style, count, cells), other| (style, other.1, cells).cmp(&(&other.0, *count, &other.2)));
     let mut header = vec!["interface", "what", "reason", "class", "packets"];
@@ -229,8 +240,11 @@ fn dropped_on<'s>(netns: &str, interface: &'s str) -> &'s str {
 fn notes(now: &Snapshot) -> Vec<Line> {
     let mut notes = Vec::new();
     let again: u64 = now.tcp.retransmitted.iter().map(|row| row.segments).sum();
+    // The kernel counts a SYN-ACK as sent each time, everything else once.
+    let synacks = now.tcp.retransmitted.iter().filter(|row| row.kind == Retransmit::SynAck.id());
+    let once = again.saturating_sub(synacks.map(|row| row.segments).sum());
     if let Some(sent) = now.tcp.sent_segments.filter(|sent| *sent > 0) {
-        let percent = 100.0 * float(again) / float(sent + again);
+        let percent = 100.0 * float(again) / float(sent + once);
         let (sent, again) = (grouped(sent), grouped(again));
         let text = format!("\nTCP of this namespace: {sent} segments sent, {again} retransmitted ({percent:.2} %).");
         notes.push(Line { style: Style::Plain, text });

@@ -5,12 +5,10 @@ use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf,
     maps::{Array, MapData},
-    programs::{TestRun as _, TestRunOptions},
+    programs::{TestRun as _, TestRunOptions, Xdp},
 };
 use nix::time::{ClockId, clock_getres};
 use probe_ebpf::abi::{Control, map, program};
-
-use super::load::classifier;
 
 /// The global that the programs look at. Written by this thread only: what is read is what was written.
 pub struct Heartbeat {
@@ -31,7 +29,7 @@ impl Heartbeat {
     pub fn start(ebpf: &mut Ebpf) -> Result<Self> {
         let map = ebpf.take_map(map::CONTROL).context("the object has no writable global")?;
         let cell = Array::try_from(map).context("the writable global is of another type")?;
-        classifier(ebpf, program::BEAT)?.load().with_context(|| format!("load program {}", program::BEAT))?;
+        beat(ebpf)?.load().with_context(|| format!("load program {}", program::BEAT))?;
         Ok(Self { cell })
     }
 
@@ -42,8 +40,7 @@ impl Heartbeat {
     pub fn beat(&self, ebpf: &mut Ebpf) -> Result<()> {
         // The shortest frame that every kernel takes.
         let options = TestRunOptions { data_in: Some(&[0; 64]), ..TestRunOptions::new() };
-        let program = classifier(ebpf, program::BEAT)?;
-        program.test_run(options).with_context(|| format!("run program {}", program::BEAT))?;
+        beat(ebpf)?.test_run(options).with_context(|| format!("run program {}", program::BEAT))?;
         Ok(())
     }
 
@@ -68,6 +65,12 @@ impl Heartbeat {
     fn control(&self) -> Result<Control> {
         self.cell.get(&0, 0).context("read what the programs were told")
     }
+}
+
+fn beat(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
+    let program =
+        ebpf.program_mut(program::BEAT).with_context(|| format!("the object has no program {}", program::BEAT))?;
+    program.try_into().with_context(|| format!("program {} is no XDP program", program::BEAT))
 }
 
 /// Jiffies in a second: the coarse clocks tick with them (`TICK_NSEC`, kernel/time/posix-timers.c).

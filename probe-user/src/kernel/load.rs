@@ -40,6 +40,8 @@ pub struct Capacity {
     pub namespaces: u32,
     /// Distinct (namespace, interface, type) of retransmits.
     pub retransmits: u32,
+    /// Distinct (interface, fault).
+    pub faults: u32,
 }
 
 impl Capacity {
@@ -52,17 +54,19 @@ impl Capacity {
             drops: (interfaces * 12).clamp(1024, 12_288),
             namespaces: (interfaces * 2).clamp(256, 1024),
             retransmits: (interfaces * 2).clamp(256, 4096),
+            faults: interfaces.clamp(128, 2048),
         }
     }
 
     /// Entries of the maps whose size is not in the object.
-    pub(super) const fn entries(self) -> [(&'static str, u32); 5] {
+    pub(super) const fn entries(self) -> [(&'static str, u32); 6] {
         [
             (map::TRAFFIC, (self.interfaces + 1) * 2),
             (map::MALFORMED, self.malformed),
             (map::DROPS, self.drops),
             (map::NAMESPACES, self.namespaces),
             (map::RETRANSMITS, self.retransmits),
+            (map::FAULTS, self.faults),
         ]
     }
 }
@@ -129,12 +133,18 @@ struct Variant {
 }
 
 /// For each tracepoint the variant with the most arguments comes first.
-const VARIANTS: [Variant; 5] = [
+const VARIANTS: [Variant; 11] = [
     Variant { tracepoint: types::KFREE_SKB, program: program::DROPS, min_arguments: 3 },
     Variant { tracepoint: types::KFREE_SKB, program: program::DROPS_WITHOUT_REASON, min_arguments: 2 },
     Variant { tracepoint: types::TCP_RETRANSMIT_SKB, program: program::RETRANSMITS_WITH_ERROR, min_arguments: 3 },
     Variant { tracepoint: types::TCP_RETRANSMIT_SKB, program: program::RETRANSMITS, min_arguments: 2 },
     Variant { tracepoint: types::TCP_RETRANSMIT_SYNACK, program: program::SYNACKS, min_arguments: 2 },
+    Variant { tracepoint: types::TCP_BAD_CSUM, program: program::BAD_CHECKSUMS, min_arguments: 1 },
+    Variant { tracepoint: types::XDP_EXCEPTION, program: program::XDP_EXCEPTIONS, min_arguments: 3 },
+    Variant { tracepoint: types::XDP_REDIRECT_ERR, program: program::XDP_REDIRECTS, min_arguments: 4 },
+    Variant { tracepoint: types::XDP_DEVMAP_XMIT, program: program::XDP_DEVMAPS, min_arguments: 5 },
+    Variant { tracepoint: types::XDP_BULK_TX, program: program::XDP_SENDS, min_arguments: 4 },
+    Variant { tracepoint: types::XDP_CPUMAP_ENQUEUE, program: program::XDP_CPUMAPS, min_arguments: 4 },
 ];
 
 /// Loads everything and attaches the tracepoints.
@@ -201,10 +211,11 @@ pub fn load_only(capacity: Capacity) -> Result<Loaded> {
         ("drop_members".to_owned(), release_data.is_some()),
         ("drop_reasons".to_owned(), !types.reasons.is_empty()),
         ("drop_segments".to_owned(), types.offsets.skb_shared_info_gso_size != ABSENT),
+        ("retransmit_types".to_owned(), types.tells_occasions()),
     ]);
     let mut unwatched = BTreeMap::new();
     let aya_btf = aya::Btf::from_sys_fs().context("read the kernel's type information")?;
-    for tracepoint in [types::KFREE_SKB, types::TCP_RETRANSMIT_SKB, types::TCP_RETRANSMIT_SYNACK] {
+    for tracepoint in types::TRACEPOINTS {
         let program = load_tracing(&mut ebpf, &types, &aya_btf, tracepoint);
         features.insert(tracepoint.to_owned(), program.is_ok());
         match program {

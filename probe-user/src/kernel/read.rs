@@ -12,7 +12,10 @@ use aya::{
     programs::Program,
 };
 use probe_ebpf::{
-    abi::{Direction, DropKey, MalformedKey, NamespaceKey, RetransmitKey, Slot, Tally, Traffic, map, traffic_index},
+    abi::{
+        Direction, DropKey, FaultKey, MalformedKey, NamespaceKey, RetransmitKey, Slot, Tally, Traffic, map,
+        traffic_index,
+    },
     storm::Storm,
 };
 
@@ -27,6 +30,8 @@ pub struct Counters {
     pub namespaces: Vec<(NamespaceKey, u64)>,
     /// Segments sent again.
     pub retransmits: Vec<(RetransmitKey, u64)>,
+    /// Frames of XDP programs that were lost, segments with a wrong checksum.
+    pub faults: Vec<(FaultKey, u64)>,
     /// By [`Tally`].
     pub tallies: Vec<u64>,
     /// Segments of a drop storm that wait for the next sample.
@@ -41,6 +46,7 @@ pub struct Maps {
     drops: PerCpuHashMap<MapData, DropKey, u64>,
     namespaces: PerCpuHashMap<MapData, NamespaceKey, u64>,
     retransmits: PerCpuHashMap<MapData, RetransmitKey, u64>,
+    faults: PerCpuHashMap<MapData, FaultKey, u64>,
     tallies: PerCpuArray<MapData, u64>,
     storm: PerCpuArray<MapData, Storm>,
 }
@@ -69,6 +75,7 @@ impl Maps {
             drops: take(ebpf, map::DROPS)?,
             namespaces: take(ebpf, map::NAMESPACES)?,
             retransmits: take(ebpf, map::RETRANSMITS)?,
+            faults: take(ebpf, map::FAULTS)?,
             tallies: take(ebpf, map::TALLIES)?,
             storm: take(ebpf, map::STORM)?,
         })
@@ -117,6 +124,7 @@ impl Maps {
             drops: entries(&self.drops).context("read drops")?,
             namespaces: entries(&self.namespaces).context("read drops of other namespaces")?,
             retransmits: entries(&self.retransmits).context("read retransmits")?,
+            faults: entries(&self.faults).context("read faults")?,
             tallies: (0..Tally::COUNT).map(tally).collect::<Result<_>>().context("read tallies")?,
             waiting: storm.iter().map(|storm| storm.waiting).sum(),
         })
@@ -134,6 +142,9 @@ impl Maps {
         }
         for (key, _) in counters.retransmits.iter().filter(|(key, _)| gone.contains(&key.ifindex)) {
             self.retransmits.remove(key).context("delete retransmits of a vanished interface")?;
+        }
+        for (key, _) in counters.faults.iter().filter(|(key, _)| gone.contains(&key.ifindex)) {
+            self.faults.remove(key).context("delete faults of a vanished interface")?;
         }
         Ok(())
     }

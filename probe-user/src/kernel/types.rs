@@ -16,6 +16,30 @@ pub const KFREE_SKB: &str = "kfree_skb";
 pub const TCP_RETRANSMIT_SKB: &str = "tcp_retransmit_skb";
 /// See [`KFREE_SKB`].
 pub const TCP_RETRANSMIT_SYNACK: &str = "tcp_retransmit_synack";
+/// See [`KFREE_SKB`].
+pub const TCP_BAD_CSUM: &str = "tcp_bad_csum";
+/// See [`KFREE_SKB`].
+pub const XDP_EXCEPTION: &str = "xdp_exception";
+/// See [`KFREE_SKB`].
+pub const XDP_REDIRECT_ERR: &str = "xdp_redirect_err";
+/// See [`KFREE_SKB`].
+pub const XDP_DEVMAP_XMIT: &str = "xdp_devmap_xmit";
+/// See [`KFREE_SKB`].
+pub const XDP_BULK_TX: &str = "xdp_bulk_tx";
+/// See [`KFREE_SKB`].
+pub const XDP_CPUMAP_ENQUEUE: &str = "xdp_cpumap_enqueue";
+/// All of them.
+pub const TRACEPOINTS: [&str; 9] = [
+    KFREE_SKB,
+    TCP_RETRANSMIT_SKB,
+    TCP_RETRANSMIT_SYNACK,
+    TCP_BAD_CSUM,
+    XDP_EXCEPTION,
+    XDP_REDIRECT_ERR,
+    XDP_DEVMAP_XMIT,
+    XDP_BULK_TX,
+    XDP_CPUMAP_ENQUEUE,
+];
 
 /// Everything that was learned from BTF.
 #[derive(Clone, Debug)]
@@ -44,13 +68,19 @@ impl KernelTypes {
     /// Looks up everything.
     #[must_use]
     pub fn from_btf(btf: &Btf<'_>) -> Self {
-        let tracepoints = [KFREE_SKB, TCP_RETRANSMIT_SKB, TCP_RETRANSMIT_SYNACK];
         let arguments = |name: &'static str| Some((name, btf.tracepoint_arguments(name)?));
         Self {
             offsets: offsets(btf),
             reasons: Reasons::of_kernel(btf),
-            tracepoint_arguments: tracepoints.into_iter().filter_map(arguments).collect(),
+            tracepoint_arguments: TRACEPOINTS.into_iter().filter_map(arguments).collect(),
         }
+    }
+
+    /// Whether it is known on what occasion a segment is sent again.
+    #[must_use]
+    pub const fn tells_occasions(&self) -> bool {
+        let offsets = &self.offsets;
+        offsets.inet_connection_sock_icsk_ca_state != ABSENT && offsets.inet_connection_sock_icsk_pending != ABSENT
     }
 
     /// Names of the offsets that drops and retransmits cannot be attributed without, and that this kernel lacks.
@@ -96,6 +126,7 @@ fn offsets(btf: &Btf<'_>) -> Offsets {
     let at = |structure, path| btf.offset(structure, path).unwrap_or(ABSENT);
     let common = |member: &str| btf.offset("sock", &format!("__sk_common.{member}")).unwrap_or(ABSENT);
     let gso = |member| at("skb_shared_info", member);
+    let (ca_state, ca_state_shift) = btf.bit_field("inet_connection_sock", "icsk_ca_state").unwrap_or((ABSENT, ABSENT));
     let (ip_summed, ip_summed_shift) = btf.bit_field("sk_buff", "ip_summed").unwrap_or((ABSENT, ABSENT));
     Offsets {
         sk_buff_dev: at("sk_buff", "dev"),
@@ -134,6 +165,10 @@ fn offsets(btf: &Btf<'_>) -> Offsets {
         sock_skc_dport: common("skc_dport"),
         sock_skc_num: common("skc_num"),
         sock_sk_dst_cache: at("sock", "sk_dst_cache"),
+        request_sock_skc_bound_dev_if: at("request_sock", "__req_common.skc_bound_dev_if"),
+        inet_connection_sock_icsk_ca_state: ca_state,
+        inet_connection_sock_icsk_ca_state_shift: ca_state_shift,
+        inet_connection_sock_icsk_pending: at("inet_connection_sock", "icsk_pending"),
     }
 }
 
@@ -146,5 +181,7 @@ mod tests {
         let types = KernelTypes::running().unwrap();
         assert_eq!(types.missing_offsets(), Vec::<&str>::new());
         assert!(types.tracepoint_arguments[KFREE_SKB] >= 2);
+        assert!(types.tells_occasions());
+        assert_ne!(types.offsets.request_sock_skc_bound_dev_if, ABSENT);
     }
 }

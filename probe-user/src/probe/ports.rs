@@ -15,6 +15,7 @@ pub(super) enum Rare {
     Malformed { direction: u8, reason: u8 },
     Drop { reason: u32, family: u8 },
     Retransmit { kind: u8 },
+    Fault { fault: u8 },
 }
 
 /// Everything that is counted of one interface, or of a group.

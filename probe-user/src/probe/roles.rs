@@ -44,6 +44,9 @@ impl ByKey {
         for (key, segments) in &counters.retransmits {
             add(key.ifindex, Rare::Retransmit { kind: key.kind }, *segments);
         }
+        for (key, frames) in &counters.faults {
+            add(key.ifindex, Rare::Fault { fault: key.fault }, *frames);
+        }
         Self { slots, interfaces }
     }
 
@@ -52,7 +55,7 @@ impl ByKey {
         self.slots.get(&slot).into_iter().flatten().copied()
     }
 
-    /// Drops and retransmits.
+    /// Drops, retransmits and faults.
     fn of_interface(&self, ifindex: u32) -> impl Iterator<Item = (Rare, u64)> {
         self.interfaces.get(&ifindex).into_iter().flatten().map(|(rare, count)| (*rare, *count))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use probe_ebpf::{
-    abi::{Direction, NamespaceKey, Retransmit, Tally},
+    abi::{Direction, Fault, NamespaceKey, Retransmit, Tally},
     reason::{self, Severity},
 };
 
@@ -55,7 +55,12 @@ impl Probe {
             drop_sites: self.drop_sites(&counters),
             foreign_drops: self.foreign_drops(&counters),
             drops: self.drops(&counters),
-            tcp: snapshot::Tcp { sent_segments, retransmitted: self.retransmitted(&counters) },
+            xdp_failed: self.xdp_failed(&counters),
+            tcp: snapshot::Tcp {
+                sent_segments,
+                retransmitted: self.retransmitted(&counters),
+                bad_checksums: self.bad_checksums(&counters),
+            },
             probe: self.self_report(&counters),
         })
     }
@@ -93,7 +98,7 @@ impl Probe {
         for interface in interfaces.iter().filter(|interface| group.present.contains(&interface.ifindex)) {
             interface.attached.iter().for_each(|attachment| *attached.entry(attachment.clone()).or_default() += 1);
         }
-        let (mut drops, mut retransmitted) = (Vec::new(), Vec::new());
+        let (mut drops, mut retransmitted, mut xdp_failed) = (Vec::new(), Vec::new(), Vec::new());
         for (rare, count) in &group.sums.rare {
             match *rare {
                 Rare::Malformed { .. } => {}
@@ -114,6 +119,12 @@ impl Probe {
                     let interface = name.clone();
                     retransmitted.push(snapshot::Retransmitted { interface, kind, port: true, segments: *count });
                 }
+                Rare::Fault { fault } => {
+                    if let Some(cause) = xdp_cause(fault) {
+                        let (interface, cause) = (name.clone(), cause.to_owned());
+                        xdp_failed.push(snapshot::XdpFailed { interface, cause, port: true, packets: *count });
+                    }
+                }
             }
         }
         let [ingress, egress] = group.sums.traffic;
@@ -129,6 +140,7 @@ impl Probe {
             malformed: malformed(group.sums.rare.iter().map(|(rare, frames)| (*rare, *frames))),
             drops,
             retransmitted,
+            xdp_failed,
             name,
         }
     }
@@ -221,6 +233,35 @@ impl Probe {
         sums.into_iter().map(entry).collect()
     }
 
+    fn xdp_failed(&self, counters: &Counters) -> Vec<snapshot::XdpFailed> {
+        let mut sums = BTreeMap::<_, u64>::new();
+        for (key, packets) in &counters.faults {
+            if let (Some(cause), Some(interface)) = (xdp_cause(key.fault), self.name_at(key.ifindex)) {
+                let port = self.ports.group_of(key.ifindex).is_some();
+                *sums.entry((interface, cause, port)).or_default() += packets;
+            }
+        }
+        let entry = |((interface, cause, port), packets): ((&str, &str, bool), u64)| snapshot::XdpFailed {
+            interface: interface.to_owned(),
+            cause: cause.to_owned(),
+            port,
+            packets,
+        };
+        sums.into_iter().map(entry).collect()
+    }
+
+    fn bad_checksums(&self, counters: &Counters) -> Vec<snapshot::BadChecksums> {
+        let mut sums = BTreeMap::<_, u64>::new();
+        for (key, segments) in &counters.faults {
+            if let (true, Some(interface)) = (key.fault == Fault::TcpBadChecksum as u8, self.name_at(key.ifindex)) {
+                *sums.entry(interface).or_default() += segments;
+            }
+        }
+        let entry =
+            |(interface, segments): (&str, u64)| snapshot::BadChecksums { interface: interface.to_owned(), segments };
+        sums.into_iter().map(entry).collect()
+    }
+
     fn self_report(&self, counters: &Counters) -> snapshot::Probe {
         let tally = |tally: Tally| counters.tallies.get(tally as usize).copied().unwrap_or(0);
         let capacity = self.loaded.capacity;
@@ -242,6 +283,7 @@ impl Probe {
                 map("drops", counters.drops.len(), capacity.drops),
                 map("namespaces", counters.namespaces.len(), capacity.namespaces),
                 map("retransmits", counters.retransmits.len(), capacity.retransmits),
+                map("faults", counters.faults.len(), capacity.faults),
             ],
             map_update_failed: Tally::FAILURES.iter().map(failed).collect(),
             program_missed: missed_runs(&self.loaded.ebpf, &self.loaded.programs),
@@ -267,6 +309,12 @@ fn most<K: Ord>(counts: impl IntoIterator<Item = (K, u64)>, bound: usize) -> Vec
 
 fn netns_id(is_own: bool) -> String {
     if is_own { "own" } else { "other" }.to_owned()
+}
+
+/// The label of a fault that is one of XDP.
+fn xdp_cause(fault: u8) -> Option<&'static str> {
+    let fault = *Fault::ALL.get(usize::from(fault))?;
+    (fault != Fault::TcpBadChecksum).then(|| fault.id())
 }
 
 const fn family_id(family: u8) -> &'static str {

@@ -1,15 +1,18 @@
 //! Packets that the kernel drops: as many as were dropped, by the right name, on the right interface.
 
-use std::net::SocketAddr;
+use std::{io::Write as _, net::SocketAddr};
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 use nix::sys::socket::{setsockopt, sockopt};
+use probe_user::snapshot::ForeignDrop;
 use tests::{
     agent::Agent,
     frames::{A, B, ethernet},
     link::{End, veth},
     metrics::Metrics,
+    namespace::Namespace,
+    raw::{TunKind, open_tun},
     run::{kernel_version, requires_kernel, trial, trial_alone},
     topology::{CLIENT, CLIENT_MAC, Pair, RIGHT, ROUTER1_MAC, Routed, SERVER},
     wait::eventually,
@@ -27,6 +30,8 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("drops::a_successor_starts_at_nothing", a_successor_starts_at_nothing),
         trial("drops::of_other_namespaces_have_no_name", of_other_namespaces_have_no_name),
         trial("drops::gso_packet_is_its_segments", gso_packet_is_its_segments),
+        trial("drops::gso_packet_of_a_guest_is_its_segments", gso_packet_of_a_guest_is_its_segments),
+        trial("drops::have_a_function", have_a_function),
         trial("drops::members_of_a_frag_list_count_once", members_of_a_frag_list_count_once),
     ]
 }
@@ -186,7 +191,60 @@ fn of_other_namespaces_have_no_name() -> Result<()> {
         let counted = other(&metrics) - before;
         ensure!(counted >= COUNT as f64, "{counted} counted");
         Ok(())
-    })
+    })?;
+    // By namespace they are exact.
+    let inode = u32::try_from(there.right.inode()?)?;
+    eventually(SOON, "the other namespace's drops are told apart", || {
+        let foreign = agent.snapshot()?.foreign_drops;
+        let of_there = |drop: &&ForeignDrop| drop.netns == inode && drop.reason == "netfilter_drop";
+        let packets = foreign.iter().find(of_there).map(|drop| drop.packets);
+        ensure!(packets == Some(COUNT as u64), "{packets:?} of {inode} in {foreign:?}");
+        Ok(())
+    })?;
+    agent.stop()
+}
+
+/// The kernel says where it gives a packet up, and its symbols say which function that is.
+fn have_a_function() -> Result<()> {
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
+    right.nft(&drop_rule("input"))?;
+    let agent = Agent::start(right, &["--interface", "b"])?;
+    left.send_udp((RIGHT, 5000), COUNT, 10)?;
+    eventually(SOON, "the packet filter's function is named", || {
+        let sites = agent.snapshot()?.drop_sites;
+        let of_filter =
+            |function: &str| ["nf_hook_slow+0x", "nft_do_chain+0x"].iter().any(|it| function.starts_with(it));
+        let here = sites.iter().filter(|site| site.interface == "b" && of_filter(&site.function));
+        let (packets, reasons): (Vec<_>, Vec<_>) = here.map(|site| (site.packets, site.reason.as_str())).unzip();
+        ensure!((packets, reasons) == (vec![COUNT as u64], vec!["netfilter_drop"]), "{sites:?}");
+        Ok(())
+    })?;
+    agent.stop()
+}
+
+/// What a guest hands to its tap says how long its segments are, and not how many.
+fn gso_packet_of_a_guest_is_its_segments() -> Result<()> {
+    const PACKETS: usize = 100;
+    let namespace = Namespace::new("guest")?;
+    let mut tap = namespace.run(|| open_tun("tap0", TunKind::GuestTap))?;
+    namespace.up("tap0")?;
+    namespace.nft(
+        "table netdev t {
+            chain c {
+                type filter hook ingress device tap0 priority 0
+                tcp dport 5000 drop
+            }
+        }",
+    )?;
+    let agent = Agent::start(&namespace, &["--interface", "tap0"])?;
+    let frame = ethernet(B, A).ip4().tcp(1, 5000).payload(9500).bytes();
+    let gso = Gso { segment_bytes: 1000, header_bytes: 54, transport_at: 34, version6: false };
+    let packet = [&gso.header()[..], &frame].concat();
+    drops_exactly(&agent, ("tap0", "netfilter_drop", "policy"), PACKETS * 10, || {
+        Ok((0..PACKETS).try_for_each(|_| tap.write_all(&packet))?)
+    })?;
+    agent.stop()
 }
 
 fn gso_packet_is_its_segments() -> Result<()> {

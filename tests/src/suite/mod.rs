@@ -20,9 +20,11 @@ mod physical;
 pub(crate) mod privilege;
 mod programs;
 mod retransmit;
+mod retransmit_types;
 mod roles;
 mod roles_ports;
 mod watch;
+mod xdp_failed;
 
 use libtest_mimic::Trial;
 use tests::guest::is_guest;
@@ -35,6 +37,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         malformed::trials(),
         drops::trials(),
         retransmit::trials(),
+        retransmit_types::trials(),
+        xdp_failed::trials(),
         links::trials(),
         physical::trials(),
         roles::trials(),

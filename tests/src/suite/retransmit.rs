@@ -12,7 +12,10 @@ use tests::{
     wait::{eventually, settled},
 };
 
-use super::counts::{SOON, lost_nothing};
+use super::{
+    counts::{SOON, lost_nothing},
+    retransmit_types::Mib,
+};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
@@ -22,16 +25,16 @@ pub(super) fn trials() -> Vec<Trial> {
     ]
 }
 
-const DEADLINE: Duration = Duration::from_secs(90);
-const METRIC: &str = "lossprobe_tcp_retransmitted_segments_total";
+pub(super) const DEADLINE: Duration = Duration::from_secs(90);
+pub(super) const METRIC: &str = "lossprobe_tcp_retransmitted_segments_total";
 
 /// RetransSegs counts attempts; those that failed to leave are in TCPRetransFail and fire no counted event.
-fn kernel_count(namespace: &Namespace) -> Result<f64> {
+pub(super) fn kernel_count(namespace: &Namespace) -> Result<f64> {
     Ok(namespace.mib("Tcp", "RetransSegs")? as f64 - namespace.mib("TcpExt", "TCPRetransFail")? as f64)
 }
 
 /// After the connection has come to rest both counts are the same.
-fn identity(agent: &Agent<'_>, namespace: &Namespace, before: f64) -> Result<f64> {
+pub(super) fn identity(agent: &Agent<'_>, namespace: &Namespace, before: f64) -> Result<f64> {
     let expected = settled(SOON, Duration::from_millis(500), || kernel_count(namespace))? - before;
     eventually(SOON, "the agent's sum is the kernel's", || {
         let metrics = agent.metrics()?;
@@ -60,7 +63,7 @@ fn identity_under_random_loss() -> Result<()> {
     client.offloads("c", &[("tso", false), ("gso", false)])?;
     server.offloads("s", &[("tso", false), ("gso", false)])?;
     let agent = Agent::start(client, &["--interface", "c"])?;
-    let before = kernel_count(client)?;
+    let (before, mib) = (kernel_count(client)?, Mib::of(client)?);
     let sent_before = client.mib("Tcp", "OutSegs")? as f64;
     let sent =
         |agent: &Agent<'_>| Ok::<_, anyhow::Error>(agent.metrics()?.sum("lossprobe_tcp_sent_segments_total", &[]));
@@ -71,13 +74,14 @@ fn identity_under_random_loss() -> Result<()> {
     ensure!(retransmitted >= 10.0, "only {retransmitted} segments retransmitted at 2 % loss");
     let named = agent.metrics()?.sum(METRIC, &[("interface", "c")]);
     ensure!(named == retransmitted, "{named} of {retransmitted} retransmissions have the interface's name");
+    mib.agrees_with(&agent, client)?;
     // The scrapes themselves are TCP on loopback, so that the kernel's counter runs ahead of any number in a scrape.
     let (counted, kernel) = (sent(&agent)? - counted_before, client.mib("Tcp", "OutSegs")? as f64 - sent_before);
     ensure!(counted > 4000.0 && counted <= kernel, "{counted} segments sent, {kernel} by the kernel");
     agent.stop()
 }
 
-fn drop_first(flags: &str) -> String {
+pub(super) fn drop_first(flags: &str) -> String {
     format!(
         "table ip t {{
             chain c {{

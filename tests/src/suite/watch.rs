@@ -232,6 +232,7 @@ fn malformed_frames_and_retransmits() -> Result<()> {
         &again[0],
         &[
             ("/reason", "syn".into()),
+            ("/interface", "a".into()),
             ("/protocol", "tcp".into()),
             ("/source/address", LEFT.to_string().into()),
             ("/destination/address", RIGHT.to_string().into()),

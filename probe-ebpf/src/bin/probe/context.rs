@@ -7,7 +7,7 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{__sk_buff, bpf_hdr_start_off::BPF_HDR_START_NET, xdp_md},
     helpers::{
-        bpf_probe_read_kernel, bpf_skb_load_bytes, bpf_skb_load_bytes_relative,
+        bpf_probe_read_kernel, bpf_skb_load_bytes, bpf_skb_load_bytes_relative, bpf_skc_to_tcp_sock,
         generated::bpf_probe_read_kernel as gen_probe_read_kernel,
     },
     programs::{TcContext, XdpContext},
@@ -369,6 +369,15 @@ impl KernelObject {
     pub(crate) fn word_at(self, offset: u32) -> u64 {
         // SAFETY: as in `u8_at`.
         unsafe { self.0.add(offset as usize).cast::<u64>().read_volatile() }
+    }
+
+    /// A socket as the kernel's `tcp_sock`, of which it is the first part: the verifier knows no field behind it else.
+    /// `None` if it is no full TCP socket.
+    #[inline(always)]
+    pub(crate) fn as_tcp_socket(self) -> Option<Self> {
+        // SAFETY: the verifier accepts the call only for a socket; the helper looks at what it is.
+        let socket = unsafe { bpf_skc_to_tcp_sock(self.0.cast_mut().cast()) };
+        (!socket.is_null()).then_some(Self(socket.cast_const().cast()))
     }
 
     /// What the pointer at `offset` points to.

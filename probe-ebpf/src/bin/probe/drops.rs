@@ -111,7 +111,7 @@ fn add(key: &DropKey, segments: u64) {
 /// Namespace and interface: of the device that handles the packet now; else the device it arrived on; else, for
 /// packets of this host that have no device yet, the device of their route. 0 is "not known".
 #[inline(always)]
-fn attribute(skb: KernelObject) -> (u32, u32) {
+pub(crate) fn attribute(skb: KernelObject) -> (u32, u32) {
     // On its way to a UDP socket a packet keeps other things where its device was: not a kernel address.
     let device = skb.object_at(offset!(sk_buff_dev));
     if device.is_kernel_address() {

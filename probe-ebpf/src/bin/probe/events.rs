@@ -51,7 +51,12 @@ pub(crate) fn show_drop(skb: KernelObject, key: &DropKey, segments: u64) {
 /// A segment that is sent again. Its headers are not made yet: such as they will be, as far as `endpoints` (a socket, or a
 /// connection that is being asked for) and `skb` tell.
 #[inline(always)]
-pub(crate) fn show_retransmit(endpoints: KernelObject, skb: Option<KernelObject>, kind: Retransmit, segments: u64) {
+pub(crate) fn show_retransmit(
+    endpoints: KernelObject,
+    skb: Option<KernelObject>,
+    (ifindex, kind): (u32, Retransmit),
+    segments: u64,
+) {
     const AF_INET6: u16 = 10;
     let Some(mut room) = maps::room_for(EventKind::Retransmit, kind as u32) else { return };
     let (payload_bytes, sequence) = match skb {
@@ -65,7 +70,7 @@ pub(crate) fn show_retransmit(endpoints: KernelObject, skb: Option<KernelObject>
         time_ns: maps::nanoseconds(),
         location: 0,
         netns: maps::settings().netns,
-        ifindex: 0,
+        ifindex,
         reason: kind as u32,
         packet_bytes: payload_bytes + u32::from(header_bytes),
         segments: segments as u32,

@@ -10,6 +10,8 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod checksums;
+#[cfg(target_arch = "bpf")]
 mod context;
 #[cfg(target_arch = "bpf")]
 mod drops;
@@ -31,6 +33,8 @@ mod retransmits;
 mod tc;
 #[cfg(target_arch = "bpf")]
 mod xdp;
+#[cfg(target_arch = "bpf")]
+mod xdp_errors;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

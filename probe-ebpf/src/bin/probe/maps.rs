@@ -11,8 +11,9 @@ use aya_ebpf::{
 };
 use probe_ebpf::{
     abi::{
-        Bucket, Control, DropKey, EVENT_BUCKETS, EVENTS_PER_TENTH, Event, EventKind, INERT_AFTER_SECONDS, MalformedKey,
-        NamespaceKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings, Slot, Tally, Traffic,
+        Bucket, Control, DropKey, EVENT_BUCKETS, EVENTS_PER_TENTH, Event, EventKind, FaultKey, INERT_AFTER_SECONDS,
+        MalformedKey, NamespaceKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings, Slot, Tally,
+        Traffic,
     },
     classify::{Cursor, Meta},
     storm::{STORM_REASONS, Storm, Waiting},
@@ -33,6 +34,8 @@ static DROPS: PerCpuHashMap<DropKey, u64> = PerCpuHashMap::with_max_entries(1, 0
 static NAMESPACES: PerCpuHashMap<NamespaceKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
 #[map]
 static RETRANSMITS: PerCpuHashMap<RetransmitKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
+static FAULTS: PerCpuHashMap<FaultKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
 #[map]
 static TALLIES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Tally::COUNT, 0);
 #[map]
@@ -247,6 +250,11 @@ pub(crate) fn count_namespace(key: &NamespaceKey, segments: u64) -> bool {
 #[inline(always)]
 pub(crate) fn count_retransmit(key: &RetransmitKey, segments: u64) -> bool {
     add(&RETRANSMITS, key, segments, Tally::RetransmitsFull, Tally::RetransmitsBusy)
+}
+
+#[inline(always)]
+pub(crate) fn count_fault(key: &FaultKey, amount: u64) -> bool {
+    add(&FAULTS, key, amount, Tally::FaultsFull, Tally::FaultsBusy)
 }
 
 /// Adds to a counter, making it where there is none. `true` if that failed for the first time on this CPU.

@@ -2,7 +2,7 @@
 //! segments.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use probe_ebpf::abi::{Retransmit, RetransmitKey};
+use probe_ebpf::abi::{ABSENT, Retransmit, RetransmitKey};
 
 use crate::{
     context::KernelObject,
@@ -27,38 +27,77 @@ fn lossprobe_retx3(context: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `(sk, req)`: the listening socket answers a connection request again.
+/// `(sk, req)`: a listening socket, or one made by Fast Open, answers a connection request again. The route of each answer
+/// is asked for anew and kept nowhere; the request knows an interface only where it is bound to one (by its listener, a
+/// VRF, or a link-local address).
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 fn lossprobe_synac(context: BtfTracePointContext) -> i32 {
-    if count(KernelObject::new(context.arg(0)), Retransmit::SynAck, 1) {
-        events::show_retransmit(KernelObject::new(context.arg(1)), None, Retransmit::SynAck, 1);
+    let (socket, request) = (KernelObject::new(context.arg(0)), KernelObject::new(context.arg(1)));
+    if is_own(socket) {
+        let ifindex = match route_of(socket) {
+            0 if offset!(request_sock_skc_bound_dev_if) != ABSENT => {
+                request.u32_at(offset!(request_sock_skc_bound_dev_if))
+            }
+            ifindex => ifindex,
+        };
+        count(ifindex, Retransmit::SynAck, 1);
+        events::show_retransmit(request, None, (ifindex, Retransmit::SynAck), 1);
     }
     0
 }
 
 #[inline(always)]
 fn observe_segment(socket: KernelObject, skb: KernelObject) {
-    const TCP_SYN_SENT: u8 = 2;
-    let kind = match socket.u8_at(offset!(sock_skc_state)) {
-        TCP_SYN_SENT => Retransmit::Syn,
-        _ => Retransmit::Unknown,
-    };
-    let segments = segments(skb);
-    if count(socket, kind, segments) {
-        events::show_retransmit(socket, Some(skb), kind, segments);
+    if is_own(socket) {
+        let (ifindex, kind, segments) = (route_of(socket), occasion(socket), segments(skb));
+        count(ifindex, kind, segments);
+        events::show_retransmit(socket, Some(skb), (ifindex, kind), segments);
     }
 }
 
-/// `false`: not for us to count.
 #[inline(always)]
-fn count(socket: KernelObject, kind: Retransmit, segments: u64) -> bool {
-    if !maps::is_active() || netns_of(socket.object_at(offset!(sock_skc_net))) != maps::settings().netns {
-        return false;
-    }
+fn is_own(socket: KernelObject) -> bool {
+    maps::is_active() && netns_of(socket.object_at(offset!(sock_skc_net))) == maps::settings().netns
+}
+
+/// Interface index of the route that the socket has just used, 0 if it keeps none.
+#[inline(always)]
+fn route_of(socket: KernelObject) -> u32 {
     let route = socket.object_at(offset!(sock_sk_dst_cache));
-    let ifindex =
-        if route.is_null() { 0 } else { route.object_at(offset!(dst_entry_dev)).u32_at(offset!(net_device_ifindex)) };
-    let key = RetransmitKey { ifindex, kind: kind as u8, pad: [0; 3] };
-    maps::count_retransmit(&key, segments);
-    true
+    if route.is_null() { 0 } else { route.object_at(offset!(dst_entry_dev)).u32_at(offset!(net_device_ifindex)) }
+}
+
+/// Why a segment is sent again, by the state in which the kernel does it (`tcp_xmit_retransmit_queue` and
+/// `tcp_send_loss_probe` in net/ipv4).
+#[inline(always)]
+fn occasion(socket: KernelObject) -> Retransmit {
+    const TCP_SYN_SENT: u8 = 2;
+    const TCP_SYN_RECV: u8 = 3;
+    // `enum tcp_ca_state`, linux/tcp.h: all of them fit into three bits.
+    const TCP_CA_RECOVERY: u8 = 3;
+    const TCP_CA_LOSS: u8 = 4;
+    // Set until the probe is sent. A macro, hence in no type information.
+    const ICSK_TIME_LOSS_PROBE: u8 = 5;
+    match socket.u8_at(offset!(sock_skc_state)) {
+        TCP_SYN_SENT => return Retransmit::Syn,
+        TCP_SYN_RECV => return Retransmit::SynAck,
+        _ => {}
+    }
+    if offset!(inet_connection_sock_icsk_ca_state) == ABSENT || offset!(inet_connection_sock_icsk_pending) == ABSENT {
+        return Retransmit::Unknown;
+    }
+    let Some(socket) = socket.as_tcp_socket() else { return Retransmit::Unknown };
+    let state =
+        socket.u8_at(offset!(inet_connection_sock_icsk_ca_state)) >> offset!(inet_connection_sock_icsk_ca_state_shift);
+    match state & 7 {
+        TCP_CA_RECOVERY => Retransmit::Fast,
+        TCP_CA_LOSS => Retransmit::Timeout,
+        _ if socket.u8_at(offset!(inet_connection_sock_icsk_pending)) == ICSK_TIME_LOSS_PROBE => Retransmit::TailProbe,
+        _ => Retransmit::Unknown,
+    }
+}
+
+#[inline(always)]
+fn count(ifindex: u32, kind: Retransmit, segments: u64) {
+    maps::count_retransmit(&RetransmitKey { ifindex, kind: kind as u8, pad: [0; 3] }, segments);
 }

@@ -5,8 +5,8 @@ use std::{
 
 use super::*;
 use crate::snapshot::{
-    AttachedPorts, Attachment, Coverage, Drop, Interface, Malformed, Map, MapUpdateFailed, PortGroup, Probe,
-    Retransmitted, SCHEMA, Tcp, Traffic,
+    AttachedPorts, Attachment, BadChecksums, Coverage, Drop, Interface, Malformed, Map, MapUpdateFailed, PortGroup,
+    Probe, Retransmitted, SCHEMA, Tcp, Traffic, XdpFailed,
 };
 
 /// An uplink that is attached, a port of which only ingress is, and an interface that is not; hostile names.
@@ -26,6 +26,12 @@ fn snapshot() -> Snapshot {
         class: if reason == "no_socket" { "noise".into() } else { "policy".into() },
         family: family.into(),
         port: false,
+        packets,
+    };
+    let xdp_failed = |interface: &str, cause: &str, port, packets| XdpFailed {
+        interface: interface.into(),
+        cause: cause.into(),
+        port,
         packets,
     };
     Snapshot {
@@ -77,6 +83,7 @@ fn snapshot() -> Snapshot {
                 segments: 6,
                 port: true,
             }],
+            xdp_failed: vec![xdp_failed("br0/ports", "exception_tx", true, 9)],
             ..PortGroup::default()
         }],
         drops: vec![
@@ -88,8 +95,10 @@ fn snapshot() -> Snapshot {
         ],
         drop_sites: Vec::new(),
         foreign_drops: Vec::new(),
+        xdp_failed: vec![xdp_failed("", "cpumap", false, 3), xdp_failed("eth0", "exception_aborted", false, 4)],
         tcp: Tcp {
             sent_segments: Some(50),
+            bad_checksums: vec![BadChecksums { interface: "eth0".into(), segments: 7 }],
             retransmitted: vec![Retransmitted {
                 interface: "eth0".into(),
                 kind: "syn".into(),
@@ -204,17 +213,24 @@ fn golden(openmetrics: bool) -> String {
         ],
     );
     family(
+        "lossprobe_xdp_failed_packets",
+        "counter",
+        "packets",
+        "Frames that XDP programs, whoever has loaded them, wanted to go somewhere and that were lost: exceptions by action, redirect errors, what a devmap's target, the device itself or another CPU did not take. interface=\"\" for cpumap and other network namespaces. XDP_DROP, a program's own will, is not visible here.",
+        &[r#"{interface="",cause="cpumap"} 3"#, r#"{interface="eth0",cause="exception_aborted"} 4"#],
+    );
+    family(
         "lossprobe_tcp_sent_segments",
         "counter",
         "segments",
-        "TCP segments sent by this network namespace's own sockets, since the agent's start; those that only repeat data are not among them.",
+        "TCP segments sent by this network namespace's own sockets, since the agent's start; those that only repeat data are not among them, repeated SYN-ACKs are.",
         &[" 50"],
     );
     family(
         "lossprobe_tcp_retransmitted_segments",
         "counter",
         "segments",
-        "TCP segments retransmitted by this network namespace's own sockets, by the interface of their route.",
+        "TCP segments retransmitted by this network namespace's own sockets, by the interface of their route (interface=\"\" for most SYN-ACKs) and by occasion; type is fast, timeout, tail_probe, syn, synack or unknown.",
         &[r#"{interface="eth0",type="syn"} 1"#],
     );
     family(
@@ -335,6 +351,7 @@ fn ports_together_or_not_at_all() {
             r#"lossprobe_bytes_total{interface="br0/ports",direction="ingress"} 42000"#,
             r#"lossprobe_malformed_frames_total{interface="br0/ports",direction="ingress",reason="ip4_csum",severity="error"} 5"#,
             r#"lossprobe_dropped_packets_total{interface="br0/ports",reason="netfilter_drop",class="policy",netns="own"} 8"#,
+            r#"lossprobe_xdp_failed_packets_total{interface="br0/ports",cause="exception_tx"} 9"#,
             r#"lossprobe_tcp_retransmitted_segments_total{interface="br0/ports",type="syn"} 6"#,
             r#"lossprobe_attached{interface="br0/ports",hook="tc_ingress",mode="tcx",position="first"} 39"#,
         ]

@@ -27,7 +27,7 @@ struct Feature {
     next_step: &'static str,
 }
 
-const FEATURES: [Feature; 12] = [
+const FEATURES: [Feature; 19] = [
     Feature {
         name: "tcx",
         without: "programs hang on clsact filters, which stay after a killed agent and stand beside no order",
@@ -52,6 +52,41 @@ const FEATURES: [Feature; 12] = [
         name: "drop_reasons",
         without: "a drop has a reason only where the function that makes it tells",
         next_step: "Linux 5.17 or later",
+    },
+    Feature {
+        name: "retransmit_types",
+        without: "segments that are sent again are of unknown type",
+        next_step: "a kernel with complete type information",
+    },
+    Feature {
+        name: types::TCP_BAD_CSUM,
+        without: "segments with a wrong TCP checksum have no interface",
+        next_step: "Linux 5.14 or later",
+    },
+    Feature {
+        name: types::XDP_EXCEPTION,
+        without: "frames that XDP programs abort are not counted",
+        next_step: "see the check `load`",
+    },
+    Feature {
+        name: types::XDP_REDIRECT_ERR,
+        without: "frames that XDP programs cannot redirect are not counted",
+        next_step: "see the check `load`",
+    },
+    Feature {
+        name: types::XDP_DEVMAP_XMIT,
+        without: "redirected frames that the other device does not take are not counted",
+        next_step: "see the check `load`",
+    },
+    Feature {
+        name: types::XDP_BULK_TX,
+        without: "frames that XDP programs cannot send back are not counted",
+        next_step: "see the check `load`",
+    },
+    Feature {
+        name: types::XDP_CPUMAP_ENQUEUE,
+        without: "redirected frames that the other CPU does not take are not counted",
+        next_step: "see the check `load`",
     },
     Feature {
         name: "drop_segments",
@@ -126,7 +161,7 @@ pub(super) fn kernel_and_features(
         let missed = if told { "the kernel counts skipped runs" } else { "the kernel does not count skipped runs" };
         found.insert("program_missed", (Some(told), missed.to_owned()));
         found.insert("log", (Some(true), "ring buffer".to_owned()));
-        for name in [types::KFREE_SKB, types::TCP_RETRANSMIT_SKB, types::TCP_RETRANSMIT_SYNACK] {
+        for name in types::TRACEPOINTS {
             if let (Some(available), Some(seen)) = (loaded.features.get(name), found.get_mut(name)) {
                 seen.0 = Some(*available);
                 if let Some(error) = loaded.unwatched.get(name) {
@@ -182,7 +217,7 @@ fn type_information(types: &Result<KernelTypes>) -> Check {
 
 /// What type information alone tells: whether a tracepoint's program will load, the kernel says.
 fn from_types(types: &KernelTypes, found: &mut BTreeMap<&str, (Option<bool>, String)>) {
-    for name in [types::KFREE_SKB, types::TCP_RETRANSMIT_SKB, types::TCP_RETRANSMIT_SYNACK] {
+    for name in types::TRACEPOINTS {
         let seen = match types.tracepoint_arguments.get(name) {
             Some(arguments) => (None, format!("tracepoint with {arguments} arguments")),
             None => (Some(false), "this kernel has no such tracepoint".to_owned()),
@@ -194,6 +229,9 @@ fn from_types(types: &KernelTypes, found: &mut BTreeMap<&str, (Option<bool>, Str
     let words = if segments { "skb_shared_info.gso_segs is known" } else { "no skb_shared_info.gso_segs" };
     found.insert("drop_reasons", (Some(reasons > 0), format!("{reasons} reasons have names")));
     found.insert("drop_segments", (Some(segments), words.to_owned()));
+    let occasions = types.tells_occasions();
+    let words = if occasions { "inet_connection_sock is known" } else { "no inet_connection_sock.icsk_ca_state" };
+    found.insert("retransmit_types", (Some(occasions), words.to_owned()));
 }
 
 /// Loads all programs and attaches none.

@@ -1,5 +1,7 @@
 use super::*;
-use crate::snapshot::{Attachment, Drop, Malformed, MapUpdateFailed, Retransmitted, Tcp, Traffic};
+use crate::snapshot::{
+    Attachment, BadChecksums, Drop, Malformed, MapUpdateFailed, Retransmitted, Tcp, Traffic, XdpFailed,
+};
 
 fn snapshot() -> Snapshot {
     let attached = |hook: &str| Attachment { hook: hook.into(), ..Attachment::default() };
@@ -57,8 +59,13 @@ fn snapshot() -> Snapshot {
             site("own", "eth0", "netfilter_drop", "policy", "nf_hook_slow+0x9c", 40),
             site("other", "", "netfilter_drop", "policy", "", 2),
         ],
+        xdp_failed: vec![
+            XdpFailed { interface: "eth0".into(), cause: "redirect".into(), port: false, packets: 30 },
+            XdpFailed { cause: "cpumap".into(), packets: 1, ..XdpFailed::default() },
+        ],
         tcp: Tcp {
             sent_segments: Some(1000),
+            bad_checksums: vec![BadChecksums { interface: "eth0".into(), segments: 6 }],
             retransmitted: vec![Retransmitted {
                 interface: "eth0".into(),
                 kind: "syn".into(),
@@ -81,6 +88,8 @@ fn earlier() -> Snapshot {
     before.interfaces[0].malformed.truncate(1);
     before.drops[1].packets = 39;
     before.tcp.sent_segments = Some(500);
+    before.tcp.bad_checksums[0].segments = 1;
+    before.xdp_failed.truncate(1);
     before
 }
 
@@ -92,14 +101,17 @@ interface             role    in frames     in bytes  out frames  out bytes
 eth0                  uplink  1,234,567  987,654,321           0          0
 e\\u{1b}[31m\\u{202e}x  port            –            –           –          –
 
-interface           what               reason          class    packets
-------------------------------------------------------------------------
-eth0                malformed in       ip4_csum        error          3
-eth0                dropped            netfilter_drop  policy        40
-eth0                malformed in       tcp_flags       warning        7
-eth0                TCP retransmitted  syn             –              5
-(other namespaces)  dropped            netfilter_drop  policy         2
-eth0                dropped            no_socket       noise      5,000
+interface           what               reason          class       packets
+--------------------------------------------------------------------------
+eth0                TCP bad checksum   –               malformed         6
+eth0                malformed in       ip4_csum        error             3
+eth0                dropped            netfilter_drop  policy           40
+eth0                XDP failed         redirect        –                30
+eth0                malformed in       tcp_flags       warning           7
+eth0                TCP retransmitted  syn             –                 5
+(other namespaces)  dropped            netfilter_drop  policy            2
+(none or other)     XDP failed         cpumap          –                 1
+eth0                dropped            no_socket       noise         5,000
 
 dropped in kernel function  interface  reason          class   packets
 -----------------------------------------------------------------------
@@ -157,6 +169,19 @@ fn a_narrow_terminal_cuts_texts_and_no_figures() {
     assert_eq!(table.lines().count(), render_table(&long, Some(&earlier()), None, false).lines().count());
 }
 
+/// A repeated SYN-ACK is among the segments sent, another repeated segment is not.
+#[test]
+fn what_is_sent_again_is_a_part_of_what_is_sent() {
+    let mut snapshot = snapshot();
+    for (kind, note) in [("fast", "950 segments sent, 50 retransmitted (5.00 %)"), ("synack", "(5.26 %)")] {
+        snapshot.tcp.sent_segments = Some(950);
+        snapshot.tcp.retransmitted =
+            vec![Retransmitted { kind: kind.into(), segments: 50, ..Retransmitted::default() }];
+        let table = render_table(&snapshot, None, None, false);
+        assert!(table.contains(note), "{table}");
+    }
+}
+
 #[test]
 fn nothing_to_tell() {
     let text = render_table(&Snapshot::default(), None, Some(80), true);
@@ -177,6 +202,8 @@ fn json() {
     assert_eq!(rates["interfaces"][0]["malformed"][1]["frames"], 1.2);
     assert_eq!(rates["tcp"]["sent_segments"], 200.0);
     assert_eq!(rates["tcp"]["retransmitted"][0]["type"], "syn");
+    assert_eq!(rates["tcp"]["bad_checksums"][0]["segments"], 2.0);
+    assert_eq!((&rates["xdp_failed"][0]["packets"], &rates["xdp_failed"][1]["packets"]), (&0.0.into(), &0.4.into()));
     let policy =
         rates["drops"].as_array().unwrap().iter().find(|row| row["class"] == "policy" && row["netns"] == "own");
     assert_eq!(policy.unwrap()["packets"], 0.4);

@@ -14,7 +14,7 @@ use tests::{
     frames::{A, B, ethernet},
     link::{End, veth},
     namespace::Namespace,
-    raw::{TcxHook, TcxPlace, attach_tcx, load_tc_program},
+    raw::{ProgramKind, TcxHook, TcxPlace, attach_tcx, instruction, load_program},
     run::{requires_kernel, trial},
     topology::{LEFT, Pair, RIGHT},
     wait::settled,
@@ -42,11 +42,6 @@ const fn frame_bytes(payload: usize) -> u64 {
     14 + 20 + 8 + payload as u64
 }
 
-/// `struct bpf_insn` as a number.
-const fn instruction(code: u8, registers: u8, offset: i16, value: i32) -> u64 {
-    code as u64 | (registers as u64) << 8 | (offset as u16 as u64) << 16 | (value as u32 as u64) << 32
-}
-
 /// A program that ends in `r0`, set by `taking`, for frames with the payload [`TAKEN`], and in "next program" for others.
 fn program(taking: &[u64]) -> Result<OwnedFd> {
     const LOAD_SKB_LEN: u64 = instruction(0x61, 0x12, 0, 0); // r2 = *(u32 *)(r1 + 0)
@@ -54,7 +49,7 @@ fn program(taking: &[u64]) -> Result<OwnedFd> {
     const EXIT: u64 = instruction(0x95, 0, 0, 0);
     let skip = i16::try_from(taking.len() + 1)?;
     let unless_taken = instruction(0x55, 2, skip, frame_bytes(TAKEN) as i32); // if r2 != … goto behind `taking`
-    load_tc_program(&[&[LOAD_SKB_LEN, unless_taken][..], taking, &[EXIT, NEXT, EXIT]].concat())
+    load_program(ProgramKind::Tc, &[&[LOAD_SKB_LEN, unless_taken][..], taking, &[EXIT, NEXT, EXIT]].concat())
 }
 
 fn dropping() -> Result<OwnedFd> {

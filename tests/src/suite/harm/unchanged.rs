@@ -133,13 +133,30 @@ fn attach_100_times_under_traffic() -> Result<()> {
         }
         datagrams.finish()
     };
+    // Datagrams leave one end and arrive at the other.
+    let has_counted = |name| {
+        let direction = if name == "a" { Direction::Egress } else { Direction::Ingress };
+        let maps = &maps;
+        move || {
+            ensure!(maps.traffic(SLOT, direction)?.frames > 0, "none at {}", direction.id());
+            Ok(())
+        }
+    };
     let mut again_and_again = || -> Result<()> {
         for time in 0..TIMES {
             let (namespace, name, ifindex) = ends[time % ends.len()];
             // On one thread, because what is no link by itself is taken off in the namespace of the thread.
             let target = Target { name, ifindex, kind: "veth", link_kind: LinkKind::Ethernet, xdp: false };
             namespace
-                .run(|| Attached::new(&mut loaded.ebpf, target).map(drop))
+                .run(|| {
+                    let _attached = Attached::new(&mut loaded.ebpf, target)?;
+                    // At last for as long as it takes to count: a slow machine may let no datagram pass in between.
+                    if time + ends.len() < TIMES {
+                        Ok(())
+                    } else {
+                        eventually(SOON, "a datagram is counted", has_counted(name))
+                    }
+                })
                 .with_context(|| format!("time {time}"))?;
         }
         Ok(())
