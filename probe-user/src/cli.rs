@@ -36,6 +36,10 @@ pub enum Command {
     Agent(AgentArgs),
     /// Show what was counted, once or every few seconds.
     Stats(StatsArgs),
+    /// Show drops, retransmits and malformed frames as they happen, one line each.
+    Watch(WatchArgs),
+    /// Say what a drop reason, a malformed reason or a class means, and what to do about it.
+    Explain(ExplainArgs),
     /// Tell the running agent to count nothing; its programs stay attached and do nothing.
     ///
     /// For when you want to know whether the probe is to blame: from one moment to the next every program returns at once,
@@ -55,10 +59,6 @@ pub enum Command {
     Detach(ControlArgs),
     /// Examine this machine: what the agent could count here, and what would be missing.
     Doctor(DoctorArgs),
-    /// Show drops, retransmits and malformed frames as they happen, one line each.
-    Watch(WatchArgs),
-    /// Explain a drop reason, a malformed reason or a class: what it means, why it happens, what to do.
-    Explain(ExplainArgs),
     /// For the build, not for people.
     #[command(hide = true, subcommand)]
     Internal(Internal),
@@ -155,20 +155,23 @@ Exit codes: 0 frames can be counted on at least one interface, 1 they cannot, 2 
 
 const WATCH_EXAMPLES: &str = "\
 Examples:
-  lossprobe watch                                     everything but what is on loopbacks, until Ctrl-C
+  lossprobe watch                                     all but what is on loopbacks, until Ctrl-C
   lossprobe watch --class capacity --class config     packets lost here for want of room or a way
   lossprobe watch --reason 'tcp_*' --interface eth0   by reason and interface
   lossprobe watch --type retransmit --address 192.0.2.0/24 --port 443
   lossprobe watch --count 1 --output json | jq .      one example with its first bytes
   lossprobe watch --for 1m --rate 0 --output json >losses.jsonl
 
-Text: time (UTC), what happened, reason and class, interface, protocol and both ends, size, kernel function.
-JSON, one object a line: type (drop, retransmit, malformed), time, interface, netns, reason, class, location,
-severity, direction, offset, protocol, source, destination, packet_bytes, segments, bytes (hexadecimal);
-and {\"type\":\"suppressed\",\"by\":\"rate\",\"events\":N}, also by kernel and agent, where something was not shown.
+Text: time (UTC), what happened, reason and class, interface, protocol and both ends, size,
+kernel function.
+JSON, one object a line: type (drop, retransmit, malformed), time, interface, netns, reason,
+class, location, severity, direction, offset, protocol, source, destination, packet_bytes,
+segments, bytes (hexadecimal); where something was not shown, once a second
+{\"type\":\"suppressed\",\"by\":\"rate\",\"events\":N}, also by kernel and by agent.
 
-These are examples: of many events of one kind at once the kernel shows some and says how many it left out.
-`lossprobe stats` counts them all. The first 128 bytes of a packet may hold payload.
+These are examples: of many events of one kind at once the kernel shows some and says how many
+it left out, whatever the filters. `lossprobe stats` counts all. The first 128 bytes of a packet
+may hold payload.
 Exit codes: 0 ended by a signal, a closed pipe, --count or --for, 1 failed, 2 usage.";
 
 const EXPLAIN_EXAMPLES: &str = "\
@@ -180,8 +183,9 @@ Examples:
   lossprobe explain --list drops                     all drop reasons with their classes
   lossprobe explain --list --output json | jq .      everything, for programs
 
-Upper-case words in commands (DEV, ADDRESS) stand for what is to be put there. It needs no agent and no
-privileges. A reason that only the running kernel knows is explained by its class and said to be new.
+Upper-case words in commands (DEV, ADDRESS) stand for what is to be put there. It needs no agent
+and no privileges. A reason that only the running kernel knows is explained by its class and
+said to be new.
 Exit codes: 0 explained, 1 nothing has this name, 2 usage.";
 
 /// Flags of `lossprobe agent`.

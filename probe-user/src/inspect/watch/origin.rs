@@ -1,14 +1,15 @@
 //! Where events come from: a running agent's stream, or programs of our own.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::time::{Interval, MissedTickBehavior, interval};
+use tracing::warn;
 
 use crate::{
     agent,
     collect::links::Watcher,
-    config::{Config, DEFAULT_SOCKET, Origin, WatchConfig},
+    config::{Config, DEFAULT_SOCKET, Origin, Selection, WatchConfig},
     event::{Message, Notice, SCHEMA, Suppressor},
     inspect::client::{self, FetchError, Stream},
     kernel::preflight,
@@ -28,7 +29,11 @@ impl Feed {
             Err(FetchError::NoAgent { .. }) if matches!(config.origin, Origin::Any) => {
                 Ok(Self::Own(Box::new(Own::start(config).await?)))
             }
-            stream => Ok(Self::Agent { stream: stream?, socket: socket.display().to_string() }),
+            stream => {
+                let stream = stream?;
+                check_names(&config.selection, &socket).await?;
+                Ok(Self::Agent { stream, socket: socket.display().to_string() })
+            }
         }
     }
 
@@ -50,6 +55,23 @@ impl Feed {
             Self::Own(_) => format!("no agent answers at {DEFAULT_SOCKET}; attached, watching; Ctrl-C ends"),
         }
     }
+}
+
+/// A plain name that no interface has may show nothing for ever. It may also appear, or be one that the agent does not
+/// count: so this is a warning.
+async fn check_names(selection: &Selection, socket: &Path) -> Result<()> {
+    if selection.is_default() {
+        return Ok(());
+    }
+    let snapshot = client::fetch(Some(socket), None).await?;
+    let names: Vec<String> = snapshot.interfaces.into_iter().map(|interface| interface.name).collect();
+    match selection.check_against(&names) {
+        Ok(unmatched) => {
+            unmatched.iter().for_each(|glob| warn!("the agent counts no interface that matches {glob} yet"))
+        }
+        Err(error) => warn!("the agent counts {error}"),
+    }
+    Ok(())
 }
 
 /// Programs of our own.
