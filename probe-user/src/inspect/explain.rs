@@ -30,7 +30,7 @@ const PREFIX: &str = "skb_drop_reason_";
 /// # Errors
 /// If nothing has this name.
 pub fn run(args: &ExplainArgs) -> Result<()> {
-    let names = Names::of(running_kernel());
+    let names = Names::of(running_kernel().as_ref());
     let mut out = std::io::stdout().lock();
     let page = text::Page {
         width: terminal_size::terminal_size_of(&out).map_or(text::WIDTH, |(width, _)| usize::from(width.0)),
@@ -183,9 +183,9 @@ struct ClassLine {
 }
 
 impl Names {
-    fn of(kernel: Option<BTreeSet<String>>) -> Self {
-        let is_here = |name: &String| kernel.as_ref().map(|kernel| kernel.contains(name));
-        let known = classes::known_names().map(str::to_owned).chain(kernel.iter().flatten().cloned());
+    fn of(kernel: Option<&BTreeSet<String>>) -> Self {
+        let is_here = |name: &String| kernel.map(|kernel| kernel.contains(name));
+        let known = classes::known_names().map(str::to_owned).chain(kernel.into_iter().flatten().cloned());
         Self { drops: known.map(|name| (name.clone(), is_here(&name))).collect() }
     }
 

@@ -1,7 +1,7 @@
 use super::*;
 
 fn names() -> Names {
-    Names::of(Some(["netfilter_drop", "qdisc_overlimit", "brand_new", "qdisc_brand_new"].map(str::to_owned).into()))
+    Names::of(Some(&["netfilter_drop", "qdisc_overlimit", "brand_new", "qdisc_brand_new"].map(str::to_owned).into()))
 }
 
 fn kinds(name: &str) -> Vec<&'static str> {
@@ -58,7 +58,7 @@ fn a_name_that_is_none_is_answered_with_those_near_it() {
     for (name, expected) in [
         ("qdisc_overlimt", "`qdisc_overlimit`"),
         ("overlimit", "`qdisc_overlimit`"),
-        ("polcy", "`policy`"),
+        ("nois", "`noise`"),
         ("ip4_scum", "`ip4_csum`"),
     ] {
         let said = names().explain(name).unwrap_err().to_string();
