@@ -70,7 +70,7 @@ enum Verb {
         /// `table` for people, `json` for programs
         #[arg(long, value_parser = ["table", "json"], default_value = "table")]
         output: String,
-        /// Measure only what has this in its name, such as `programs`, `drop_storm` or `harm/bridge`
+        /// Measure only what has this in its name, such as `programs`, `drops` or `harm/bridge`
         filter: Option<String>,
     },
     /// Run the integration tests on other kernels, in QEMU

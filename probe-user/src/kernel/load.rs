@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use super::{
     heap,
     heartbeat::{Heartbeat, hertz},
-    symbols::Symbols,
+    symbols::{self, Symbols},
     types::{self, KernelTypes},
 };
 
@@ -177,10 +177,9 @@ fn tracing_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTrac
 /// See [`load`].
 pub fn load_only(capacity: Capacity) -> Result<Loaded> {
     let types = KernelTypes::running()?;
-    let symbols = Symbols::read();
     let netns = std::fs::metadata("/proc/thread-self/ns/net").context("stat /proc/thread-self/ns/net")?.ino();
     let netns = u32::try_from(netns).context("the network namespace's inode number is too large")?;
-    let release_data = symbols.addresses("skb_release_data");
+    let release_data = symbols::addresses_of("skb_release_data");
     let settings = Settings {
         release_data_start: release_data.as_ref().map_or(0, |range| range.start),
         release_data_end: release_data.as_ref().map_or(0, |range| range.end),
@@ -207,7 +206,7 @@ pub fn load_only(capacity: Capacity) -> Result<Loaded> {
         programs.push(name);
     }
     let mut features = BTreeMap::from([
-        ("drop_functions".to_owned(), !symbols.is_hidden()),
+        ("drop_functions".to_owned(), release_data.is_some()),
         ("drop_members".to_owned(), release_data.is_some()),
         ("drop_reasons".to_owned(), !types.reasons.is_empty()),
         ("drop_segments".to_owned(), types.offsets.skb_shared_info_gso_size != ABSENT),
@@ -227,6 +226,9 @@ pub fn load_only(capacity: Capacity) -> Result<Loaded> {
         }
     }
     drop(aya_btf);
+    heap::give_back();
+    // Last, when the types are gone: both take megabytes.
+    let symbols = Symbols::read();
     heap::give_back();
     debug!(?programs, ?features, "loaded");
     Ok(Loaded { ebpf, types, symbols, features, programs, unwatched, capacity, netns, heartbeat })

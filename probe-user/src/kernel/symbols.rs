@@ -15,6 +15,7 @@ use tracing::debug;
 const KALLSYMS: &str = "/proc/kallsyms";
 /// Longer than any function: what lies further behind a symbol belongs to something that is not known.
 const LONGEST_FUNCTION_BYTES: u64 = 64 << 10;
+const READ_BYTES: usize = 64 << 10;
 /// How often the file is read again because of an address that nothing is known of. It has megabytes.
 const READ_AGAIN: Duration = Duration::from_mins(1);
 
@@ -44,23 +45,11 @@ impl Symbols {
         }
     }
 
-    /// Whether nothing is known because the kernel hides its addresses.
-    #[must_use]
-    pub fn is_hidden(&self) -> bool {
-        self.table.functions.is_empty()
-    }
-
-    /// The addresses of a function, `None` if there is none of this name.
-    #[must_use]
-    pub fn addresses(&self, function: &str) -> Option<Range<u64>> {
-        self.table.addresses(function)
-    }
-
     /// The function that an address lies in, and how far behind its start. An address that nothing is known of, perhaps
     /// of a module that was loaded since, costs a look into the file once a minute.
     pub fn resolve(&mut self, address: u64) -> Option<(&str, u64)> {
         let is_due = self.read.is_some_and(|read| read.elapsed() >= READ_AGAIN);
-        if is_due && !self.is_hidden() && self.table.resolve(address).is_none() {
+        if is_due && !self.table.functions.is_empty() && self.table.resolve(address).is_none() {
             self.read_again();
         }
         self.table.resolve(address)
@@ -71,6 +60,22 @@ impl Symbols {
     pub fn known(&self, address: u64) -> Option<(&str, u64)> {
         self.table.resolve(address)
     }
+}
+
+/// The addresses of one function of the kernel itself, `None` if there is none of this name or the kernel hides them. Keeps
+/// nothing: for who needs no other.
+#[must_use]
+pub fn addresses_of(name: &str) -> Option<Range<u64>> {
+    addresses_in(File::open(KALLSYMS).ok()?, name)
+}
+
+/// The kernel lists itself by address.
+fn addresses_in(source: impl Read, name: &str) -> Option<Range<u64>> {
+    let lines = BufReader::with_capacity(READ_BYTES, source).lines().map_while(Result::ok);
+    let mut addresses = lines.filter_map(|line| function(&line).map(|(address, found)| (address, found == name)));
+    let (start, _) = addresses.find(|(_, found)| *found)?;
+    let end = addresses.map(|(address, _)| address).find(|address| *address > start);
+    Some(start..end.unwrap_or(start + LONGEST_FUNCTION_BYTES))
 }
 
 /// Kernel and modules lie within 4 GiB, so addresses are kept as distances from the first: there are 150,000.
@@ -86,7 +91,7 @@ struct Table {
 impl Table {
     fn read(source: impl Read) -> std::io::Result<Self> {
         let (mut addresses, mut names) = (Vec::new(), String::new());
-        let (mut lines, mut line) = (BufReader::with_capacity(1 << 16, source), String::new());
+        let (mut lines, mut line) = (BufReader::with_capacity(READ_BYTES, source), String::new());
         while lines.read_line(&mut line)? > 0 {
             if let Some((address, name)) = function(&line) {
                 addresses.push((address, names.len()));
@@ -106,14 +111,6 @@ impl Table {
 
     fn name(&self, at: u32) -> &str {
         self.names.get(at as usize..).and_then(|rest| rest.lines().next()).unwrap_or_default()
-    }
-
-    fn addresses(&self, function: &str) -> Option<Range<u64>> {
-        let (start, _) = *self.functions.iter().find(|(_, name)| self.name(*name) == function)?;
-        let behind = self.functions.partition_point(|(distance, _)| *distance <= start);
-        let end =
-            self.functions.get(behind).map_or_else(|| u64::from(start) + LONGEST_FUNCTION_BYTES, |next| next.0.into());
-        Some(self.first + u64::from(start)..self.first + end)
     }
 
     fn resolve(&self, address: u64) -> Option<(&str, u64)> {
@@ -163,8 +160,10 @@ ffffffffc0009000 t bpf_prog_0123456789abcdef\t[bpf]
         ] {
             assert_eq!(table.resolve(address), expected, "{address:#x}");
         }
-        assert_eq!(table.addresses("kfree_skb_one"), Some(0xffff_ffff_8100_0100..0xffff_ffff_8100_0180));
-        assert_eq!(table.addresses("no_such_function"), None);
+        let addresses = |name| addresses_in(TEXT.as_bytes(), name);
+        assert_eq!(addresses("kfree_skb_one"), Some(0xffff_ffff_8100_0100..0xffff_ffff_8100_0180));
+        assert_eq!(addresses("skb_release_data"), Some(0xffff_ffff_8100_0180..0xffff_ffff_8100_0300));
+        assert_eq!(addresses("no_such_function"), None);
     }
 
     #[test]
@@ -177,7 +176,7 @@ ffffffffc0009000 t bpf_prog_0123456789abcdef\t[bpf]
     #[test]
     fn the_running_kernel() {
         let mut symbols = Symbols::read();
-        let range = symbols.addresses("skb_release_data").unwrap();
+        let range = addresses_of("skb_release_data").unwrap();
         assert_eq!(symbols.resolve(range.start + 4), Some(("skb_release_data", 4)));
         assert!(range.end - range.start < LONGEST_FUNCTION_BYTES);
     }

@@ -12,7 +12,7 @@ use crate::kernel::{
     memory, preflight,
     privilege::{self, Without},
     read::missed_runs,
-    symbols::Symbols,
+    symbols,
     types::{self, KernelTypes},
 };
 use crate::snapshot::Memory;
@@ -152,7 +152,7 @@ pub(super) fn kernel_and_features(
     if let Ok(types) = &types {
         from_types(types, &mut found);
     }
-    let addresses = !Symbols::read().is_hidden();
+    let addresses = symbols::addresses_of("skb_release_data").is_some();
     let kallsyms = if addresses { "/proc/kallsyms shows addresses" } else { "/proc/kallsyms shows no addresses" };
     found.insert("drop_members", (Some(addresses), kallsyms.to_owned()));
     found.insert("drop_functions", (Some(addresses), kallsyms.to_owned()));

@@ -101,17 +101,17 @@ interface             role    in frames     in bytes  out frames  out bytes
 eth0                  uplink  1,234,567  987,654,321           0          0
 e\\u{1b}[31m\\u{202e}x  port            –            –           –          –
 
-interface           what               reason          class       packets
+interface           what               reason          class      packets
 --------------------------------------------------------------------------
-eth0                TCP bad checksum   –               malformed         6
-eth0                malformed in       ip4_csum        error             3
-eth0                dropped            netfilter_drop  policy           40
-eth0                XDP failed         redirect        –                30
-eth0                malformed in       tcp_flags       warning           7
-eth0                TCP retransmitted  syn             –                 5
-(other namespaces)  dropped            netfilter_drop  policy            2
-(none or other)     XDP failed         cpumap          –                 1
-eth0                dropped            no_socket       noise         5,000
+eth0                TCP bad checksum   –               malformed        6
+eth0                malformed in       ip4_csum        error            3
+eth0                dropped            netfilter_drop  policy          40
+eth0                XDP failed         redirect        –               30
+eth0                malformed in       tcp_flags       warning          7
+eth0                TCP retransmitted  syn             –                5
+(other namespaces)  dropped            netfilter_drop  policy           2
+(none or other)     XDP failed         cpumap          –                1
+eth0                dropped            no_socket       noise        5,000
 
 dropped in kernel function  interface  reason          class   packets
 -----------------------------------------------------------------------

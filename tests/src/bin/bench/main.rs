@@ -25,7 +25,7 @@ use rounds::Bench;
 
 const USAGE: &str = "usage: bench [FILTER] [--output table|json]
 
-  FILTER  only what has this in its name: part of `programs/ingress udp4`, `instructions`, `drop_storm`, `harm/bridge` …";
+  FILTER  only what has this in its name: part of `programs/ingress udp4`, `instructions`, `drops`, `harm/bridge` …";
 
 fn main() -> ExitCode {
     child::init();

@@ -20,7 +20,7 @@ use crate::{
     rounds::{Bench, estimate, is_narrow, pinned, seconds_per_step},
 };
 
-const PART: &str = "drop_storm";
+const PART: &str = "drops";
 /// The agent with everything it does.
 const AGENT: &str = "agent";
 /// Its drop program alone, against bpftrace's.
