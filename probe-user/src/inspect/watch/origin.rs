@@ -67,7 +67,7 @@ async fn check_names(selection: &Selection, socket: &Path) -> Result<()> {
     let names: Vec<String> = snapshot.interfaces.into_iter().map(|interface| interface.name).collect();
     match selection.check_against(&names) {
         Ok(unmatched) => {
-            unmatched.iter().for_each(|glob| warn!("the agent counts no interface that matches {glob} yet"))
+            unmatched.iter().for_each(|glob| warn!("the agent counts no interface that matches {glob} yet"));
         }
         Err(error) => warn!("the agent counts {error}"),
     }
