@@ -359,7 +359,7 @@ pub(super) const TEXTS: &[Text] = &[
         next_steps: &[
             ("lossprobe watch --reason tcp_flags", "few sources and many ports are a scan"),
             (
-                "nft add rule inet filter input tcp flags '& (fin|syn|rst|ack) == 0x0' counter drop",
+                "nft 'add rule inet filter input tcp flags & (fin | syn | rst | ack) == 0x0 counter drop'",
                 "if it is to be filtered",
             ),
             ("lossprobe stats", "the malformed reason tcp_flags counts them at the interface"),

@@ -256,7 +256,7 @@ fn by_itself() -> Result<()> {
         ensure!(words.get(1) == Some(&"drop") && words.contains(&"b") && words.contains(&"udp"), "{line}");
         ensure!(line.contains("> 10.0.0.2:5000  38 bytes") && !line.contains('\x1b'), "{line}");
     }
-    // Nothing happens and the time is over; a signal; both are in order.
+    // Nothing happens, and the time is over; a signal; both are in order.
     let mut quiet = Watch::start(right, &["--interface", "b", "--for", "500ms"])?;
     ensure!(quiet.rest()?.lines().all(|line| line.starts_with('…')), "something was shown");
     let mut told = Watch::start(right, &["--interface", "b"])?;

@@ -14,6 +14,7 @@ use crate::{
     inspect::client::{self, FetchError, Stream},
     kernel::preflight,
     probe::Probe,
+    snapshot::State,
 };
 
 /// Where events come from.
@@ -31,7 +32,7 @@ impl Feed {
             }
             stream => {
                 let stream = stream?;
-                check_names(&config.selection, &socket).await?;
+                warn_of_silence(&config.selection, &socket).await?;
                 Ok(Self::Agent { stream, socket: socket.display().to_string() })
             }
         }
@@ -57,13 +58,13 @@ impl Feed {
     }
 }
 
-/// A plain name that no interface has may show nothing for ever. It may also appear, or be one that the agent does not
-/// count: so this is a warning.
-async fn check_names(selection: &Selection, socket: &Path) -> Result<()> {
-    if selection.is_default() {
-        return Ok(());
-    }
+/// Says why nothing may be shown for ever: an agent that counts nothing, a name that no interface has. The one may count
+/// again and the other appear, so neither is an error.
+async fn warn_of_silence(selection: &Selection, socket: &Path) -> Result<()> {
     let snapshot = client::fetch(Some(socket), None).await?;
+    if snapshot.state != State::Running {
+        warn!("the agent is {}: nothing is shown until `lossprobe resume`", snapshot.state.id());
+    }
     let names: Vec<String> = snapshot.interfaces.into_iter().map(|interface| interface.name).collect();
     match selection.check_against(&names) {
         Ok(unmatched) => {
