@@ -1,5 +1,7 @@
 //! The daemon: one thread that follows interfaces, takes a snapshot every second and answers requests.
 
+pub(crate) mod examples;
+
 use std::{
     io::Write as _,
     path::Path,
@@ -19,7 +21,10 @@ use crate::{
     collect::links::{LinkEvent, Watcher},
     config::Config,
     control::Order,
-    export::{Listeners, Source, serve},
+    export::{
+        Listeners, Source, serve,
+        watch::{Lines, Watchers},
+    },
     inspect::stats,
     kernel::preflight,
     probe::Probe,
@@ -38,6 +43,7 @@ const RETRY: Duration = Duration::from_secs(1);
 struct Shared {
     probe: Mutex<Probe>,
     latest: Mutex<Arc<Snapshot>>,
+    watchers: Watchers,
 }
 
 impl Shared {
@@ -78,6 +84,10 @@ impl Source for Shared {
         *self.latest() = fresh;
         Ok(state)
     }
+
+    fn watch(&self) -> Result<Lines, String> {
+        self.watchers.subscribe()
+    }
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -104,10 +114,11 @@ async fn serve_and_follow(config: Config) -> Result<()> {
     let address = listeners.address()?;
     let (mut probe, watcher) = start(Arc::new(config.clone())).await?;
     let latest = Mutex::new(Arc::new(probe.snapshot()?));
-    let shared = Arc::new(Shared { probe: Mutex::new(probe), latest });
+    let shared = Arc::new(Shared { probe: Mutex::new(probe), latest, watchers: Watchers::default() });
     let (stop, stopped) = watch::channel(());
     let server = tokio::spawn(serve(listeners, Arc::clone(&shared) as Arc<dyn Source>, closed(stopped)));
     let mut follower = tokio::spawn(follow(Arc::clone(&shared), watcher));
+    let examples = tokio::spawn(examples::show(Arc::clone(&shared)));
     let mut ticker = tokio::spawn(tick(Arc::clone(&shared), config.summary));
     info!(%address, interfaces = shared.latest().interfaces.len(), "metrics at http://{address}/metrics");
 
@@ -120,6 +131,8 @@ async fn serve_and_follow(config: Config) -> Result<()> {
     drop(stop);
     follower.abort();
     ticker.abort();
+    examples.abort();
+    shared.watchers.close();
     server.await.context("the server ended abnormally")??;
     outcome
 }

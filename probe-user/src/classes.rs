@@ -206,6 +206,34 @@ const TABLE: [(Class, &[&str]); 5] = [
     ),
 ];
 
+/// Every reason of Linux 6.18.44, from its BTF.
+const LINUX_6_18: &str = "\
+    skb_not_dropped_yet skb_consumed not_specified no_socket socket_close socket_filter socket_rcvbuff \
+    unix_disconnect unix_skip_oob pkt_too_small tcp_csum udp_csum netfilter_drop otherhost ip_csum ip_inhdr \
+    ip_rpfilter unicast_in_l2_multicast xfrm_policy ip_noproto proto_mem tcp_auth_hdr tcp_md5notfound \
+    tcp_md5unexpected tcp_md5failure tcp_aonotfound tcp_aounexpected tcp_aokeynotfound tcp_aofailure \
+    socket_backlog tcp_flags tcp_abort_on_data tcp_zerowindow tcp_old_data tcp_overwindow tcp_ofomerge \
+    tcp_rfc7323_paws tcp_rfc7323_paws_ack tcp_rfc7323_tw_paws tcp_rfc7323_tsecr tcp_listen_overflow \
+    tcp_old_sequence tcp_invalid_sequence tcp_invalid_end_sequence tcp_invalid_ack_sequence tcp_reset \
+    tcp_invalid_syn tcp_close tcp_fastopen tcp_old_ack tcp_too_old_ack tcp_ack_unsent_data tcp_ofo_queue_prune \
+    tcp_ofo_drop ip_outnoroutes bpf_cgroup_egress ipv6disabled neigh_createfail neigh_failed neigh_queuefull \
+    neigh_dead neigh_hh_fillfail tc_egress security_hook qdisc_drop qdisc_overlimit qdisc_congested cake_flood \
+    fq_band_limit fq_horizon_limit fq_flow_limit cpu_backlog xdp tc_ingress unhandled_proto skb_csum skb_gso_seg \
+    skb_ucopy_fault dev_hdr dev_ready full_ring nomem hdr_trunc tap_filter tap_txfilter icmp_csum invalid_proto \
+    ip_inaddrerrors ip_innoroutes ip_local_source ip_invalid_source ip_localnet ip_invalid_dest pkt_too_big \
+    dup_frag frag_reasm_timeout frag_too_far tcp_minttl ipv6_bad_exthdr ipv6_ndisc_frag ipv6_ndisc_hop_limit \
+    ipv6_ndisc_bad_code ipv6_ndisc_bad_options ipv6_ndisc_ns_otherhost queue_purge tc_cookie_error \
+    packet_sock_error tc_chain_notfound tc_reclassify_loop vxlan_invalid_hdr vxlan_vni_not_found \
+    mac_invalid_source vxlan_entry_exists no_tx_target ip_tunnel_ecn tunnel_txinfo local_mac arp_pvlan_disable \
+    mac_ieee_mac_control bridge_ingress_stp_state can_rx_invalid_frame canfd_rx_invalid_frame \
+    canxl_rx_invalid_frame pfmemalloc dualpi2_step_drop psp_input psp_output recursion_limit";
+
+/// Every reason that this version knows by its whole name, in no order, some twice: those of the table and of Linux 6.18.
+pub fn known_names() -> impl Iterator<Item = &'static str> {
+    let table = TABLE.iter().flat_map(|(_, names)| names.iter().copied());
+    table.filter(|name| !name.ends_with('*')).chain(LINUX_6_18.split_whitespace())
+}
+
 /// The class of a drop reason: the kernel's name in lower case without `skb_drop_reason_`.
 #[must_use]
 pub fn class_of(reason: &str) -> Class {
@@ -240,28 +268,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-
-    /// Every reason of Linux 6.18.44, from its BTF.
-    const LINUX_6_18: &str = "\
-        skb_not_dropped_yet skb_consumed not_specified no_socket socket_close socket_filter socket_rcvbuff \
-        unix_disconnect unix_skip_oob pkt_too_small tcp_csum udp_csum netfilter_drop otherhost ip_csum ip_inhdr \
-        ip_rpfilter unicast_in_l2_multicast xfrm_policy ip_noproto proto_mem tcp_auth_hdr tcp_md5notfound \
-        tcp_md5unexpected tcp_md5failure tcp_aonotfound tcp_aounexpected tcp_aokeynotfound tcp_aofailure \
-        socket_backlog tcp_flags tcp_abort_on_data tcp_zerowindow tcp_old_data tcp_overwindow tcp_ofomerge \
-        tcp_rfc7323_paws tcp_rfc7323_paws_ack tcp_rfc7323_tw_paws tcp_rfc7323_tsecr tcp_listen_overflow \
-        tcp_old_sequence tcp_invalid_sequence tcp_invalid_end_sequence tcp_invalid_ack_sequence tcp_reset \
-        tcp_invalid_syn tcp_close tcp_fastopen tcp_old_ack tcp_too_old_ack tcp_ack_unsent_data tcp_ofo_queue_prune \
-        tcp_ofo_drop ip_outnoroutes bpf_cgroup_egress ipv6disabled neigh_createfail neigh_failed neigh_queuefull \
-        neigh_dead neigh_hh_fillfail tc_egress security_hook qdisc_drop qdisc_overlimit qdisc_congested cake_flood \
-        fq_band_limit fq_horizon_limit fq_flow_limit cpu_backlog xdp tc_ingress unhandled_proto skb_csum skb_gso_seg \
-        skb_ucopy_fault dev_hdr dev_ready full_ring nomem hdr_trunc tap_filter tap_txfilter icmp_csum invalid_proto \
-        ip_inaddrerrors ip_innoroutes ip_local_source ip_invalid_source ip_localnet ip_invalid_dest pkt_too_big \
-        dup_frag frag_reasm_timeout frag_too_far tcp_minttl ipv6_bad_exthdr ipv6_ndisc_frag ipv6_ndisc_hop_limit \
-        ipv6_ndisc_bad_code ipv6_ndisc_bad_options ipv6_ndisc_ns_otherhost queue_purge tc_cookie_error \
-        packet_sock_error tc_chain_notfound tc_reclassify_loop vxlan_invalid_hdr vxlan_vni_not_found \
-        mac_invalid_source vxlan_entry_exists no_tx_target ip_tunnel_ecn tunnel_txinfo local_mac arp_pvlan_disable \
-        mac_ieee_mac_control bridge_ingress_stp_state can_rx_invalid_frame canfd_rx_invalid_frame \
-        canxl_rx_invalid_frame pfmemalloc dualpi2_step_drop psp_input psp_output recursion_limit";
 
     #[test]
     fn a_class_for_every_reason_of_linux_6_18() {

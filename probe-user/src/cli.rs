@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{UsageError, listen_address};
+use crate::config::{DEFAULT_RATE, Network, UsageError, listen_address};
 
 /// The exit code of an error that reached `main`: 2 if what was typed or configured is wrong, else 1.
 #[must_use]
@@ -18,8 +18,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 /// Names, counts and attributes packet loss on Linux.
 ///
 /// `agent` counts for as long as it runs and exports Prometheus metrics; `stats` shows the same counters on the
-/// terminal, from a running agent or by attaching for a few seconds; `doctor` says what is possible on this machine;
-/// `pause`, `resume` and `detach` control a running agent. All only look: no frame is changed, held back or dropped, and
+/// terminal, from a running agent or by attaching for a few seconds; `watch` shows losses one by one as they happen; `explain` says what a name in them means; `doctor`
+/// says what is possible on this machine; `pause`, `resume` and `detach` control a running agent. All only look: no frame is changed, held back or dropped, and
 /// nothing stays attached after they end.
 #[derive(Debug, Parser)]
 #[command(name = "lossprobe", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -36,6 +36,10 @@ pub enum Command {
     Agent(AgentArgs),
     /// Show what was counted, once or every few seconds.
     Stats(StatsArgs),
+    /// Show drops, retransmits and malformed frames as they happen, one line each.
+    Watch(WatchArgs),
+    /// Say what a drop reason, a malformed reason or a class means, and what to do about it.
+    Explain(ExplainArgs),
     /// Tell the running agent to count nothing; its programs stay attached and do nothing.
     ///
     /// For when you want to know whether the probe is to blame: from one moment to the next every program returns at once,
@@ -75,6 +79,8 @@ Examples:
   lossprobe stats --interval 2           rates every 2 seconds until Ctrl-C
   lossprobe pause                        is it the probe? make it do nothing, then `lossprobe resume`
   lossprobe doctor                       what can be counted here, and what would be missing
+  lossprobe watch --class capacity       packets that were lost for want of room, as it happens
+  lossprobe explain qdisc_overlimit      what a reason means, and what to do about it
 
 Exit codes: 0 done, 1 failed, 2 usage.";
 
@@ -146,6 +152,41 @@ Examples:
 
 It attaches nothing and leaves nothing. Without privileges it reports what it can, and says what it could not look at.
 Exit codes: 0 frames can be counted on at least one interface, 1 they cannot, 2 usage.";
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  lossprobe watch                                     all but what is on loopbacks, until Ctrl-C
+  lossprobe watch --class capacity --class config     packets lost here for want of room or a way
+  lossprobe watch --reason 'tcp_*' --interface eth0   by reason and interface
+  lossprobe watch --type retransmit --address 192.0.2.0/24 --port 443
+  lossprobe watch --count 1 --output json | jq .      one example with its first bytes
+  lossprobe watch --for 1m --rate 0 --output json >losses.jsonl
+
+Text: time (UTC), what happened, reason and class, interface, protocol and both ends, size,
+kernel function.
+JSON, one object a line: type (drop, retransmit, malformed), time, interface, netns, reason,
+class, location, severity, direction, offset, protocol, source, destination, packet_bytes,
+segments, bytes (hexadecimal); where something was not shown, once a second
+{\"type\":\"suppressed\",\"by\":\"rate\",\"events\":N}, also by kernel and by agent.
+
+These are examples: of many events of one kind at once the kernel shows some and says how many
+it left out, whatever the filters. `lossprobe stats` counts all. The first 128 bytes of a packet
+may hold payload.
+Exit codes: 0 ended by a signal, a closed pipe, --count or --for, 1 failed, 2 usage.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  lossprobe explain qdisc_overlimit                  a drop reason, as `lossprobe stats` shows it
+  lossprobe explain SKB_DROP_REASON_NETFILTER_DROP   the same in the kernel's own spelling
+  lossprobe explain ip4_csum                         a malformed reason
+  lossprobe explain capacity                         a class, with its reasons
+  lossprobe explain --list drops                     all drop reasons with their classes
+  lossprobe explain --list --output json | jq .      everything, for programs
+
+Upper-case words in commands (DEV, ADDRESS) stand for what is to be put there. It needs no agent
+and no privileges. A reason that only the running kernel knows is explained by its class and
+said to be new.
+Exit codes: 0 explained, 1 nothing has this name, 2 usage.";
 
 /// Flags of `lossprobe agent`.
 #[derive(Args, Clone, Debug, Default)]
@@ -301,6 +342,125 @@ impl DoctorArgs {
     }
 }
 
+/// Flags of `lossprobe watch`. Filters of one kind are alternatives, filters of several kinds must all match.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = WATCH_EXAMPLES)]
+pub struct WatchArgs {
+    /// Which interfaces are meant.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+
+    /// Only what happened like this; repeatable [default: all]
+    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    pub kind: Vec<WatchKind>,
+
+    /// Only drops of this class: capacity, malformed, config, policy, noise or unknown; repeatable [default: all]
+    #[arg(long, value_name = "CLASS")]
+    pub class: Vec<String>,
+
+    /// Only reasons of this name or pattern; repeatable [default: all]
+    ///
+    /// Drop reasons, malformed reasons and types of retransmits, as `stats` shows them; see `lossprobe explain --list`.
+    #[arg(long, value_name = "GLOB")]
+    pub reason: Vec<String>,
+
+    /// Only packets of this protocol; repeatable [default: all]
+    #[arg(long, value_name = "PROTOCOL", value_enum)]
+    pub protocol: Vec<Protocol>,
+
+    /// Only packets from or to this address, or one of this network; repeatable [default: all]
+    #[arg(long, value_name = "IP|CIDR")]
+    pub address: Vec<Network>,
+
+    /// Only packets from or to this TCP or UDP port; repeatable [default: all]
+    #[arg(long, value_name = "N")]
+    pub port: Vec<u16>,
+
+    /// Show at most N events a second, and say how many more there were; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_RATE)]
+    pub rate: u32,
+
+    /// End after N events [default: never]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// End after so long (500ms, 5s, 2m) [default: never]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub duration: Option<Duration>,
+
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Lines,
+
+    /// Watch by the agent on this unix socket, and fail if there is none [default: /run/lossprobe/lossprobe.sock if an
+    /// agent answers there, else attach without an agent]
+    ///
+    /// Packets and addresses are shown to who may open the socket, and never by TCP.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// What happened to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WatchKind {
+    /// The kernel dropped it
+    Drop,
+    /// A local TCP socket sent it again
+    Retransmit,
+    /// It contradicts itself
+    Malformed,
+}
+
+/// A protocol, as far as a packet's first bytes tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Icmp,
+    Icmpv6,
+    /// Any fragment
+    Fragment,
+    Arp,
+    /// Also what lies in it
+    Ipv4,
+    /// Also what lies in it
+    Ipv6,
+    /// What is none of these
+    Other,
+}
+
+/// Flags of `lossprobe explain`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+pub struct ExplainArgs {
+    /// A drop reason, a malformed reason or a class; upper case and the kernel's prefix do not matter
+    #[arg(value_name = "NAME", required_unless_present = "list")]
+    pub name: Option<String>,
+
+    /// List what can be explained instead [default where nothing is named: all]
+    #[arg(long, value_name = "WHAT", value_enum, num_args = 0..=1, default_missing_value = "all", conflicts_with = "name")]
+    pub list: Option<Listed>,
+
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Lines,
+}
+
+/// What `explain --list` lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Listed {
+    /// Everything
+    #[default]
+    All,
+    /// Drop reasons: those of the running kernel, and those that are known besides
+    Drops,
+    /// Malformed reasons
+    Reasons,
+    /// Classes of drop reasons
+    Classes,
+}
+
 /// Flags of `lossprobe pause`, `resume` and `detach`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ControlArgs {
@@ -363,6 +523,16 @@ pub enum Output {
     /// Tables for people.
     #[default]
     Table,
+    /// JSON, one object per line.
+    Json,
+}
+
+/// How a command without tables shows its findings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Lines {
+    /// Text for people.
+    #[default]
+    Text,
     /// JSON, one object per line.
     Json,
 }
@@ -447,6 +617,18 @@ mod tests {
             ("lossprobe pause", true),
             ("lossprobe detach --socket /tmp/x", true),
             ("lossprobe resume --agent http://localhost:1", false),
+            ("lossprobe watch", true),
+            ("lossprobe watch --type drop --class capacity --address 192.0.2.0/24 --port 53 --protocol udp", true),
+            ("lossprobe watch --rate 0 --count 1 --for 5s --output json --socket /tmp/x", true),
+            ("lossprobe watch --count 0", false),
+            ("lossprobe watch --port 65536", false),
+            ("lossprobe watch --agent http://localhost:1", false),
+            ("lossprobe explain netfilter_drop", true),
+            ("lossprobe explain --list", true),
+            ("lossprobe explain --list drops --output json", true),
+            ("lossprobe explain --list everything", false),
+            ("lossprobe explain netfilter_drop --list", false),
+            ("lossprobe explain", false),
             ("lossprobe internal metrics-table", true),
             ("lossprobe", false),
         ] {

@@ -9,6 +9,7 @@ mod roles;
 mod selection;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::{
     io::IsTerminal,
@@ -22,6 +23,7 @@ use clap::ValueEnum;
 use hyper::Uri;
 use tracing::level_filters::LevelFilter;
 
+pub(crate) use self::selection::near;
 use self::{
     file::Source,
     roles::flag_tracked,
@@ -30,6 +32,7 @@ use self::{
 pub use self::{
     roles::Roles,
     selection::{Selection, UnknownInterface},
+    watch::{DEFAULT_RATE, Filter, Network, WatchConfig},
 };
 use crate::{
     classes::Classes,

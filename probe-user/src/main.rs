@@ -6,10 +6,10 @@ use clap::Parser as _;
 use probe_user::{
     agent,
     cli::{Cli, Command, ControlArgs, Internal, LogFormat, exit_code},
-    config::{Config, StatsConfig, control_socket},
+    config::{Config, StatsConfig, WatchConfig, control_socket},
     control::{self, Order},
     export::metrics,
-    inspect::doctor,
+    inspect::{doctor, explain, watch},
     standalone,
 };
 use tracing::level_filters::LevelFilter;
@@ -46,6 +46,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pause(args) => order(Order::Pause, &args)?,
         Command::Resume(args) => order(Order::Resume, &args)?,
         Command::Detach(args) => order(Order::Detach, &args)?,
+        Command::Watch(args) => {
+            log_to_stderr(LogFormat::Text, LevelFilter::WARN);
+            watch::run(&WatchConfig::from_args(&args)?)?;
+        }
+        Command::Explain(args) => explain::run(&args)?,
         Command::Internal(Internal::MetricsTable) => {
             print!("{}", metrics::table());
         }

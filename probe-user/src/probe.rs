@@ -2,6 +2,7 @@
 //! [`Snapshot`](crate::snapshot::Snapshot).
 
 mod coverage;
+mod events;
 mod hooks;
 mod ports;
 mod roles;
@@ -32,6 +33,7 @@ use crate::{
     config::Config,
     kernel::{
         attach::Attached,
+        events::Events,
         leftovers::Marker,
         load::{Capacity, Loaded, load},
         memory, privilege,
@@ -82,6 +84,8 @@ pub struct Probe {
     counted: BTreeMap<u32, Counted>,
     loaded: Loaded,
     maps: Maps,
+    /// Examples of what is counted, for whoever watches.
+    events: Events,
     slots: Slots,
     links: BTreeMap<u32, Link>,
     routes: Routes,
@@ -126,6 +130,7 @@ impl Probe {
         let memory = memory::check(capacity)?;
         let mut loaded = load(capacity)?;
         let maps = Maps::take(&mut loaded.ebpf)?;
+        let events = Events::take(&mut loaded.ebpf)?;
         if config.xdp_is_asked_for() {
             let loaded_xdp = xdp::load(&mut loaded.ebpf);
             if let Err(error) = &loaded_xdp {
@@ -142,6 +147,7 @@ impl Probe {
             memory,
             counted: BTreeMap::new(),
             maps,
+            events,
             slots: Slots::new(max_interfaces),
             links: BTreeMap::new(),
             routes: Routes::default(),

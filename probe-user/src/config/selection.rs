@@ -37,7 +37,7 @@ impl Selection {
     }
 
     /// Whether no `--interface` was given.
-    pub(super) const fn is_default(&self) -> bool {
+    pub(crate) const fn is_default(&self) -> bool {
         self.include.is_empty()
     }
 
@@ -85,15 +85,8 @@ pub(super) fn glob_set(patterns: &[Pattern]) -> Result<GlobSet, Fault> {
 
 impl UnknownInterface {
     fn new(interface: &str, existing: &[String]) -> Self {
-        // An edit or two in a short name; a third of a long one.
-        let bound = (interface.chars().count() / 3).max(2);
-        let mut near: Vec<_> = existing
-            .iter()
-            .map(|name| (strsim::damerau_levenshtein(interface, name), name))
-            .filter(|(edits, name)| *edits <= bound && *edits < name.chars().count())
-            .collect();
-        near.sort();
-        let near: Vec<_> = near.iter().take(3).map(|(_, name)| format!("`{}`", name.escape_debug())).collect();
+        let near = near(interface, existing.iter().map(String::as_str));
+        let near: Vec<_> = near.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
         let mut hint = if near.is_empty() { String::new() } else { format!("did you mean {}? ", near.join(" or ")) };
         hint += "interfaces here: ";
         let shown = existing.iter().take(NAMES_SHOWN).map(|name| name.escape_debug().to_string());
@@ -103,6 +96,18 @@ impl UnknownInterface {
         }
         Self { interface: interface.to_owned(), hint }
     }
+}
+
+/// The names, three at most, that somebody who wrote `word` may have meant, the nearest first.
+pub(crate) fn near<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Vec<String> {
+    // An edit or two in a short name; a third of a long one.
+    let bound = (word.chars().count() / 3).max(2);
+    let mut near: Vec<_> = names
+        .map(|name| (strsim::damerau_levenshtein(word, name), name))
+        .filter(|(edits, name)| *edits <= bound && *edits < name.chars().count())
+        .collect();
+    near.sort_unstable();
+    near.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
 }
 
 /// A valid glob.

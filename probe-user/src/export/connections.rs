@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -26,6 +26,8 @@ use tokio::{
     time::timeout,
 };
 use tracing::debug;
+
+use super::watch::Endless;
 
 /// Largest head of a request, and how much of a connection's bytes is buffered.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -68,6 +70,8 @@ pub(super) struct Connections {
 
 struct Open {
     task: AbortHandle,
+    /// It goes for no other: there are few of them.
+    endless: Endless,
     last_move: LastMove,
 }
 
@@ -87,7 +91,8 @@ impl Connections {
     {
         self.forget_ended();
         while self.open.len() >= self.limits.connections {
-            let stalest = self.open.iter().min_by_key(|(_, open)| open.last_move.load(Ordering::Relaxed));
+            let finite = self.open.iter().filter(|(_, open)| !open.endless.is_marked());
+            let stalest = finite.min_by_key(|(_, open)| open.last_move.load(Ordering::Relaxed));
             let Some(stalest) = stalest.map(|(id, _)| *id) else { break };
             if let Some(open) = self.open.remove(&stalest) {
                 debug!("too many connections: closed the one that was idle for the longest time");
@@ -97,8 +102,11 @@ impl Connections {
         let last_move = LastMove::default();
         let watched = Watched { stream, moves: Arc::clone(&self.moves), last_move: Arc::clone(&last_move) };
         watched.moved();
-        let task = self.tasks.spawn(serve_connection(watched, router, self.limits, self.closing.subscribe()));
-        self.open.insert(task.id(), Open { task, last_move });
+        let endless = Endless::default();
+        let router = router.layer(Extension(endless.clone()));
+        let life = Life { limits: self.limits, closing: self.closing.subscribe(), endless: endless.clone() };
+        let task = self.tasks.spawn(serve_connection(watched, router, life));
+        self.open.insert(task.id(), Open { task, last_move, endless });
     }
 
     fn forget_ended(&mut self) {
@@ -121,10 +129,18 @@ impl Connections {
     }
 }
 
-async fn serve_connection<S>(stream: S, router: Router, limits: Limits, mut closing: watch::Receiver<bool>)
+/// How long a connection may live.
+struct Life {
+    limits: Limits,
+    closing: watch::Receiver<bool>,
+    endless: Endless,
+}
+
+async fn serve_connection<S>(stream: S, router: Router, life: Life)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Life { limits, mut closing, endless } = life;
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
@@ -134,7 +150,10 @@ where
     let mut connection = pin!(connection);
     let time_is_up = async {
         // The sender lives as long as the server: an error is the same order.
-        let _closing = timeout(limits.connection, closing.wait_for(|closing| *closing)).await;
+        let is_over = timeout(limits.connection, closing.wait_for(|closing| *closing)).await.is_err();
+        if is_over && endless.is_marked() {
+            let _closing = closing.wait_for(|closing| *closing).await;
+        }
     };
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -1,5 +1,5 @@
 //! The HTTP server: `/metrics`, health, the snapshot as JSON. By TCP it only answers questions: no method but GET and
-//! HEAD. Who may open the unix socket may also give [`Order`]s, by POST. No request bodies, no state between requests.
+//! HEAD. Who may open the unix socket may also give [`Order`]s, by POST, and watch packets. No request bodies, no state between requests.
 //!
 //! One thread serves everything, so a request does nothing that waits; what clients can hold is bounded by
 //! [`Limits`].
@@ -8,8 +8,8 @@ use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use axum::{
-    Json, Router,
-    body::HttpBody as _,
+    Extension, Json, Router,
+    body::{Body, HttpBody as _},
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
@@ -24,9 +24,16 @@ use tokio::{
 use tracing::{debug, warn};
 
 pub use super::connections::Limits;
-use super::{connections::Connections, format::Format, listen::Listeners, metrics::Exporter};
+use super::{
+    connections::Connections,
+    format::Format,
+    listen::Listeners,
+    metrics::Exporter,
+    watch::{Endless, Lines},
+};
 use crate::{
     control::Order,
+    event,
     snapshot::{Snapshot, State as AgentState},
 };
 
@@ -52,6 +59,14 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// With why it could not, one line for a human; then nothing has changed.
     fn obey(&self, order: Order) -> Result<AgentState, String>;
+
+    /// What happens from now on, as lines of JSON.
+    ///
+    /// # Errors
+    /// With why there is none, one line for a human.
+    fn watch(&self) -> Result<Lines, String> {
+        Err("no events are shown here".to_owned())
+    }
 }
 
 /// Answers until `shutdown` completes, then lets running answers end within 2 s. Must run inside a tokio runtime.
@@ -135,7 +150,9 @@ fn routers(source: Arc<dyn Source>) -> (Router, Router) {
         .route("/readyz", get(readyz))
         .route("/api/v1/snapshot", get(snapshot))
         .fallback(async || error(StatusCode::NOT_FOUND, "no such page; / lists what there is"));
-    let orders = Order::ALL.into_iter().fold(pages.clone(), |router, order| {
+    // Packets and addresses are for who may open the socket.
+    let private = pages.clone().route(event::PATH, get(watch));
+    let orders = Order::ALL.into_iter().fold(private, |router, order| {
         let obey = move |State(answers): State<Arc<Answers>>| async move {
             match answers.source.obey(order) {
                 Ok(state) => Json(json!({ "state": state })).into_response(),
@@ -200,6 +217,16 @@ async fn readyz(State(answers): State<Arc<Answers>>) -> Response {
 
 async fn snapshot(State(answers): State<Arc<Answers>>) -> Response {
     Json(&*answers.source.latest()).into_response()
+}
+
+async fn watch(State(answers): State<Arc<Answers>>, Extension(endless): Extension<Endless>) -> Response {
+    match answers.source.watch() {
+        Ok(lines) => {
+            endless.mark();
+            ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::new(lines)).into_response()
+        }
+        Err(cause) => error(StatusCode::SERVICE_UNAVAILABLE, &cause),
+    }
 }
 
 async fn index() -> Html<&'static str> {

@@ -6,6 +6,7 @@ pub mod http;
 mod listen;
 pub mod metrics;
 pub(crate) mod samples;
+pub mod watch;
 
 pub use format::Format;
 pub use http::{Limits, Source, serve};

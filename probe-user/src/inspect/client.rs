@@ -1,12 +1,13 @@
-//! Asks a running agent for a snapshot, over its unix socket or by TCP, or gives it an order, over the socket.
+//! Asks a running agent for a snapshot, over its unix socket or by TCP; over the socket also gives it an order, or watches.
 
-use std::{io::ErrorKind, net::SocketAddr, path::Path, time::Duration};
+use std::{future::poll_fn, io::ErrorKind, net::SocketAddr, path::Path, pin::Pin, time::Duration};
 
+use anyhow::Context as _;
 use axum::{
-    body::{self, Body, Bytes},
-    http::{Method, Request, StatusCode, header},
+    body::{self, Body, Bytes, HttpBody as _},
+    http::{Method, Request, Response, StatusCode, header},
 };
-use hyper::client::conn::http1;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::{
@@ -18,6 +19,7 @@ use tokio::{
 
 use crate::{
     control::Order,
+    event::{self, Message},
     snapshot::{SCHEMA, Snapshot, State},
 };
 
@@ -26,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Largest answer that is read; 1,000 interfaces take about 2 MiB.
 const LARGEST_BYTES: usize = 64 << 20;
+
+/// Longest line of a stream of events; they have under a kilobyte.
+const LONGEST_LINE_BYTES: usize = 64 << 10;
 
 /// Why there is no snapshot.
 #[derive(Debug, Error)]
@@ -128,14 +133,7 @@ pub async fn order(socket: &Path, order: Order) -> Result<State, FetchError> {
         Error(String),
     }
     let place = socket.display().to_string();
-    let stream = match within(&place, UnixStream::connect(socket)).await? {
-        Ok(stream) => stream,
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(FetchError::Denied { place }),
-        Err(error) if is_vacant(&error) => {
-            return Err(FetchError::NoAgent { tried: format!("{place}: {}", describe(&error)) });
-        }
-        Err(error) => return Err(FetchError::NotAnAgent { place, cause: describe(&error) }),
-    };
+    let stream = connect(socket, &place).await?;
     let exchange = async {
         let (status, bytes) = exchange(stream, (Method::POST, order.path())).await?;
         match (status, serde_json::from_slice(&bytes)) {
@@ -152,6 +150,16 @@ pub async fn order(socket: &Path, order: Order) -> Result<State, FetchError> {
         Ok(Answer::State(state)) => Ok(state),
         Ok(Answer::Error(cause)) => Err(FetchError::Refused { place, cause }),
         Err(cause) => Err(FetchError::NotAnAgent { place, cause: uncertain(cause) }),
+    }
+}
+
+async fn connect(socket: &Path, place: &str) -> Result<UnixStream, FetchError> {
+    let place = place.to_owned();
+    match within(&place, UnixStream::connect(socket)).await? {
+        Ok(stream) => Ok(stream),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(FetchError::Denied { place }),
+        Err(error) if is_vacant(&error) => Err(FetchError::NoAgent { tried: format!("{place}: {}", describe(&error)) }),
+        Err(error) => Err(FetchError::NotAnAgent { place, cause: describe(&error) }),
     }
 }
 
@@ -175,14 +183,90 @@ where
     answer.map_err(|cause| FetchError::NotAnAgent { place, cause })
 }
 
+/// What happens from now on at the agent on `socket`.
+///
+/// # Errors
+/// [`FetchError::NoAgent`] only if nobody listens there.
+pub async fn watch(socket: &Path) -> Result<Stream, FetchError> {
+    let place = socket.display().to_string();
+    let stream = connect(socket, &place).await?;
+    let answer = within(&place, async {
+        let (driver, response) = send(stream, (Method::GET, event::PATH)).await?;
+        let (status, body) = (response.status(), Body::new(response.into_body()));
+        match status {
+            StatusCode::OK => Ok(Ok(Stream { body, _driver: driver, read: Vec::new(), at: 0 })),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                let bytes = body::to_bytes(body, LARGEST_BYTES).await.map_err(|error| error.to_string())?;
+                let said: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+                Ok(Err(said["error"].as_str().unwrap_or_default().to_owned()))
+            }
+            StatusCode::NOT_FOUND => Err("it has nothing to watch; is it of an older version?".to_owned()),
+            status => Err(format!("HTTP status {status}")),
+        }
+    });
+    match answer.await? {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(cause)) => Err(FetchError::Refused { place, cause }),
+        Err(cause) => Err(FetchError::NotAnAgent { place, cause }),
+    }
+}
+
+/// An agent's events.
+pub struct Stream {
+    body: Body,
+    /// Moves the bytes; ends with this.
+    _driver: JoinSet<Result<(), hyper::Error>>,
+    /// Bytes that have come, of which those before `at` have been read.
+    read: Vec<u8>,
+    at: usize,
+}
+
+impl Stream {
+    /// The next message, `None` when the agent has ended. Nothing is lost where the future is dropped.
+    ///
+    /// # Errors
+    /// If the agent says what this version does not understand.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Message>> {
+        loop {
+            if let Some(length) = self.read[self.at..].iter().position(|byte| *byte == b'\n') {
+                let line = &self.read[self.at..self.at + length];
+                let message = serde_json::from_slice(line).context("read what the agent says")?;
+                self.at += length + 1;
+                return Ok(Some(message));
+            }
+            self.read.drain(..std::mem::take(&mut self.at));
+            anyhow::ensure!(self.read.len() < LONGEST_LINE_BYTES, "a line of the agent's has no end");
+            match poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await {
+                // A connection that breaks is an agent that was killed.
+                None | Some(Err(_)) => return Ok(None),
+                Some(Ok(frame)) => self.read.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+            }
+        }
+    }
+}
+
 /// Status and body of the answer to a request without a body.
 async fn exchange<S>(stream: S, (method, path): (Method, &str)) -> Result<(StatusCode, Bytes), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (_driver, response) = send(stream, (method, path)).await?;
+    let status = response.status();
+    let bytes = body::to_bytes(Body::new(response.into_body()), LARGEST_BYTES).await;
+    Ok((status, bytes.map_err(|error| error.to_string())?))
+}
+
+/// The answer to a request without a body, and what moves its bytes.
+async fn send<S>(
+    stream: S,
+    (method, path): (Method, &str),
+) -> Result<(JoinSet<hyper::Result<()>>, Response<Incoming>), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let text = |error: &dyn std::error::Error| error.to_string();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
-    // Ends with this function.
+    // Ends with whoever has it.
     let mut driver = JoinSet::new();
     driver.spawn(connection);
     let request = Request::builder()
@@ -193,9 +277,7 @@ where
         .body(Body::empty())
         .map_err(|error| text(&error))?;
     let response = sender.send_request(request).await.map_err(|error| text(&error))?;
-    let status = response.status();
-    let bytes = body::to_bytes(Body::new(response.into_body()), LARGEST_BYTES).await.map_err(|error| text(&error))?;
-    Ok((status, bytes))
+    Ok((driver, response))
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
-//! The ad-hoc commands: what a [`Snapshot`](crate::snapshot::Snapshot) looks like to a human, and where one comes from.
+//! The ad-hoc commands: what a [`Snapshot`](crate::snapshot::Snapshot) looks like to a human, where one comes from,
+//! and what the names in it mean.
 
 pub mod client;
 pub mod doctor;
+pub mod explain;
 mod rates;
 pub mod stats;
+pub mod watch;

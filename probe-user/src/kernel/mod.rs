@@ -7,6 +7,7 @@ pub mod attach;
 pub mod btf;
 mod clsact;
 mod device;
+pub mod events;
 mod filter;
 pub mod foreign;
 mod heap;

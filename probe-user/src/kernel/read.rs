@@ -81,6 +81,14 @@ impl Maps {
         })
     }
 
+    /// One of the tallies, summed over CPUs.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn tally(&self, tally: Tally) -> Result<u64> {
+        Ok(total(&self.tallies.get(&(tally as u32), 0).context("read a tally")?))
+    }
+
     /// Writes one line of the interface table; `Slot::default()` vacates it.
     ///
     /// # Errors

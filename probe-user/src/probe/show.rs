@@ -204,7 +204,7 @@ impl Probe {
 
     /// The interface's name, `""` where the kernel knows no interface, `None` where its name has not been announced
     /// yet: such counts are shown with the name, so that no series falls.
-    fn name_at(&self, ifindex: u32) -> Option<&str> {
+    pub(super) fn name_at(&self, ifindex: u32) -> Option<&str> {
         match ifindex {
             0 => Some(""),
             _ => match self.links.get(&ifindex) {

@@ -36,15 +36,18 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("cli::bad_configuration", bad_configuration),
         trial("cli::stats_from_the_agent", stats_from_the_agent),
         trial("cli::stats_by_itself", stats_by_itself),
+        trial("cli::explain", explain),
     ]
 }
 
 /// The golden files are compiled in, because a guest has no source tree.
-const GOLDEN: [(&str, &str); 8] = [
+const GOLDEN: [(&str, &str); 10] = [
     ("help.txt", include_str!("../../golden/help.txt")),
     ("help-agent.txt", include_str!("../../golden/help-agent.txt")),
     ("help-stats.txt", include_str!("../../golden/help-stats.txt")),
     ("help-doctor.txt", include_str!("../../golden/help-doctor.txt")),
+    ("help-explain.txt", include_str!("../../golden/help-explain.txt")),
+    ("help-watch.txt", include_str!("../../golden/help-watch.txt")),
     ("help-pause.txt", include_str!("../../golden/help-pause.txt")),
     ("help-resume.txt", include_str!("../../golden/help-resume.txt")),
     ("help-detach.txt", include_str!("../../golden/help-detach.txt")),
@@ -75,6 +78,8 @@ fn help_is_golden() -> Result<()> {
         (&["agent", "--help"], "help-agent.txt"),
         (&["stats", "--help"], "help-stats.txt"),
         (&["doctor", "--help"], "help-doctor.txt"),
+        (&["explain", "--help"], "help-explain.txt"),
+        (&["watch", "--help"], "help-watch.txt"),
         (&["pause", "--help"], "help-pause.txt"),
         (&["resume", "--help"], "help-resume.txt"),
         (&["detach", "--help"], "help-detach.txt"),
@@ -130,6 +135,10 @@ fn bad_input() -> Result<()> {
         (&["agent", "--config", "/nonexistent/lossprobe.toml"], 2, &["/nonexistent/lossprobe.toml"]),
         (&["stats", "--for", "yesterday"], 2, &["yesterday"]),
         (&["frobnicate"], 2, &["frobnicate"]),
+        (&["explain", "qdisc_overlimt"], 1, &["qdisc_overlimt", "`qdisc_overlimit`", "--list"]),
+        (&["explain"], 2, &["NAME"]),
+        (&["watch", "--address", "nowhere"], 2, &["nowhere"]),
+        (&["watch", "--class", "bad"], 2, &["bad", "capacity"]),
     ] {
         let output = lossprobe(right, arguments)?;
         refuses(&output, status, expected).with_context(|| format!("{arguments:?}"))?;
@@ -167,6 +176,26 @@ fn bad_configuration() -> Result<()> {
         refuses(&output?, 2, &[&[text], expected].concat()).with_context(|| format!("{content:?}"))?;
     }
     fs::remove_file(&path)?;
+    Ok(())
+}
+
+/// Needs no agent, no privilege and no kernel of a certain age.
+fn explain() -> Result<()> {
+    let namespace = Namespace::new("explain")?;
+    let text = finished(lossprobe(&namespace, &["explain", "QDISC_OVERLIMIT"])?)?;
+    for part in ["class capacity", "Usual causes", "Next steps", "tc -s qdisc show dev DEV"] {
+        ensure!(text.contains(part), "no {part:?} in {text}");
+    }
+    let both = finished(lossprobe(&namespace, &["explain", "tcp_flags", "--output", "json"])?)?;
+    let both: Value = serde_json::from_str(&both)?;
+    ensure!(both["explanations"][0]["kind"] == "drop_reason", "{both}");
+    ensure!(both["explanations"][1]["kind"] == "malformed_reason", "{both}");
+    let list = finished(lossprobe(&namespace, &["explain", "--list", "--output", "json"])?)?;
+    let list: Value = serde_json::from_str(&list)?;
+    let drops = list["drops"].as_array().context("no drops")?;
+    let filter = drops.iter().find(|drop| drop["name"] == "netfilter_drop").context("no netfilter_drop")?;
+    ensure!(filter["class"] == "policy", "{filter}");
+    ensure!(list["classes"].as_array().is_some_and(|classes| classes.len() == 6), "{list}");
     Ok(())
 }
 

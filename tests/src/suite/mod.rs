@@ -23,6 +23,7 @@ mod retransmit;
 mod retransmit_types;
 mod roles;
 mod roles_ports;
+mod watch;
 mod xdp_failed;
 
 use libtest_mimic::Trial;
@@ -53,6 +54,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         privilege::trials(),
         doctor::trials(),
         memory::trials(),
+        watch::trials(),
     ];
     let on_hosts = if is_guest() {
         Vec::new()

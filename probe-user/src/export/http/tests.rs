@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::snapshot::Interface;
+use crate::{event::Notice, export::watch::Watchers, snapshot::Interface};
 
 /// How the metrics of [`Fake`] end.
 const LAST_LINE: &str = "lossprobe_uncounted_seconds_total 0\n";
@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Fake {
     missing: Mutex<Option<String>>,
     reads: Mutex<u64>,
+    watchers: Arc<Watchers>,
     interfaces: usize,
 }
 
@@ -55,6 +56,10 @@ impl Source for Fake {
     fn obey(&self, order: Order) -> Result<AgentState, String> {
         *self.missing.lock().unwrap() = Some(order.id().to_owned());
         if order == Order::Resume { Err("the kernel refused".to_owned()) } else { Ok(AgentState::Paused) }
+    }
+
+    fn watch(&self) -> Result<Lines, String> {
+        self.watchers.subscribe()
     }
 }
 
@@ -307,5 +312,33 @@ fn orders_come_by_the_unix_socket_only() {
         let body = request("POST", "/api/v1/pause", "Content-Length: 2\r\n") + "{}";
         has(&by_socket(body).await, "413 Payload Too Large", &[]);
         server.stop().await;
+    });
+}
+
+/// A stream lives on when the time of other connections is up, gives its place to none of them, and ends with its source.
+#[test]
+fn a_stream_is_only_on_the_unix_socket_and_has_no_end() {
+    run(async {
+        let path = std::env::temp_dir().join(format!("lossprobe-http-{}-watch", process::id()));
+        let limits = Limits { connections: 2, connection: Duration::from_millis(100), ..short() };
+        let watchers = Arc::new(Watchers::default());
+        let source = Fake { watchers: Arc::clone(&watchers), ..Fake::default() };
+        let server = Server::start(source, limits, Some(&path));
+        has(&server.get("/api/v1/watch", "").await, "404 Not Found", &[]);
+
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        stream.write_all(b"GET /api/v1/watch HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        timeout(PATIENCE, watchers.arrival()).await.unwrap();
+        watchers.greet();
+        for _ in 0..3 {
+            let mut idle = server.connect().await;
+            assert_eq!(timeout(PATIENCE, idle.read(&mut [0; 1])).await.unwrap().unwrap_or(0), 0, "time is up");
+        }
+        watchers.publish(&Notice::Start { schema: 99 }.into());
+        watchers.close();
+        let answer = rest(stream).await;
+        has(&answer, "200 OK", &["application/x-ndjson", "\"schema\":1}", "\"schema\":99}"]);
+        server.stop().await;
+        assert!(watchers.subscribe().is_err());
     });
 }

@@ -1,0 +1,297 @@
+//! `lossprobe explain`: what a drop reason, a malformed reason or a class means. It needs no agent and no privilege; the
+//! running kernel is asked only for its own names.
+
+mod text;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{ErrorKind, IsTerminal as _, Write as _},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use probe_ebpf::reason::{Malformed, Severity};
+use serde::Serialize;
+
+use crate::{
+    classes::{self, Class, class_of},
+    cli::{ExplainArgs, Lines, Listed},
+    config::near,
+    kernel::types::KernelTypes,
+    texts::{self, Text},
+};
+
+/// Version of the JSON form. Keys are added, never renamed.
+const SCHEMA: u32 = 1;
+/// What the kernel writes in front of a reason's name.
+const PREFIX: &str = "skb_drop_reason_";
+
+/// Explains what was asked for.
+///
+/// # Errors
+/// If nothing has this name.
+pub fn run(args: &ExplainArgs) -> Result<()> {
+    let names = Names::of(running_kernel().as_ref());
+    let mut out = std::io::stdout().lock();
+    let page = text::Page {
+        width: terminal_size::terminal_size_of(&out).map_or(text::WIDTH, |(width, _)| usize::from(width.0)),
+        colour: out.is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    };
+    let shown = match (&args.name, args.list) {
+        (Some(name), _) => {
+            let found = names.explain(name)?;
+            match args.output {
+                Lines::Json => serde_json::to_string(&Document { schema: SCHEMA, explanations: found })?,
+                Lines::Text => page.explanations(&found),
+            }
+        }
+        (None, listed) => {
+            let list = names.list(listed.unwrap_or_default());
+            match args.output {
+                Lines::Json => serde_json::to_string(&list)?,
+                Lines::Text => page.list(&list),
+            }
+        }
+    };
+    match writeln!(out, "{}", shown.trim_end()) {
+        // `head` has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.context("write to standard output"),
+    }
+}
+
+/// The drop reasons of the running kernel, `None` if it does not show them.
+fn running_kernel() -> Option<BTreeSet<String>> {
+    let types = KernelTypes::running().ok()?;
+    let is_reason = |name: &&str| *name != "max" && !name.starts_with("subsys_");
+    Some(types.reasons.names().filter(is_reason).map(str::to_owned).collect())
+}
+
+/// All names that can be explained.
+struct Names {
+    /// By name; whether the running kernel has it, `None` if it does not tell.
+    drops: BTreeMap<String, Option<bool>>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    explanations: Vec<Explanation>,
+}
+
+/// Everything that is known about one name.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Explanation {
+    DropReason {
+        name: String,
+        class: &'static str,
+        in_this_kernel: Option<bool>,
+        /// The kernel has it, and this version of lossprobe does not know it.
+        new: bool,
+        /// `name`: written for this reason; `class`: what holds for all of its class.
+        explained_by: &'static str,
+        #[serde(flatten)]
+        advice: Advice,
+    },
+    MalformedReason {
+        name: &'static str,
+        severity: &'static str,
+        layer: &'static str,
+        scope: &'static str,
+        standard: &'static str,
+        #[serde(flatten)]
+        advice: Advice,
+    },
+    DropClass {
+        name: &'static str,
+        reasons: Vec<String>,
+        #[serde(flatten)]
+        advice: Advice,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Advice {
+    meaning: String,
+    causes: Vec<&'static str>,
+    next_steps: Vec<NextStep>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct NextStep {
+    command: String,
+    purpose: String,
+}
+
+impl Advice {
+    fn of(text: &'static Text) -> Self {
+        let step = |(command, purpose): &(&str, &str)| NextStep::new(*command, *purpose);
+        Self {
+            meaning: text.meaning.to_owned(),
+            causes: text.causes.to_vec(),
+            next_steps: text.next_steps.iter().map(step).collect(),
+        }
+    }
+
+    /// With a step by which everybody begins, unless a text has it in its own words.
+    fn starting_with(mut self, command: String, purpose: &str) -> Self {
+        if !self.next_steps.iter().any(|step| step.command.starts_with(&command)) {
+            self.next_steps.insert(0, NextStep::new(command, purpose));
+        }
+        self
+    }
+}
+
+impl NextStep {
+    fn new(command: impl Into<String>, purpose: impl Into<String>) -> Self {
+        Self { command: command.into(), purpose: purpose.into() }
+    }
+}
+
+/// What there is to explain.
+#[derive(Default, Serialize)]
+struct List {
+    schema: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drops: Option<Vec<DropLine>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasons: Option<Vec<ReasonLine>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    classes: Option<Vec<ClassLine>>,
+}
+
+#[derive(Serialize)]
+struct DropLine {
+    name: String,
+    class: &'static str,
+    in_this_kernel: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct ReasonLine {
+    name: &'static str,
+    severity: &'static str,
+    layer: &'static str,
+    scope: &'static str,
+    meaning: &'static str,
+}
+
+#[derive(Serialize)]
+struct ClassLine {
+    name: &'static str,
+    meaning: &'static str,
+}
+
+impl Names {
+    fn of(kernel: Option<&BTreeSet<String>>) -> Self {
+        let is_here = |name: &String| kernel.map(|kernel| kernel.contains(name));
+        let known = classes::known_names().map(str::to_owned).chain(kernel.into_iter().flatten().cloned());
+        Self { drops: known.map(|name| (name.clone(), is_here(&name))).collect() }
+    }
+
+    /// Everything of this name: a drop reason, a malformed reason and a class can have the same.
+    fn explain(&self, asked: &str) -> Result<Vec<Explanation>> {
+        let name = asked.trim().to_lowercase();
+        let name = name.strip_prefix(PREFIX).unwrap_or(&name);
+        let drop = self.drops.get(name).map(|here| drop_reason(name, *here));
+        let malformed =
+            Malformed::ALL.iter().find(|reason| reason.id() == name).map(|reason| malformed_reason(*reason));
+        let class = Class::from_id(name).map(|class| self.class(class));
+        let found: Vec<_> = [drop, malformed, class].into_iter().flatten().collect();
+        if found.is_empty() { Err(self.unknown(name)) } else { Ok(found) }
+    }
+
+    fn unknown(&self, name: &str) -> anyhow::Error {
+        let malformed = Malformed::ALL.iter().map(|reason| reason.id());
+        let classes = Class::ALL.iter().map(|class| class.id());
+        let all: BTreeSet<&str> = self.drops.keys().map(String::as_str).chain(malformed).chain(classes).collect();
+        // Part of a name that somebody remembers is nearer than any misspelling.
+        let parts = all.iter().filter(|known| name.len() >= 3 && known.contains(name)).map(|known| (*known).to_owned());
+        let mut near: Vec<String> = parts.take(3).collect();
+        if near.is_empty() {
+            near = self::near(name, all.into_iter());
+        }
+        let near: Vec<_> = near.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
+        let hint = if near.is_empty() { String::new() } else { format!("did you mean {}? ", near.join(" or ")) };
+        anyhow!(
+            "no drop reason, malformed reason or class `{}`; {hint}`lossprobe explain --list` shows all",
+            name.escape_debug()
+        )
+    }
+
+    fn class(&self, class: Class) -> Explanation {
+        let reasons = self.drops.keys().filter(|name| class_of(name) == class).cloned().collect();
+        Explanation::DropClass { name: class.id(), reasons, advice: Advice::of(texts::of_class(class)) }
+    }
+
+    fn list(&self, listed: Listed) -> List {
+        let drop = |(name, here): (&String, &Option<bool>)| DropLine {
+            name: name.clone(),
+            class: class_of(name).id(),
+            in_this_kernel: *here,
+        };
+        let reason = |reason: &Malformed| ReasonLine {
+            name: reason.id(),
+            severity: reason.severity().id(),
+            layer: reason.layer(),
+            scope: reason.scope().id(),
+            meaning: reason.meaning(),
+        };
+        let class = |class: &Class| ClassLine { name: class.id(), meaning: texts::of_class(*class).meaning };
+        let wants = |what| listed == Listed::All || listed == what;
+        List {
+            schema: SCHEMA,
+            drops: wants(Listed::Drops).then(|| self.drops.iter().map(drop).collect()),
+            reasons: wants(Listed::Reasons).then(|| Malformed::ALL.iter().map(reason).collect()),
+            classes: wants(Listed::Classes).then(|| Class::ALL.iter().map(class).collect()),
+        }
+    }
+}
+
+fn drop_reason(name: &str, in_this_kernel: Option<bool>) -> Explanation {
+    let class = class_of(name);
+    let text = texts::of_reason(name);
+    let advice = Advice::of(text.unwrap_or_else(|| texts::of_class(class)));
+    Explanation::DropReason {
+        name: name.to_owned(),
+        class: class.id(),
+        in_this_kernel,
+        new: in_this_kernel == Some(true) && !classes::known_names().any(|known| known == name),
+        explained_by: if text.is_some() { "name" } else { "class" },
+        advice: advice.starting_with(
+            format!("lossprobe watch --reason {name}"),
+            "which packets, and the kernel function that dropped them",
+        ),
+    }
+}
+
+fn malformed_reason(reason: Malformed) -> Explanation {
+    let (id, layer) = (reason.id(), reason.layer());
+    let gravity = match reason.severity() {
+        Severity::Error => "It must never happen on a healthy wire.",
+        Severity::Warning => "It is suspicious; scanners and old equipment make such frames, too.",
+        Severity::Info => "It is worth knowing and no metric.",
+    };
+    let maker = match reason.scope() {
+        probe_ebpf::reason::Scope::Local => "No router forwards it: its maker is on this segment.",
+        probe_ebpf::reason::Scope::Path => "It may come from anywhere.",
+    };
+    Explanation::MalformedReason {
+        name: id,
+        severity: reason.severity().id(),
+        layer,
+        scope: reason.scope().id(),
+        standard: reason.standard(),
+        advice: Advice {
+            meaning: format!("A frame contradicts the rules of {layer}: {}. {gravity} {maker}", reason.meaning()),
+            causes: Vec::new(),
+            next_steps: vec![NextStep::new(
+                format!("lossprobe watch --type malformed --reason {id} --output json"),
+                "the frames as they come, with sender, offset and first bytes",
+            )],
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;
