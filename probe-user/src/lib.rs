@@ -10,6 +10,7 @@ pub mod collect;
 pub mod config;
 pub mod control;
 pub mod export;
+mod genetlink;
 pub mod inspect;
 pub mod kernel;
 pub mod netlink;

@@ -7,6 +7,7 @@ mod ports;
 mod roles;
 mod sent;
 mod show;
+mod witnesses;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +24,7 @@ use self::{
     ports::{Ports, Rare},
     roles::ByKey,
     sent::Sent,
+    witnesses::Witnesses,
 };
 use crate::{
     collect::{
@@ -47,7 +49,8 @@ use crate::{
 const FORGET_AFTER: Duration = Duration::from_mins(2);
 
 /// What is read besides, as in the label `source`.
-const SOURCES: [&str; 5] = ["device", "links", "maps", "routes", "snmp"];
+const SOURCES: [&str; 10] =
+    ["conntrack", "device", "ethtool", "host", "links", "maps", "qdisc", "routes", "snmp", "softnet"];
 
 /// An interface that is selected.
 #[derive(Debug)]
@@ -98,6 +101,7 @@ pub struct Probe {
     idle: BTreeMap<NamespaceKey, (u64, Instant)>,
     /// Segments sent by this namespace.
     sent: Sent,
+    witnesses: Witnesses,
     /// When the programs were last told that somebody reads what they count.
     last_beat: Instant,
     /// Time in which they were not, and counted nothing.
@@ -152,6 +156,7 @@ impl Probe {
             nameless: BTreeMap::new(),
             idle: BTreeMap::new(),
             sent: Sent::from_now(),
+            witnesses: Witnesses::default(),
             last_beat: Instant::now(),
             uncounted: Duration::ZERO,
             collect_errors: SOURCES.map(|source| (source.to_owned(), 0)).into(),

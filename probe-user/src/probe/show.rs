@@ -18,7 +18,7 @@ use super::{
 use crate::{
     collect::links::Link,
     kernel::read::{Counters, missed_runs},
-    snapshot::{self, Snapshot, Traffic},
+    snapshot::{self, Snapshot, State, Traffic},
 };
 
 impl Probe {
@@ -43,8 +43,9 @@ impl Probe {
         interfaces.sort_by(|a, b| a.name.cmp(&b.name));
         self.add_to_groups(&interfaces, &by_key);
         self.cover(&mut interfaces);
+        self.read_witnesses();
         let port_groups = self.ports.groups().map(|(bridge, group)| self.port_group(bridge, group, &interfaces));
-        Ok(Snapshot {
+        let mut snapshot = Snapshot {
             schema: snapshot::SCHEMA,
             time: jiff::Timestamp::now().to_string(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -62,7 +63,17 @@ impl Probe {
                 bad_checksums: self.bad_checksums(&counters),
             },
             probe: self.self_report(&counters),
-        })
+            ..Snapshot::default()
+        };
+        self.witnesses.show(&self.links, &mut snapshot);
+        Ok(snapshot)
+    }
+
+    /// Reads what others have counted; nothing of it counts while the programs are to be still.
+    fn read_witnesses(&mut self) {
+        let links: Vec<&Link> = self.counted.keys().filter_map(|ifindex| self.links.get(ifindex)).collect();
+        let failed = self.witnesses.read(&links, self.state == State::Running);
+        failed.into_iter().for_each(|source| self.collect_error(source));
     }
 
     fn interface(&self, link: &Link, counted: &Counted, by_key: &ByKey) -> Result<snapshot::Interface> {
@@ -88,7 +99,7 @@ impl Probe {
             ingress: self.counted_traffic(counted, Direction::Ingress)?,
             egress: self.counted_traffic(counted, Direction::Egress)?,
             malformed: malformed(counted.malformed(by_key)),
-            coverage: snapshot::Coverage::default(),
+            ..snapshot::Interface::default()
         })
     }
 
