@@ -8,6 +8,7 @@ pub mod classes;
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod conservation;
 pub mod control;
 pub mod export;
 mod genetlink;

@@ -1,6 +1,7 @@
 //! The probe at work: programs in the kernel, interfaces followed, counters turned into a
 //! [`Snapshot`](crate::snapshot::Snapshot).
 
+mod balance;
 mod coverage;
 mod hooks;
 mod ports;
@@ -20,6 +21,7 @@ use probe_ebpf::abi::{Direction, INERT_AFTER_SECONDS, NamespaceKey, Slot};
 use tracing::{info, warn};
 
 use self::{
+    balance::Balance,
     coverage::Coverage,
     ports::{Ports, Rare},
     roles::ByKey,
@@ -93,6 +95,8 @@ pub struct Probe {
     ports: Ports,
     /// Of uplinks whose driver counts wire frames.
     coverage: BTreeMap<u32, Coverage>,
+    /// Of devices whose driver counts wire frames.
+    balances: BTreeMap<u32, Balance>,
     /// Names of interfaces that are gone, and when they went: their counts are shown for a while.
     former: BTreeMap<u32, (String, Instant)>,
     /// When an interface index was first met in counters before the kernel had announced its name.
@@ -152,6 +156,7 @@ impl Probe {
             places: BTreeMap::new(),
             ports: Ports::default(),
             coverage: BTreeMap::new(),
+            balances: BTreeMap::new(),
             former: BTreeMap::new(),
             nameless: BTreeMap::new(),
             idle: BTreeMap::new(),
@@ -190,6 +195,7 @@ impl Probe {
             warn!("this process stood still for {silent:.1?}; for the last {uncounted:.1?} of it nothing was counted");
             self.uncounted += uncounted;
             self.coverage.clear();
+            self.balances.clear();
         }
         self.loaded.beat()
     }

@@ -2,5 +2,6 @@
 
 pub mod client;
 pub mod doctor;
+pub mod losses;
 mod rates;
 pub mod stats;

@@ -66,7 +66,16 @@ impl Probe {
             ..Snapshot::default()
         };
         self.witnesses.show(&self.links, &mut snapshot);
+        self.compare(&mut snapshot);
         Ok(snapshot)
+    }
+
+    /// Begins to count what others have counted before, and devices beside hooks.
+    ///
+    /// # Errors
+    /// If the maps cannot be read.
+    pub fn look_around(&mut self) -> Result<()> {
+        self.snapshot().map(drop)
     }
 
     /// Reads what others have counted; nothing of it counts while the programs are to be still.

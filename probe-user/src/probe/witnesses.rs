@@ -44,8 +44,6 @@ pub(super) struct Witnesses {
     stolen_ms: Option<Counter>,
     host: Host,
     families: BTreeMap<String, u16>,
-    /// Whether this kernel has a source.
-    features: BTreeMap<&'static str, bool>,
     drivers_asked: Option<Instant>,
     settings_asked: Option<Instant>,
     /// It has been read before: what is new from now on has counted nothing before.
@@ -162,19 +160,19 @@ impl Witnesses {
 
     fn read_tables(&mut self, counts: bool) -> Result<()> {
         let conntrack = conntrack::read()?;
-        self.features.insert("conntrack_statistics", conntrack.is_some());
+        self.is_there("conntrack", conntrack.is_some());
         for (cause, count) in conntrack.into_iter().flatten() {
             self.protocols.add_one(("conntrack", cause), count, counts);
         }
         self.host.conntrack = conntrack::occupancy();
         let neighbours = neighbour::read()?;
-        self.features.insert("neighbour_statistics", !neighbours.is_empty());
+        self.is_there("neighbour_tables", !neighbours.is_empty());
         for (protocol, cause, count) in neighbours {
             self.protocols.add_one((protocol, cause), count, counts);
         }
-        let datapath = self.families.get(openvswitch::FAMILY);
-        self.features.insert("openvswitch", datapath.is_some());
-        if let Some(lost) = datapath.map_or(Ok(None), |family| openvswitch::lost(*family))? {
+        let datapath = self.families.get(openvswitch::FAMILY).copied();
+        self.is_there("openvswitch", datapath.is_some());
+        if let Some(lost) = datapath.map_or(Ok(None), openvswitch::lost)? {
             self.protocols.add_one(("openvswitch", "upcall_lost"), lost, counts);
         }
         Ok(())
@@ -186,12 +184,18 @@ impl Witnesses {
         }
         self.host.cpu_steal_ms = self.stolen_ms.map(Counter::total);
         self.host.congestion_marked_packets = self.protocols.congestion_marks();
-        let devlink = self.families.get(devlink::FAMILY);
-        self.features.insert("devlink_traps", devlink.is_some());
+        let devlink = self.families.get(devlink::FAMILY).copied();
+        self.is_there("devlink_traps", devlink.is_some());
         if let (true, Some(family)) = (settings, devlink) {
-            self.host.devlink_traps = devlink::traps(*family)?;
+            self.host.devlink_traps = devlink::traps(family)?;
         }
         Ok(())
+    }
+
+    fn is_there(&mut self, source: &str, is_there: bool) {
+        let missing = &mut self.host.not_observable;
+        missing.retain(|known| known != source);
+        missing.extend(Some(source.to_owned()).filter(|_| !is_there));
     }
 
     /// Puts what is known into a snapshot.
@@ -205,8 +209,7 @@ impl Witnesses {
         snapshot.softnet = self.softnet.shown();
         snapshot.protocols = self.protocols.shown();
         snapshot.host = self.host.clone();
-        let features = self.features.iter().map(|(feature, available)| ((*feature).to_owned(), *available));
-        snapshot.probe.features.extend(features);
+        snapshot.host.not_observable.sort_unstable();
     }
 }
 

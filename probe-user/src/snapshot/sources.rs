@@ -111,6 +111,9 @@ pub struct Host {
     pub conntrack: Option<Occupancy>,
     /// What switches and cards trapped or dropped by themselves, since they came up.
     pub devlink_traps: Vec<Trap>,
+    /// Sources that this kernel does not have, or not in this network namespace: `conntrack`, `devlink_traps`,
+    /// `neighbour_tables`, `openvswitch`.
+    pub not_observable: Vec<String>,
 }
 
 /// How full a table is.
