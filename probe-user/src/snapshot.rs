@@ -362,6 +362,9 @@ pub struct Probe {
     /// Further ones that are not in `drops` yet: they wait for the next sample, at most 96 events for each reason and CPU.
     #[serde(default)]
     pub drop_storm_waiting_packets: u64,
+    /// Microseconds that reading all of this took.
+    #[serde(default)]
+    pub snapshot_us: u64,
     /// Failed reads, by source.
     pub collect_errors: BTreeMap<String, u64>,
     /// What the agent may do.

@@ -23,8 +23,10 @@ pub struct Losses<'s> {
     uptime_ms: u64,
     /// Whether anything is being counted.
     state: State,
-    /// Packets lost, noise left out.
+    /// Packets lost, noise and what has no known reason left out.
     lost_packets: u64,
+    /// Packets dropped for a reason that the kernel does not name, or whose class is not known.
+    unknown_packets: u64,
     /// By place and cause, the most first, noise last.
     lost: Vec<Loss<'s>>,
     /// What others have counted, mostly of the same packets: not to be added.
@@ -102,7 +104,8 @@ impl<'s> Losses<'s> {
             time: &snapshot.time,
             uptime_ms: snapshot.uptime_ms,
             state: snapshot.state,
-            lost_packets: lost.iter().filter(|row| row.class != "noise").map(|row| row.packets).sum(),
+            lost_packets: of_class(&lost, |class| !matches!(class, "noise" | "unknown")),
+            unknown_packets: of_class(&lost, |class| class == "unknown"),
             lost,
             witnesses,
             laws,
@@ -127,8 +130,8 @@ impl<'s> Losses<'s> {
             text.push_str("Nothing was lost.\n");
         } else {
             page.table(&mut text, rows(&self.lost, "lost in"));
-            let lost = grouped(self.lost_packets);
-            let _infallible = writeln!(text, "\n{lost} packets lost in this host, noise left out.");
+            let (lost, unknown) = (grouped(self.lost_packets), grouped(self.unknown_packets));
+            let _infallible = writeln!(text, "\n{lost} packets lost in this host, {unknown} of unknown class, noise left out.");
         }
         if !self.witnesses.is_empty() {
             text.push_str("\nCounted beside it, mostly of the same packets:\n\n");
@@ -187,6 +190,10 @@ fn some_of(names: &[&str]) -> String {
         None | Some(0) => shown.join(", "),
         Some(more) => format!("{} and {more} more", shown.join(", ")),
     }
+}
+
+fn of_class(rows: &[Loss<'_>], wanted: impl Fn(&str) -> bool) -> u64 {
+    rows.iter().filter(|row| wanted(row.class)).map(|row| row.packets).sum()
 }
 
 fn own<'s>(place: &'static str, interface: &'s str, cause: String, packets: u64) -> Loss<'s> {
@@ -276,6 +283,7 @@ mod tests {
                 drop("own", "eth0", "no_socket", "noise", 5000),
                 drop("own", "eth0", "qdisc_drop", "capacity", 40),
                 drop("other", "x", "netfilter_drop", "policy", 2),
+                drop("own", "", "not_specified", "unknown", 4),
             ],
             interfaces: vec![
                 Interface {
@@ -330,11 +338,12 @@ mod tests {
                 "device eth0 ingress/missed 1234",
                 "kernel eth0 qdisc_drop 40",
                 "device veth1 ingress/xdp_drop 9",
+                "kernel  not_specified 4",
                 "kernel  netfilter_drop 2",
                 "kernel eth0 no_socket 5000",
             ]
         );
-        assert_eq!(losses.lost_packets, 1_285);
+        assert_eq!((losses.lost_packets, losses.unknown_packets), (1_285, 4));
         assert_eq!(
             names(&losses.witnesses),
             [
@@ -359,10 +368,11 @@ lost in  interface           cause             class     packets
 device   eth0                ingress/missed    capacity    1,234
 kernel   eth0                qdisc_drop        capacity       40
 device   veth1               ingress/xdp_drop  policy          9
+kernel   (none)              not_specified     unknown         4
 kernel   (other namespaces)  netfilter_drop    policy          2
 kernel   eth0                no_socket         noise       5,000
 
-1,285 packets lost in this host, noise left out.
+1,285 packets lost in this host, 4 of unknown class, noise left out.
 
 Counted beside it, mostly of the same packets:
 

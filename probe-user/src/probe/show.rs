@@ -1,6 +1,6 @@
 //! The kernel's numbers become a [`Snapshot`]: names for indices, reasons and classes; sums where names are equal.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::Result;
 use probe_ebpf::{
@@ -27,6 +27,7 @@ impl Probe {
     /// # Errors
     /// If the maps cannot be read.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
+        let began = Instant::now();
         let counters = self.maps.counters()?;
         let sent_segments = self.sent.segments().unwrap_or_else(|_| {
             self.collect_error("snmp");
@@ -67,6 +68,7 @@ impl Probe {
         };
         self.witnesses.show(&self.links, &mut snapshot);
         self.compare(&mut snapshot);
+        snapshot.probe.snapshot_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         Ok(snapshot)
     }
 
@@ -312,6 +314,7 @@ impl Probe {
             events_suppressed: tally(Tally::EventsSuppressed),
             drop_storm_packets: tally(Tally::StormSegments),
             drop_storm_waiting_packets: counters.waiting,
+            snapshot_us: 0,
             collect_errors: self.collect_errors.clone(),
             privileges: self.privileges.clone(),
             memory: self.memory.clone(),

@@ -30,6 +30,8 @@ use crate::{
 
 /// Between two questions to drivers; scrapes come as they like.
 const DRIVERS_EVERY: Duration = Duration::from_millis(900);
+/// Longest round of questions to drivers, some of which ask their firmware: the rest is asked the next time.
+const DRIVERS_ROUND: Duration = Duration::from_millis(5);
 /// Between two questions for what hardly changes: generic netlink families, sizes of rings, offloads, traps.
 const SETTINGS_EVERY: Duration = Duration::from_secs(30);
 
@@ -45,6 +47,8 @@ pub(super) struct Witnesses {
     host: Host,
     families: BTreeMap<String, u16>,
     drivers_asked: Option<Instant>,
+    /// Where the next round of questions to drivers starts.
+    drivers_from: u32,
     settings_asked: Option<Instant>,
     /// It has been read before: what is new from now on has counted nothing before.
     running: bool,
@@ -62,6 +66,8 @@ struct Device {
     offloads: Vec<String>,
     /// Its driver has been asked.
     asked: bool,
+    /// When it was asked for what hardly changes.
+    settings_asked: Option<Instant>,
 }
 
 impl Witnesses {
@@ -70,8 +76,8 @@ impl Witnesses {
     pub(super) fn read(&mut self, links: &[&Link], counts: bool) -> Vec<&'static str> {
         let mut failed = Vec::new();
         let now = Instant::now();
-        let due = |asked: Option<Instant>, every| asked.is_none_or(|asked| now.duration_since(asked) >= every);
-        let (drivers, settings) = (due(self.drivers_asked, DRIVERS_EVERY), due(self.settings_asked, SETTINGS_EVERY));
+        let (drivers, settings) =
+            (is_due(self.drivers_asked, DRIVERS_EVERY, now), is_due(self.settings_asked, SETTINGS_EVERY, now));
         if settings {
             let families = genetlink::families().map(|families| self.families = families);
             self.settings_asked = Some(now);
@@ -81,7 +87,7 @@ impl Witnesses {
         self.judge("device", devices, &mut failed);
         if drivers {
             self.drivers_asked = Some(now);
-            let asked = self.ask_drivers(links, settings, counts);
+            let asked = self.ask_drivers(links, now, counts);
             self.judge("ethtool", asked, &mut failed);
         }
         let qdiscs = self.qdiscs.read(counts);
@@ -130,9 +136,17 @@ impl Witnesses {
         Ok(())
     }
 
-    fn ask_drivers(&mut self, links: &[&Link], settings: bool, counts: bool) -> Result<()> {
-        let mut first_error = Ok(());
-        for link in links {
+    /// Asks the drivers of as many devices as there is time for; all of them the first time, before which nothing counts.
+    fn ask_drivers(&mut self, links: &[&Link], now: Instant, counts: bool) -> Result<()> {
+        let (started, mut first_error) = (Instant::now(), Ok(()));
+        let split = links.partition_point(|link| link.ifindex < self.drivers_from);
+        let (later, first) = links.split_at(split);
+        self.drivers_from = 0;
+        for link in first.iter().chain(later) {
+            if self.running && started.elapsed() >= DRIVERS_ROUND {
+                self.drivers_from = link.ifindex;
+                break;
+            }
             let Some(device) = self.devices.get_mut(&link.ifindex) else { continue };
             let from_now = device.asked || !self.running || link.has_parent_device;
             let mut read = || -> Result<()> {
@@ -140,7 +154,8 @@ impl Witnesses {
                 device.take(Source::Driver, &own, from_now, counts);
                 if let (true, Some(family)) = (link.has_parent_device, self.families.get("ethtool")) {
                     device.take(Source::Standard, &ethtool::counters(*family, link.ifindex)?, from_now, counts);
-                    if settings || !device.asked {
+                    if is_due(device.settings_asked, SETTINGS_EVERY, now) {
+                        device.settings_asked = Some(now);
                         device.rings = ethtool::rings(*family, link.ifindex)?;
                         device.offloads = ethtool::offloads(*family, link.ifindex)?;
                     }
@@ -270,6 +285,10 @@ impl Device {
             carrier_changes: link.carrier_changes.map(u64::from),
         }
     }
+}
+
+fn is_due(asked: Option<Instant>, every: Duration, now: Instant) -> bool {
+    asked.is_none_or(|asked| now.duration_since(asked) >= every)
 }
 
 /// Why a device like this could lose packets: one of the kernel's own making has no cable and no ring.
