@@ -16,9 +16,8 @@ use crate::snapshot::{Explained, Interface, Side, Snapshot};
 /// Reasons, or what they begin with, for which the kernel drops a received packet before a tc hook.
 const BEFORE_HOOK: [&str; 2] = ["cpu_backlog", "xdp"];
 /// The same for one that is sent, behind a tc hook: disciplines, filters that run later, the device's own queue.
-const BEHIND_HOOK: [&str; 10] = [
-    "qdisc_", "fq_", "cake_", "dualpi2_", "tc_egress", "full_ring", "dev_ready", "skb_gso_seg", "skb_csum", "dev_hdr",
-];
+const BEHIND_HOOK: [&str; 10] =
+    ["qdisc_", "fq_", "cake_", "dualpi2_", "tc_egress", "full_ring", "dev_ready", "skb_gso_seg", "skb_csum", "dev_hdr"];
 
 /// What became of one direction of one interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -198,7 +197,8 @@ mod tests {
             ],
             ..Snapshot::default()
         };
-        let counters = vec![lost("ingress", "xdp_drop", 5), lost("ingress", "missed", 1000), lost("egress", "carrier", 6)];
+        let counters =
+            vec![lost("ingress", "xdp_drop", 5), lost("ingress", "missed", 1000), lost("egress", "carrier", 6)];
         let qdisc = Qdisc { backlog_packets: 7, ..Qdisc::default() };
         let mut interface = Interface {
             name: "e".into(),

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use netlink_packet_core::{
-    DefaultNla, Emitable as _, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NlaBuffer, NlasIterator,
-};
+use netlink_packet_core::{DefaultNla, Emitable as _, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NlaBuffer, NlasIterator};
 use netlink_sys::protocols::NETLINK_GENERIC;
 use nix::libc;
 
@@ -62,13 +60,7 @@ pub(crate) fn list(family: u16, command: u8, header: &[u8], each: impl FnMut(&[u
     send(family, command, NLM_F_DUMP, header, each)
 }
 
-fn send(
-    family: u16,
-    command: u8,
-    flags: u16,
-    body: &[u8],
-    mut each: impl FnMut(&[u8]) -> Result<()>,
-) -> Result<()> {
+fn send(family: u16, command: u8, flags: u16, body: &[u8], mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     // Version 1, then two reserved bytes.
     let payload = [&[command, 1, 0, 0][..], body].concat();
     let mut bytes = Vec::new();

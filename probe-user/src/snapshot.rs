@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::sources::{
-    Balance, Device, DeviceCounter, Explained, Host, Occupancy, Passed, ProtocolError, Qdisc, Rings, Side, Softnet, Trap,
+    Balance, Device, DeviceCounter, Explained, Host, Occupancy, Passed, ProtocolError, Qdisc, Rings, Side, Softnet,
+    Trap,
 };
 
 /// Version of the JSON form.

@@ -52,8 +52,22 @@ pub enum Cause {
 impl Cause {
     /// Every one.
     pub const ALL: [Self; 16] = [
-        Missed, Fifo, NoBuffer, XdpDrop, ProviderLimit, Nohandler, Otherhost, Crc, Frame, Length, Over, Aborted, Carrier,
-        Heartbeat, Window, InternalMac,
+        Missed,
+        Fifo,
+        NoBuffer,
+        XdpDrop,
+        ProviderLimit,
+        Nohandler,
+        Otherhost,
+        Crc,
+        Frame,
+        Length,
+        Over,
+        Aborted,
+        Carrier,
+        Heartbeat,
+        Window,
+        InternalMac,
     ];
 
     /// As in the label.
@@ -177,9 +191,7 @@ const FILLED: &[(&str, &[Key])] = &[
     ("e1000e", &[(RX, Length), (RX, Crc), (RX, Frame), (RX, Missed), (TX, Aborted), (TX, Carrier), (TX, Window)]),
     (
         "igb",
-        &[
-            (RX, Length), (RX, Crc), (RX, Frame), (RX, Fifo), (RX, Missed), (TX, Aborted), (TX, Carrier), (TX, Window),
-        ],
+        &[(RX, Length), (RX, Crc), (RX, Frame), (RX, Fifo), (RX, Missed), (TX, Aborted), (TX, Carrier), (TX, Window)],
     ),
     ("igc", &[(RX, Length), (RX, Crc), (RX, Frame), (RX, Missed), (TX, Aborted), (TX, Carrier), (TX, Window)]),
     ("ixgbe", &[(RX, Length), (RX, Crc), (RX, Missed)]),
@@ -321,7 +333,9 @@ mod tests {
     fn causes_are_one_list() {
         let ids: BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.id()).collect();
         assert_eq!(ids.len(), Cause::ALL.len());
-        assert!(is_filled("anything", (RX, Otherhost)) && is_filled("igb", (RX, Fifo)) && !is_filled("ena", (RX, Missed)));
+        assert!(
+            is_filled("anything", (RX, Otherhost)) && is_filled("igb", (RX, Fifo)) && !is_filled("ena", (RX, Missed))
+        );
         assert!(is_repeater("bond") && !is_repeater("bridge"));
     }
 }

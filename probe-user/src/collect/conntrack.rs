@@ -26,8 +26,7 @@ pub fn read() -> io::Result<Option<Vec<(&'static str, u64)>>> {
 /// Entries in the table of this namespace, and how many it takes; `None` without connection tracking.
 #[must_use]
 pub fn occupancy() -> Option<Occupancy> {
-    let number =
-        |name: &str| fs::read_to_string(format!("/proc/sys/net/netfilter/{name}")).ok()?.trim().parse().ok();
+    let number = |name: &str| fs::read_to_string(format!("/proc/sys/net/netfilter/{name}")).ok()?.trim().parse().ok();
     Some(Occupancy { entries: number("nf_conntrack_count")?, capacity: number("nf_conntrack_max")? })
 }
 

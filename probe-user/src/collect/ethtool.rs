@@ -62,7 +62,8 @@ impl Names {
     fn of(driver: &str, names: &[String]) -> Self {
         let known: Vec<_> = strings(driver).collect();
         let meanings = |(at, name): (usize, &String)| {
-            let meant = known.iter().filter(|(pattern, _)| matches(pattern, name)).map(move |(_, meaning)| (at, *meaning));
+            let meant =
+                known.iter().filter(|(pattern, _)| matches(pattern, name)).map(move |(_, meaning)| (at, *meaning));
             meant.collect::<Vec<_>>()
         };
         Self { count: names.len(), wanted: names.iter().enumerate().flat_map(meanings).collect() }

@@ -178,7 +178,9 @@ mod tests {
     fn causes_are_one_list() {
         let mut names = BTreeSet::new();
         for row in ROWS {
-            let is_snake = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+            let is_snake = |text: &str| {
+                text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+            };
             assert!(is_snake(row.protocol) && is_snake(row.cause), "{row:?}");
             assert!(names.insert((row.protocol, row.cause)), "{row:?} twice");
             assert!(!row.without.contains(&row.counter.1), "{row:?}");
@@ -261,7 +263,9 @@ mod tests {
     #[test]
     fn the_running_kernel() {
         let snmp = super::super::snmp::read_with_ipv6().unwrap();
-        for (protocol, cause) in [("ipv4", "header"), ("ipv4", "truncated"), ("tcp", "checksum"), ("udp", "receive_buffer")] {
+        for (protocol, cause) in
+            [("ipv4", "header"), ("ipv4", "truncated"), ("tcp", "checksum"), ("udp", "receive_buffer")]
+        {
             let row = ROWS.iter().find(|row| (row.protocol, row.cause) == (protocol, cause)).unwrap();
             assert!(row.read(&snmp).is_some(), "{protocol} {cause}");
         }

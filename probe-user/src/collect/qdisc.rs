@@ -112,10 +112,11 @@ impl QdiscSums {
             if owed > drops {
                 debts.insert(key, owed - drops);
             }
-            let sum = sums.entry(now.ifindex).or_default().entry(now.kind.clone()).or_insert_with(|| Qdisc {
-                kind: now.kind.clone(),
-                ..Qdisc::default()
-            });
+            let sum = sums
+                .entry(now.ifindex)
+                .or_default()
+                .entry(now.kind.clone())
+                .or_insert_with(|| Qdisc { kind: now.kind.clone(), ..Qdisc::default() });
             sum.dropped_packets += drops.saturating_sub(owed);
             sum.overlimits += overlimits;
             if below.is_empty() {

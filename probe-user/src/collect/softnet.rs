@@ -53,7 +53,8 @@ impl SoftnetSums {
         for line in &lines {
             let readings = [line.dropped, line.squeezed, line.flow_limited];
             // A CPU that comes online later has kept its counters.
-            let known = self.cpus.entry(line.cpu).or_insert_with(|| readings.map(|reading| Counter::after(reading.into())));
+            let known =
+                self.cpus.entry(line.cpu).or_insert_with(|| readings.map(|reading| Counter::after(reading.into())));
             for (counter, reading) in known.iter_mut().zip(readings) {
                 if counts {
                     counter.add_u32(reading);

@@ -9,7 +9,7 @@ use super::stats::{Listing, Page, Style, dropped_on, grouped, printable};
 use crate::{
     conservation::{Law, laws},
     export::samples::drops,
-    snapshot::{DeviceCounter, Interface, SCHEMA, Snapshot, State},
+    snapshot::{DeviceCounter, Interface, SCHEMA, Snapshot, State, XdpFailed},
 };
 
 /// The document of `--output json`.
@@ -42,7 +42,7 @@ pub struct Losses<'s> {
 /// One row.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Loss<'s> {
-    /// `kernel`, `device`, `queue`, `cpu`, `protocol` or `switch`.
+    /// `kernel`, `device`, `xdp`, `queue`, `cpu`, `protocol` or `switch`.
     place: &'static str,
     /// `""` where it belongs to none; of other namespaces as in `netns`.
     interface: &'s str,
@@ -62,19 +62,36 @@ impl<'s> Losses<'s> {
         let (mut lost, mut witnesses) = (Vec::new(), Vec::new());
         for (key, packets) in drops(snapshot) {
             let cause = key.reason.to_owned();
-            lost.push(Loss { place: "kernel", interface: key.interface, netns: key.netns, cause, class: key.class, packets });
+            lost.push(Loss {
+                place: "kernel",
+                interface: key.interface,
+                netns: key.netns,
+                cause,
+                class: key.class,
+                packets,
+            });
         }
         for interface in &snapshot.interfaces {
             for counter in &interface.device.counters {
                 let to = if is_dropped_too(interface, counter) { &mut witnesses } else { &mut lost };
                 to.push(Loss {
                     class: &counter.class,
-                    ..own("device", &interface.name, format!("{}/{}", counter.direction, counter.cause), counter.packets)
+                    ..own(
+                        "device",
+                        &interface.name,
+                        format!("{}/{}", counter.direction, counter.cause),
+                        counter.packets,
+                    )
                 });
             }
             for qdisc in &interface.qdiscs {
                 witnesses.push(own("queue", &interface.name, qdisc.kind.clone(), qdisc.dropped_packets));
             }
+        }
+        for failed in &snapshot.xdp_failed {
+            let to = if is_told_by_another(snapshot, failed) { &mut witnesses } else { &mut lost };
+            let class = if matches!(failed.cause.as_str(), "devmap" | "tx" | "cpumap") { "capacity" } else { "config" };
+            to.push(Loss { class, ..own("xdp", &failed.interface, failed.cause.clone(), failed.packets) });
         }
         if let Some(softnet) = &snapshot.softnet {
             witnesses.push(own("cpu", "", "backlog".to_owned(), softnet.dropped_packets));
@@ -89,13 +106,16 @@ impl<'s> Losses<'s> {
         for rows in [&mut lost, &mut witnesses] {
             rows.retain(|row| row.packets > 0);
             rows.sort_by(|one, other| {
-                (one.class == "noise", other.packets, one.interface, &one.cause)
-                    .cmp(&(other.class == "noise", one.packets, other.interface, &other.cause))
+                (one.class == "noise", other.packets, one.interface, &one.cause).cmp(&(
+                    other.class == "noise",
+                    one.packets,
+                    other.interface,
+                    &other.cause,
+                ))
             });
         }
         let laws = laws(snapshot);
-        let remainders: Vec<u64> =
-            laws.iter().filter_map(|law| law.remainder_packets).map(i64::unsigned_abs).collect();
+        let remainders: Vec<u64> = laws.iter().filter_map(|law| law.remainder_packets).map(i64::unsigned_abs).collect();
         let of_devices = snapshot.interfaces.iter().map(|interface| (interface.name.as_str(), &interface.device));
         let blind = of_devices.map(|(name, device)| (name, device.not_observable.as_slice()));
         let blind = blind.chain([("host", snapshot.host.not_observable.as_slice())]);
@@ -131,7 +151,8 @@ impl<'s> Losses<'s> {
         } else {
             page.table(&mut text, rows(&self.lost, "lost in"));
             let (lost, unknown) = (grouped(self.lost_packets), grouped(self.unknown_packets));
-            let _infallible = writeln!(text, "\n{lost} packets lost in this host, {unknown} of unknown class, noise left out.");
+            let _infallible =
+                writeln!(text, "\n{lost} packets lost in this host, {unknown} of unknown class, noise left out.");
         }
         if !self.witnesses.is_empty() {
             text.push_str("\nCounted beside it, mostly of the same packets:\n\n");
@@ -211,6 +232,23 @@ fn is_dropped_too(interface: &Interface, counter: &DeviceCounter) -> bool {
     }
 }
 
+/// Whether frames that XDP lost are counted under another name: drivers count what a program aborts among its drops, and
+/// some say of one frame that its redirect failed both as an error and as an exception.
+fn is_told_by_another(snapshot: &Snapshot, failed: &XdpFailed) -> bool {
+    let of_interface = |interface: &&Interface| interface.name == failed.interface;
+    let counts_drops =
+        |interface: &Interface| interface.device.counters.iter().any(|counter| counter.cause == "xdp_drop");
+    match failed.cause.as_str() {
+        "exception_aborted" | "exception_drop" | "exception_unknown" => {
+            snapshot.interfaces.iter().find(of_interface).is_some_and(counts_drops)
+        }
+        "exception_redirect" => {
+            snapshot.xdp_failed.iter().any(|other| other.interface == failed.interface && other.cause == "redirect")
+        }
+        _other => false,
+    }
+}
+
 fn rows(losses: &[Loss<'_>], place: &'static str) -> Listing {
     let row = |loss: &Loss<'_>| {
         let style = match loss.class {
@@ -218,11 +256,16 @@ fn rows(losses: &[Loss<'_>], place: &'static str) -> Listing {
             "capacity" | "malformed" => Style::Error,
             _other => Style::Plain,
         };
-        let interface = if loss.place == "kernel" { dropped_on(loss.netns, loss.interface) } else { or_dash(loss.interface) };
+        let interface =
+            if loss.place == "kernel" { dropped_on(loss.netns, loss.interface) } else { or_dash(loss.interface) };
         let cells = [loss.place, interface, &loss.cause, or_dash(loss.class)].map(printable);
         (style, cells.into_iter().chain([grouped(loss.packets)]).collect())
     };
-    Listing { header: vec![place, "interface", "cause", "class", "packets"], texts: 4, rows: losses.iter().map(row).collect() }
+    Listing {
+        header: vec![place, "interface", "cause", "class", "packets"],
+        texts: 4,
+        rows: losses.iter().map(row).collect(),
+    }
 }
 
 fn or_dash(text: &str) -> &str {
@@ -312,10 +355,21 @@ mod tests {
                         ],
                         ..Device::default()
                     },
-                    balance: Balance { not_observable: "veth counts packets of any size as one".into(), ..Balance::default() },
+                    balance: Balance {
+                        not_observable: "veth counts packets of any size as one".into(),
+                        ..Balance::default()
+                    },
                     ..Interface::default()
                 },
             ],
+            xdp_failed: [("veth1", "exception_aborted", 8), ("veth1", "redirect", 5), ("eth0", "exception_aborted", 1)]
+                .map(|(interface, cause, packets)| XdpFailed {
+                    interface: interface.into(),
+                    cause: cause.into(),
+                    packets,
+                    ..XdpFailed::default()
+                })
+                .into(),
             softnet: Some(Softnet { dropped_packets: 6, ..Softnet::default() }),
             protocols: vec![
                 ProtocolError { protocol: "udp".into(), cause: "no_port".into(), count: 5000 },
@@ -338,17 +392,20 @@ mod tests {
                 "device eth0 ingress/missed 1234",
                 "kernel eth0 qdisc_drop 40",
                 "device veth1 ingress/xdp_drop 9",
+                "xdp veth1 redirect 5",
                 "kernel  not_specified 4",
                 "kernel  netfilter_drop 2",
+                "xdp eth0 exception_aborted 1",
                 "kernel eth0 no_socket 5000",
             ]
         );
-        assert_eq!((losses.lost_packets, losses.unknown_packets), (1_285, 4));
+        assert_eq!((losses.lost_packets, losses.unknown_packets), (1_291, 4));
         assert_eq!(
             names(&losses.witnesses),
             [
                 "protocol  udp/no_port 5000",
                 "queue eth0 fq_codel 30",
+                "xdp veth1 exception_aborted 8",
                 "cpu  backlog 6",
                 "device veth1 ingress/no_buffer 3",
                 "device eth0 ingress/otherhost 7",
@@ -356,23 +413,25 @@ mod tests {
         );
         assert_eq!(losses.unexplained_packets, Some(10));
         let json: serde_json::Value = serde_json::from_str(&losses.json()).unwrap();
-        assert_eq!((&json["lost_packets"], &json["laws"][0]["remainder_packets"]), (&1_285.into(), &10.into()));
+        assert_eq!((&json["lost_packets"], &json["laws"][0]["remainder_packets"]), (&1_291.into(), &10.into()));
         assert_eq!(json["not_observable"]["eth0"][0], "ingress/xdp_drop");
     }
 
     #[test]
     fn table() {
         let expected = "\
-lost in  interface           cause             class     packets
------------------------------------------------------------------
-device   eth0                ingress/missed    capacity    1,234
-kernel   eth0                qdisc_drop        capacity       40
-device   veth1               ingress/xdp_drop  policy          9
-kernel   (none)              not_specified     unknown         4
-kernel   (other namespaces)  netfilter_drop    policy          2
-kernel   eth0                no_socket         noise       5,000
+lost in  interface           cause              class     packets
+------------------------------------------------------------------
+device   eth0                ingress/missed     capacity    1,234
+kernel   eth0                qdisc_drop         capacity       40
+device   veth1               ingress/xdp_drop   policy          9
+xdp      veth1               redirect           config          5
+kernel   (none)              not_specified      unknown         4
+kernel   (other namespaces)  netfilter_drop     policy          2
+xdp      eth0                exception_aborted  config          1
+kernel   eth0                no_socket          noise       5,000
 
-1,285 packets lost in this host, 4 of unknown class, noise left out.
+1,291 packets lost in this host, 4 of unknown class, noise left out.
 
 Counted beside it, mostly of the same packets:
 
@@ -380,6 +439,7 @@ counted by  interface  cause              class     packets
 ------------------------------------------------------------
 protocol    –          udp/no_port        –           5,000
 queue       eth0       fq_codel           –              30
+xdp         veth1      exception_aborted  config          8
 cpu         –          backlog            –               6
 device      veth1      ingress/no_buffer  capacity        3
 device      eth0       ingress/otherhost  noise           7

@@ -47,7 +47,8 @@ impl Balance {
         while self.recent.get(1).is_some_and(|(second, _)| now.duration_since(*second) >= OLDEST_FIGURE) {
             self.recent.pop_front();
         }
-        let Some((_, before)) = self.recent.front().filter(|(first, _)| now.duration_since(*first) >= OLDEST_FIGURE) else {
+        let Some((_, before)) = self.recent.front().filter(|(first, _)| now.duration_since(*first) >= OLDEST_FIGURE)
+        else {
             return [None, None];
         };
         let slack = [0, 1].map(|at: usize| hook[at].saturating_sub(before[at]));
@@ -89,7 +90,8 @@ impl Probe {
             let counts = Direction::ALL.map(|direction| counts_wire_frames(&interface.driver, direction));
             let is_attached = |hooks: &[&str]| interface.attached.iter().any(|at| hooks.contains(&at.hook.as_str()));
             let attached = [is_attached(&["tc_ingress", "xdp"]), is_attached(&["tc_egress"])];
-            let mut balance = snapshot::Balance { not_observable: why_not(interface, counts, attached), ..Default::default() };
+            let mut balance =
+                snapshot::Balance { not_observable: why_not(interface, counts, attached), ..Default::default() };
             if let (Some(passed), State::Running, true) = (interface.device.packets, self.state, counts != [false; 2]) {
                 let (device, hook) =
                     ([passed.ingress, passed.egress], [interface.ingress.frames, interface.egress.frames]);
@@ -142,7 +144,11 @@ mod tests {
             })
         };
         // The device was there long before, and something had been dropped.
-        assert_eq!(at(0, 5000, 10, 7, 0), None, "nothing is known of what the hook saw when the device's figure was made");
+        assert_eq!(
+            at(0, 5000, 10, 7, 0),
+            None,
+            "nothing is known of what the hook saw when the device's figure was made"
+        );
         assert_eq!(at(1000, 5010, 20, 7, 0), None);
         assert_eq!(at(2000, 5020, 30, 7, 3), Some((0, 0, 20 + 20, 0, Some(3))), "begins");
         assert_eq!(at(3000, 5130, 130, 17, 0), Some((110, 100, 110 + 20, 10, Some(0))));

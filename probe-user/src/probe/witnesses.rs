@@ -276,7 +276,10 @@ impl Device {
         let evidence = |(name, counter): (&&str, &Counter)| ((*name).to_owned(), counter.total());
         snapshot::Device {
             counters: self.counters.iter().map(counter).collect(),
-            not_observable: causes_of(link).filter(|key| !self.counters.contains_key(key)).map(|key| name(&key)).collect(),
+            not_observable: causes_of(link)
+                .filter(|key| !self.counters.contains_key(key))
+                .map(|key| name(&key))
+                .collect(),
             evidence: self.evidence.iter().map(evidence).collect(),
             packets: self.packets,
             rings: self.rings,

@@ -81,8 +81,18 @@ const FEC: [(u16, &str); 2] = [(2, "fec_corrected_blocks"), (3, "fec_uncorrectab
 
 /// Offloads that change what a hook or a receiver sees.
 const OFFLOADS: [&str; 12] = [
-    "rx-gro", "rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding", "rx-checksum", "tx-tcp-segmentation",
-    "tx-generic-segmentation", "tx-udp-segmentation", "hw-tc-offload", "l2-fwd-offload", "rx-all",
+    "rx-gro",
+    "rx-gro-hw",
+    "rx-gro-list",
+    "rx-lro",
+    "rx-udp-gro-forwarding",
+    "rx-checksum",
+    "tx-tcp-segmentation",
+    "tx-generic-segmentation",
+    "tx-udp-segmentation",
+    "hw-tc-offload",
+    "l2-fwd-offload",
+    "rx-all",
 ];
 
 /// What the device has counted since it was made.
@@ -103,11 +113,7 @@ pub fn counters(family: u16, ifindex: u32) -> Result<Counters> {
     let header = nest(STATS_HEADER, &[index(ifindex)]);
     let groups = (1 << ETH_PHY) | (1 << ETH_MAC) | (1 << RMON);
     let word = |kind, value: u32| DefaultNla::new(kind, value.to_ne_bytes().to_vec());
-    let bits = [
-        DefaultNla::new(BITSET_NOMASK, Vec::new()),
-        word(BITSET_SIZE, 4),
-        word(BITSET_VALUE, groups),
-    ];
+    let bits = [DefaultNla::new(BITSET_NOMASK, Vec::new()), word(BITSET_SIZE, 4), word(BITSET_VALUE, groups)];
     counters.add_groups(&optional(ask(family, STATS_GET, &[header, nest(STATS_GROUPS, &bits)]))?)?;
     let header = nest(HEADER, &[index(ifindex), word(HEADER_FLAGS, WITH_STATISTICS)]);
     let nested = |command| -> Result<Attributes> {
@@ -155,9 +161,7 @@ impl Counters {
 /// As [`counters`].
 pub fn rings(family: u16, ifindex: u32) -> Result<Option<Rings>> {
     let answer = optional(ask(family, RINGS_GET, &[nest(HEADER, &[index(ifindex)])]))?;
-    let size = |wanted: u16| {
-        answer.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| u64::from(number(value)))
-    };
+    let size = |wanted: u16| answer.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| u64::from(number(value)));
     Ok(size(RINGS_RX).or(size(RINGS_TX)).map(|_| Rings {
         rx: size(RINGS_RX),
         rx_max: size(RINGS_RX_MAX),
@@ -176,7 +180,8 @@ pub fn offloads(family: u16, ifindex: u32) -> Result<Vec<String>> {
     for (_, bitset) in answer.iter().filter(|(kind, _)| *kind == FEATURES_ACTIVE) {
         for (_, bits) in attributes(bitset)?.into_iter().filter(|(kind, _)| *kind == BITSET_BITS) {
             for (_, bit) in attributes(&bits)? {
-                let name = attributes(&bit)?.into_iter().find(|(kind, _)| *kind == BIT_NAME).map(|(_, name)| text(&name));
+                let name =
+                    attributes(&bit)?.into_iter().find(|(kind, _)| *kind == BIT_NAME).map(|(_, name)| text(&name));
                 on.extend(name.filter(|name| OFFLOADS.contains(&name.as_str())));
             }
         }
@@ -205,8 +210,7 @@ mod tests {
     #[test]
     fn groups() {
         let word = |kind, value: u32| DefaultNla::new(kind, value.to_ne_bytes().to_vec());
-        let statistic =
-            |at, value: u64| nest(GROUP_STATISTIC, &[DefaultNla::new(at, value.to_ne_bytes().to_vec())]);
+        let statistic = |at, value: u64| nest(GROUP_STATISTIC, &[DefaultNla::new(at, value.to_ne_bytes().to_vec())]);
         let bytes = |group: &[DefaultNla]| emitted(&[nest(STATS_GROUP, group)]);
         // FrameCheckSequenceErrors, two lengths, FramesReceivedOK; symbol errors; fragments.
         let message = [
