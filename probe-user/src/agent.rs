@@ -191,6 +191,7 @@ pub async fn start(config: Arc<Config>) -> Result<(Probe, Watcher)> {
     }
     let mut probe = Probe::start(config, links.len())?;
     probe.apply(LinkEvent::Resync(links));
+    probe.look_around()?;
     Ok((probe, watcher))
 }
 

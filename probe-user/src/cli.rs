@@ -117,6 +117,7 @@ Examples:
   lossprobe stats --interface eth0 --output json | jq   one interface, for programs
   lossprobe stats --interval 1                          rates every second until Ctrl-C
   lossprobe stats --for 30s                             without an agent: watch for 30 s
+  lossprobe stats --losses                              what this host has lost, and where
   lossprobe stats --agent http://127.0.0.1:9976         ask an agent by HTTP
 
 Exit codes: 0 done, 1 failed, 2 usage.";
@@ -279,6 +280,14 @@ pub struct StatsArgs {
     /// How to show it
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
+
+    /// Show everything that was lost in this host, by place, and whether devices and hooks agree
+    ///
+    /// Losses are listed once: as the kernel's drops, or a device's where the kernel never saw the packet. What queueing
+    /// disciplines, input queues and protocols count beside them stands below as witnesses. For devices that count wire
+    /// frames two laws hold: device − hook at ingress, hook − device at egress; what is not explained is the remainder.
+    #[arg(long, conflicts_with = "interval")]
+    pub losses: bool,
 
     /// Without an agent: attach and watch for so long (500ms, 5s, 2m) [default: 5s]
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, conflicts_with = "interval")]
@@ -610,6 +619,8 @@ mod tests {
             ("lossprobe agent --ports some", false),
             ("lossprobe stats --for 5s --output json", true),
             ("lossprobe stats --for 5s --interval 1", false),
+            ("lossprobe stats --losses --for 5s --output json", true),
+            ("lossprobe stats --losses --interval 1", false),
             ("lossprobe stats --socket /tmp/x --agent http://localhost:1", false),
             ("lossprobe doctor --interface eth0 --config x.toml --output json --max-interfaces 8", true),
             ("lossprobe doctor --listen 127.0.0.1:1", false),

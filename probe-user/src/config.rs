@@ -235,6 +235,8 @@ pub struct StatsConfig {
     pub selection: Selection,
     /// How to show them.
     pub output: Output,
+    /// Losses by place instead of what was counted by interface.
+    pub losses: bool,
     /// Where the numbers come from.
     pub origin: Origin,
     /// `Some`: repeat with rates, that far apart. `None`: show once.
@@ -268,6 +270,7 @@ impl StatsConfig {
         Ok(Self {
             selection: Selection::from_flags(&args.selection.interface, &args.selection.exclude)?,
             output: args.output,
+            losses: args.losses,
             origin,
             interval: args.interval,
             watch: args.watch.unwrap_or(DEFAULT_WATCH),

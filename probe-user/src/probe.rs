@@ -1,6 +1,7 @@
 //! The probe at work: programs in the kernel, interfaces followed, counters turned into a
 //! [`Snapshot`](crate::snapshot::Snapshot).
 
+mod balance;
 mod coverage;
 mod events;
 mod hooks;
@@ -8,6 +9,7 @@ mod ports;
 mod roles;
 mod sent;
 mod show;
+mod witnesses;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,10 +22,12 @@ use probe_ebpf::abi::{Direction, INERT_AFTER_SECONDS, NamespaceKey, Slot};
 use tracing::{info, warn};
 
 use self::{
+    balance::Balance,
     coverage::Coverage,
     ports::{Ports, Rare},
     roles::ByKey,
     sent::Sent,
+    witnesses::Witnesses,
 };
 use crate::{
     collect::{
@@ -49,7 +53,8 @@ use crate::{
 const FORGET_AFTER: Duration = Duration::from_mins(2);
 
 /// What is read besides, as in the label `source`.
-const SOURCES: [&str; 5] = ["device", "links", "maps", "routes", "snmp"];
+const SOURCES: [&str; 10] =
+    ["conntrack", "device", "ethtool", "host", "links", "maps", "qdisc", "routes", "snmp", "softnet"];
 
 /// An interface that is selected.
 #[derive(Debug)]
@@ -94,6 +99,8 @@ pub struct Probe {
     ports: Ports,
     /// Of uplinks whose driver counts wire frames.
     coverage: BTreeMap<u32, Coverage>,
+    /// Of devices whose driver counts wire frames.
+    balances: BTreeMap<u32, Balance>,
     /// Names of interfaces that are gone, and when they went: their counts are shown for a while.
     former: BTreeMap<u32, (String, Instant)>,
     /// When an interface index was first met in counters before the kernel had announced its name.
@@ -102,6 +109,7 @@ pub struct Probe {
     idle: BTreeMap<NamespaceKey, (u64, Instant)>,
     /// Segments sent by this namespace.
     sent: Sent,
+    witnesses: Witnesses,
     /// When the programs were last told that somebody reads what they count.
     last_beat: Instant,
     /// Time in which they were not, and counted nothing.
@@ -154,10 +162,12 @@ impl Probe {
             places: BTreeMap::new(),
             ports: Ports::default(),
             coverage: BTreeMap::new(),
+            balances: BTreeMap::new(),
             former: BTreeMap::new(),
             nameless: BTreeMap::new(),
             idle: BTreeMap::new(),
             sent: Sent::from_now(),
+            witnesses: Witnesses::default(),
             last_beat: Instant::now(),
             uncounted: Duration::ZERO,
             collect_errors: SOURCES.map(|source| (source.to_owned(), 0)).into(),
@@ -191,6 +201,7 @@ impl Probe {
             warn!("this process stood still for {silent:.1?}; for the last {uncounted:.1?} of it nothing was counted");
             self.uncounted += uncounted;
             self.coverage.clear();
+            self.balances.clear();
         }
         self.loaded.beat()
     }

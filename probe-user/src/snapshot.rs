@@ -4,9 +4,16 @@
 //! Counters are totals since the agent's start and never fall; the unit of packets is wire segments. The JSON form is
 //! a contract (`GET /api/v1/snapshot`): keys are added, never renamed.
 
+mod sources;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::sources::{
+    Balance, Device, DeviceCounter, Explained, Host, Occupancy, Passed, ProtocolError, Qdisc, Rings, Side, Softnet,
+    Trap,
+};
 
 /// Version of the JSON form.
 pub const SCHEMA: u32 = 1;
@@ -45,6 +52,15 @@ pub struct Snapshot {
     pub xdp_failed: Vec<XdpFailed>,
     /// TCP of this namespace's own sockets.
     pub tcp: Tcp,
+    /// Input queues of the CPUs, machine-wide; `None` where they could not be read.
+    #[serde(default)]
+    pub softnet: Option<Softnet>,
+    /// Errors by protocol and cause; what this kernel does not count is left out.
+    #[serde(default)]
+    pub protocols: Vec<ProtocolError>,
+    /// Evidence that belongs to no interface.
+    #[serde(default)]
+    pub host: Host,
     /// The probe's honesty about itself.
     pub probe: Probe,
 }
@@ -151,6 +167,15 @@ pub struct Interface {
     /// Segments at the hooks for each packet that the device has counted.
     #[serde(default)]
     pub coverage: Coverage,
+    /// What the device says of itself.
+    #[serde(default)]
+    pub device: Device,
+    /// Its queueing disciplines, by kind.
+    #[serde(default)]
+    pub qdiscs: Vec<Qdisc>,
+    /// The device's packets beside ours.
+    #[serde(default)]
+    pub balance: Balance,
 }
 
 /// Ports of one bridge as one: what each has counted since it is one of them, also those that are gone.
@@ -338,6 +363,9 @@ pub struct Probe {
     /// Further ones that are not in `drops` yet: they wait for the next sample, at most 96 events for each reason and CPU.
     #[serde(default)]
     pub drop_storm_waiting_packets: u64,
+    /// Microseconds that reading all of this took.
+    #[serde(default)]
+    pub snapshot_us: u64,
     /// Failed reads, by source.
     pub collect_errors: BTreeMap<String, u64>,
     /// What the agent may do.

@@ -20,6 +20,7 @@ use crate::{
     config::{Config, DEFAULT_LISTEN, DEFAULT_SOCKET, Origin, Selection, StatsConfig},
     inspect::{
         client::{self, FetchError},
+        losses::Losses,
         stats,
     },
     kernel::preflight,
@@ -74,7 +75,10 @@ impl Feed {
         loop {
             tokio::select! {
                 () = sleep_until(deadline) => return Ok(()),
-                _ = beats.tick() => probe.beat()?,
+                _ = beats.tick() => {
+                    probe.beat()?;
+                    probe.look_around()?;
+                }
                 event = watcher.next() => probe.apply(event.context("follow the interfaces")?),
             }
         }
@@ -149,12 +153,17 @@ fn select(mut snapshot: Snapshot, selection: &Selection) -> Result<Snapshot> {
 fn print(config: &StatsConfig, snapshot: &Snapshot, previous: Option<&Snapshot>) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     let text = match config.output {
+        Output::Json if config.losses => Losses::of(snapshot).json(),
         Output::Json => stats::render_json(snapshot, previous),
         Output::Table => {
             let terminal = out.is_terminal();
             let colour = terminal && std::env::var_os("NO_COLOR").is_none();
             let width = terminal_size::terminal_size_of(&out).map(|(width, _)| width.0);
-            stats::render_table(snapshot, previous, width, colour)
+            if config.losses {
+                Losses::of(snapshot).table(width, colour)
+            } else {
+                stats::render_table(snapshot, previous, width, colour)
+            }
         }
     };
     match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {

@@ -11,10 +11,11 @@ use serde_json::Value;
 use crate::{child, namespace::Namespace};
 
 /// The distribution's package of a program.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("bpftool", "bpftool"),
     ("nft", "nftables"),
     ("tc", "iproute2"),
+    ("ip", "iproute2"),
     ("ethtool", "ethtool"),
     ("promtool", "prometheus"),
     ("prometheus", "prometheus"),

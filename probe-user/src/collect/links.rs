@@ -56,6 +56,10 @@ pub struct Link {
     pub port_name: String,
     /// The bus device's driver, or `kind` for a device of the kernel's own making; `""` if not known.
     pub driver: String,
+    /// Whether the physical link is up (`IFLA_CARRIER`), `None` if not told.
+    pub carrier: Option<bool>,
+    /// How often it has come or gone since the device was made, `None` if not told.
+    pub carrier_changes: Option<u32>,
     /// `IFLA_IFALIAS`, `""` if not set. The kernel announces no new alias of a device that is down: it comes with the
     /// device's next change.
     pub alias: String,

@@ -1,7 +1,7 @@
 //! The kernel's protocol counters (MIB) of one network namespace, from procfs.
 //!
 //! `/proc/net/snmp` and `/proc/net/netstat` have one shape: a line of names and a line of values, both led by the same
-//! protocol. `snmp6` has another and is not read here.
+//! protocol. `snmp6` has another: a name and a value on each line, the protocol being what the name begins with.
 
 use std::{collections::BTreeMap, fs, io};
 
@@ -24,6 +24,23 @@ pub fn read() -> io::Result<Snmp> {
     Ok(snmp)
 }
 
+/// As [`read`], with the counters of IPv6 where the kernel has it.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with_ipv6() -> io::Result<Snmp> {
+    let mut snmp = read()?;
+    match fs::read_to_string("/proc/thread-self/net/snmp6") {
+        Ok(text) => snmp.add_snmp6(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io::Error::new(error.kind(), format!("read /proc/net/snmp6: {error}"))),
+    }
+    Ok(snmp)
+}
+
+/// What names of `snmp6` begin with.
+const PROTOCOLS6: [&str; 4] = ["Ip6", "Icmp6", "UdpLite6", "Udp6"];
+
 impl Snmp {
     /// Reads text of that shape. Lines without a partner, names without a value and values that are no numbers are left
     /// out: what one kernel has and another has not is for the asker of [`Snmp::get`] to decide.
@@ -38,6 +55,16 @@ impl Snmp {
     #[must_use]
     pub fn get(&self, protocol: &str, name: &str) -> Option<i64> {
         self.values.get(protocol)?.get(name).copied()
+    }
+
+    fn add_snmp6(&mut self, text: &str) {
+        for line in text.lines() {
+            let Some((name, value)) = line.split_once(char::is_whitespace) else { continue };
+            let split = PROTOCOLS6.iter().find_map(|protocol| Some((*protocol, name.strip_prefix(protocol)?)));
+            if let (Some((protocol, name)), Ok(value)) = (split, value.trim().parse()) {
+                self.values.entry(protocol.to_owned()).or_default().insert(name.to_owned(), value);
+            }
+        }
     }
 
     fn add(&mut self, text: &str) {
@@ -102,6 +129,25 @@ IpExt: 0 18446744073709551615
     }
 
     #[test]
+    fn version_6() {
+        let mut snmp = Snmp::parse(SNMP);
+        snmp.add_snmp6(
+            "Ip6InReceives                   \t1\nIp6InTruncatedPkts \t3\nUdpLite6InErrors 4\nUdp6InErrors 5\n\
+             Icmp6InType133 6\nnonsense\nTcp6 7\nIp6OutDiscards many\n",
+        );
+        for (protocol, name, expected) in [
+            ("Ip6", "InTruncatedPkts", Some(3)),
+            ("UdpLite6", "InErrors", Some(4)),
+            ("Udp6", "InErrors", Some(5)),
+            ("Icmp6", "InType133", Some(6)),
+            ("Ip6", "OutDiscards", None),
+            ("Ip", "InReceives", Some(11_943)),
+        ] {
+            assert_eq!(snmp.get(protocol, name), expected, "{protocol} {name}");
+        }
+    }
+
+    #[test]
     fn odd_shapes() {
         for (text, expected) in [
             ("", None),
@@ -120,7 +166,7 @@ IpExt: 0 18446744073709551615
 
     #[test]
     fn the_running_kernel() {
-        let snmp = read().expect("procfs is mounted at /proc");
+        let snmp = read_with_ipv6().expect("procfs is mounted at /proc");
         assert!(snmp.get("Tcp", "OutSegs").is_some());
         assert!(snmp.get("TcpExt", "TCPSynRetrans").is_some());
     }

@@ -182,6 +182,58 @@ pub const METRICS: &[Metric] = &[
         samples: samples::xdp_failed,
     },
     Metric {
+        name: "lossprobe_nic_dropped_packets_total",
+        kind: Kind::Counter,
+        unit: "packets",
+        labels: &["interface", "direction", "cause"],
+        help: "Good packets that a device dropped, as it counts them, from one source for each cause; an XDP program's \
+               drops are cause xdp_drop, a provider's allowances provider_limit. Absent where it cannot be observed.",
+        samples: samples::nic_dropped,
+    },
+    Metric {
+        name: "lossprobe_nic_errors_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &["interface", "direction", "cause"],
+        help: "Packets that a device lost because something was wrong with them or with the link, from one source for \
+               each cause. Absent where it cannot be observed.",
+        samples: samples::nic_errors,
+    },
+    Metric {
+        name: "lossprobe_qdisc_dropped_packets_total",
+        kind: Kind::Counter,
+        unit: "packets",
+        labels: &["interface", "kind"],
+        help: "Packets that queueing disciplines dropped, a GSO packet being one; what a root repeats of its leaves is \
+               left out. The kernel has mostly dropped them with a reason, too: do not add.",
+        samples: samples::qdisc_dropped,
+    },
+    Metric {
+        name: "lossprobe_softnet_dropped_packets_total",
+        kind: Kind::Counter,
+        unit: "packets",
+        labels: &[],
+        help: "Packets for which a CPU's input queue had no room, of all network namespaces.",
+        samples: samples::softnet_dropped,
+    },
+    Metric {
+        name: "lossprobe_softnet_squeezed_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &[],
+        help: "Rounds in which a CPU left received packets waiting, for want of time or budget.",
+        samples: samples::softnet_squeezed,
+    },
+    Metric {
+        name: "lossprobe_protocol_errors_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &["protocol", "cause"],
+        help: "Errors that the kernel's protocols count (MIB) in this network namespace, one event under one cause. The \
+               kernel has mostly dropped the packet with a reason, too: do not add.",
+        samples: samples::protocol_errors,
+    },
+    Metric {
         name: "lossprobe_tcp_sent_segments_total",
         kind: Kind::Counter,
         unit: "segments",

@@ -1,9 +1,14 @@
 //! What of a [`Snapshot`] becomes which series, for the metrics where that takes a rule.
 
+mod witnesses;
+
 use std::collections::BTreeMap;
 
 use probe_ebpf::reason::{Malformed, Severity};
 
+pub(super) use self::witnesses::{
+    nic_dropped, nic_errors, protocol_errors, qdisc_dropped, softnet_dropped, softnet_squeezed,
+};
 use super::metrics::Samples;
 use crate::snapshot::{AttachedPorts, Drop, Interface, Malformed as Found, PortGroup, Snapshot, Traffic};
 

@@ -65,7 +65,7 @@ const SITES_SHOWN: usize = 10;
 
 /// How a line looks on a terminal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Style {
+pub(super) enum Style {
     Error,
     Plain,
     Dim,
@@ -78,19 +78,19 @@ struct Line {
 }
 
 /// Columns are left-aligned and may be cut up to `texts`, then right-aligned figures that are never cut.
-struct Listing {
-    header: Vec<&'static str>,
-    texts: usize,
-    rows: Vec<(Style, Vec<String>)>,
+pub(super) struct Listing {
+    pub(super) header: Vec<&'static str>,
+    pub(super) texts: usize,
+    pub(super) rows: Vec<(Style, Vec<String>)>,
 }
 
-struct Page {
-    width: Option<u16>,
-    colour: bool,
+pub(super) struct Page {
+    pub(super) width: Option<u16>,
+    pub(super) colour: bool,
 }
 
 impl Page {
-    fn table(&self, to: &mut String, listing: Listing) {
+    pub(super) fn table(&self, to: &mut String, listing: Listing) {
         let mut table = Table::new();
         table.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('-').junction('-')));
         if let Some(width) = self.width {
@@ -228,7 +228,7 @@ fn sites(now: &Snapshot) -> Listing {
 }
 
 /// The interface of a drop, for people.
-fn dropped_on<'s>(netns: &str, interface: &'s str) -> &'s str {
+pub(super) fn dropped_on<'s>(netns: &str, interface: &'s str) -> &'s str {
     match (netns, interface) {
         ("own", "") => "(none)",
         ("own", name) => name,
@@ -287,7 +287,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// `1,234,567`.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.chars().enumerate() {

@@ -4,15 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use netlink_packet_core::{DefaultNla, Emitable as _, NLM_F_ACK, NLM_F_REQUEST, NlaBuffer, NlasIterator};
+use netlink_packet_core::{DefaultNla, NLM_F_ACK};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{LinkHeader, LinkMessage},
 };
-use netlink_sys::protocols::NETLINK_GENERIC;
 use nix::libc;
 
-use crate::netlink::{errno, exchange, request};
+use crate::{
+    genetlink::{self, Attributes, attributes, family, nest, number, text},
+    netlink::{errno, request},
+};
 
 // uapi/linux/rtnetlink.h, if_link.h.
 const RTM_NEWLINK: u16 = 16;
@@ -87,11 +89,7 @@ impl XdpState {
     }
 }
 
-// uapi/linux/genetlink.h, ethtool_netlink.h.
-const GENL_ID_CTRL: u16 = 16;
-const CTRL_CMD_GETFAMILY: u8 = 3;
-const CTRL_ATTR_FAMILY_ID: u16 = 1;
-const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+// uapi/linux/ethtool_netlink.h.
 const FEATURES_GET: u8 = 11;
 const FEATURES_ACTIVE: u16 = 4;
 const CHANNELS_GET: u8 = 17;
@@ -101,9 +99,6 @@ const HEADER: u16 = 1;
 const HEADER_DEV_INDEX: u16 = 1;
 const BITSET_BITS: u16 = 3;
 const BIT_NAME: u16 = 2;
-/// `struct genlmsghdr`.
-const GENERIC_HEADER_BYTES: usize = 4;
-const NLA_F_NESTED: u16 = 1 << 15;
 
 /// A device's settings that an XDP program can change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +113,7 @@ impl Device {
     pub(super) fn of(ifindex: u32) -> Result<Self> {
         let family = family("ethtool").context("ask for the kernel's ethtool family")?;
         let index = DefaultNla::new(HEADER_DEV_INDEX, ifindex.to_ne_bytes().to_vec());
-        let ask = |command| optional(generic(family, command, &[nest(HEADER, std::slice::from_ref(&index))]));
+        let ask = |command| optional(genetlink::ask(family, command, &[nest(HEADER, std::slice::from_ref(&index))]));
         let mut device = Self { features: BTreeSet::new(), channels: BTreeMap::new() };
         for (kind, value) in ask(FEATURES_GET).context("ask for the device's features")? {
             if kind == FEATURES_ACTIVE {
@@ -152,64 +147,24 @@ fn names(bitset: &[u8]) -> Result<BTreeSet<String>> {
     for (_, bits) in attributes(bitset)?.into_iter().filter(|(kind, _)| *kind == BITSET_BITS) {
         for (_, bit) in attributes(&bits)? {
             let name = attributes(&bit)?.into_iter().find(|(kind, _)| *kind == BIT_NAME);
-            names.extend(name.map(|(_, name)| String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned()));
+            names.extend(name.map(|(_, name)| text(&name)));
         }
     }
     Ok(names)
 }
 
-fn family(name: &str) -> Result<u16> {
-    let name = DefaultNla::new(CTRL_ATTR_FAMILY_NAME, [name.as_bytes(), &[0]].concat());
-    let answer = generic(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, &[name])?;
-    let id = answer.into_iter().find(|(kind, _)| *kind == CTRL_ATTR_FAMILY_ID).context("it has no number")?;
-    Ok(id.1.first_chunk().map_or(0, |id| u16::from_ne_bytes(*id)))
-}
-
-/// Asks a generic netlink family. Returns the attributes of its answer.
-fn generic(family: u16, command: u8, ask: &[DefaultNla]) -> Result<Vec<(u16, Vec<u8>)>> {
-    let mut attributes_bytes = vec![0; ask.buffer_len()];
-    ask.emit(&mut attributes_bytes);
-    // Version 1, then two reserved bytes.
-    let payload = [&[command, 1, 0, 0][..], &attributes_bytes].concat();
-    let mut bytes = Vec::new();
-    bytes.extend(u32::try_from(16 + payload.len())?.to_ne_bytes());
-    bytes.extend(family.to_ne_bytes());
-    bytes.extend((NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
-    bytes.extend([0; 8]);
-    bytes.extend(payload);
-    let mut answer = Vec::new();
-    exchange(NETLINK_GENERIC, &bytes, |_, payload| {
-        answer = attributes(payload.get(GENERIC_HEADER_BYTES..).context("an answer's header")?)?;
-        Ok(())
-    })?;
-    Ok(answer)
-}
-
 /// Nothing where the driver has no such notion.
-fn optional(answer: Result<Vec<(u16, Vec<u8>)>>) -> Result<Vec<(u16, Vec<u8>)>> {
+fn optional(answer: Result<Attributes>) -> Result<Attributes> {
     match answer {
         Err(error) if errno(&error) == Some(libc::EOPNOTSUPP) => Ok(Vec::new()),
         answer => answer,
     }
 }
 
-fn nest(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
-    let mut bytes = vec![0; attributes.buffer_len()];
-    attributes.emit(&mut bytes);
-    DefaultNla::new(kind | NLA_F_NESTED, bytes)
-}
-
-fn attributes(bytes: &[u8]) -> Result<Vec<(u16, Vec<u8>)>> {
-    let pair = |attribute: NlaBuffer<&[u8]>| (attribute.kind(), attribute.value().to_vec());
-    NlasIterator::new(bytes).map(|attribute| Ok(pair(attribute.context("a netlink attribute")?))).collect()
-}
-
-fn number(value: &[u8]) -> u32 {
-    value.first_chunk().map_or(0, |value| u32::from_ne_bytes(*value))
-}
-
 #[cfg(test)]
 mod tests {
+    use netlink_packet_core::Emitable as _;
+
     use super::*;
 
     fn link(attributes: &[DefaultNla]) -> Vec<u8> {

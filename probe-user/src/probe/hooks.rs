@@ -36,6 +36,7 @@ impl Probe {
     pub(super) fn hang(&mut self, link: &Link, counted: &mut Counted) -> anyhow::Result<()> {
         // What passed while nothing hung there is no gap in what the hooks see.
         self.coverage.remove(&link.ifindex);
+        self.balances.remove(&link.ifindex);
         let ebpf = &mut self.loaded.ebpf;
         let (ifindex, xdp) = (link.ifindex, !counted.no_xdp && self.config.wants_xdp(&link.name));
         let target = Target { name: &link.name, ifindex, kind: &link.kind, link_kind: link.link_kind(), xdp };

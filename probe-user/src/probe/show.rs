@@ -1,6 +1,6 @@
 //! The kernel's numbers become a [`Snapshot`]: names for indices, reasons and classes; sums where names are equal.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::Result;
 use probe_ebpf::{
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     collect::links::Link,
     kernel::read::{Counters, missed_runs},
-    snapshot::{self, Snapshot, Traffic},
+    snapshot::{self, Snapshot, State, Traffic},
 };
 
 impl Probe {
@@ -27,6 +27,7 @@ impl Probe {
     /// # Errors
     /// If the maps cannot be read.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
+        let began = Instant::now();
         let counters = self.maps.counters()?;
         let sent_segments = self.sent.segments().unwrap_or_else(|_| {
             self.collect_error("snmp");
@@ -43,8 +44,9 @@ impl Probe {
         interfaces.sort_by(|a, b| a.name.cmp(&b.name));
         self.add_to_groups(&interfaces, &by_key);
         self.cover(&mut interfaces);
+        self.read_witnesses();
         let port_groups = self.ports.groups().map(|(bridge, group)| self.port_group(bridge, group, &interfaces));
-        Ok(Snapshot {
+        let mut snapshot = Snapshot {
             schema: snapshot::SCHEMA,
             time: jiff::Timestamp::now().to_string(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -62,7 +64,27 @@ impl Probe {
                 bad_checksums: self.bad_checksums(&counters),
             },
             probe: self.self_report(&counters),
-        })
+            ..Snapshot::default()
+        };
+        self.witnesses.show(&self.links, &mut snapshot);
+        self.compare(&mut snapshot);
+        snapshot.probe.snapshot_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Ok(snapshot)
+    }
+
+    /// Begins to count what others have counted before, and devices beside hooks.
+    ///
+    /// # Errors
+    /// If the maps cannot be read.
+    pub fn look_around(&mut self) -> Result<()> {
+        self.snapshot().map(drop)
+    }
+
+    /// Reads what others have counted; nothing of it counts while the programs are to be still.
+    fn read_witnesses(&mut self) {
+        let links: Vec<&Link> = self.counted.keys().filter_map(|ifindex| self.links.get(ifindex)).collect();
+        let failed = self.witnesses.read(&links, self.state == State::Running);
+        failed.into_iter().for_each(|source| self.collect_error(source));
     }
 
     fn interface(&self, link: &Link, counted: &Counted, by_key: &ByKey) -> Result<snapshot::Interface> {
@@ -88,7 +110,7 @@ impl Probe {
             ingress: self.counted_traffic(counted, Direction::Ingress)?,
             egress: self.counted_traffic(counted, Direction::Egress)?,
             malformed: malformed(counted.malformed(by_key)),
-            coverage: snapshot::Coverage::default(),
+            ..snapshot::Interface::default()
         })
     }
 
@@ -292,6 +314,7 @@ impl Probe {
             events_suppressed: tally(Tally::EventsSuppressed),
             drop_storm_packets: tally(Tally::StormSegments),
             drop_storm_waiting_packets: counters.waiting,
+            snapshot_us: 0,
             collect_errors: self.collect_errors.clone(),
             privileges: self.privileges.clone(),
             memory: self.memory.clone(),

@@ -5,6 +5,7 @@ mod attach_control;
 mod attach_xdp;
 mod cli;
 mod counts;
+mod devices;
 mod doctor;
 mod drops;
 mod exact;
@@ -39,6 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         retransmit::trials(),
         retransmit_types::trials(),
         xdp_failed::trials(),
+        devices::trials(),
         links::trials(),
         physical::trials(),
         roles::trials(),
@@ -67,6 +69,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             attach::host_trials(),
             memory::host_trials(),
             doctor::host_trials(),
+            devices::host_trials(),
         ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()

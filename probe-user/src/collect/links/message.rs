@@ -60,6 +60,8 @@ pub(super) fn event(message_type: u16, payload: &[u8]) -> Result<Option<Seen>> {
             libc::IFLA_LINK => lower = Some(parse_u32(value).context("IFLA_LINK")?),
             libc::IFLA_LINK_NETNSID => lower_is_elsewhere = true,
             libc::IFLA_PHYS_PORT_NAME => device.link.port_name = text(value),
+            libc::IFLA_CARRIER => device.link.carrier = value.first().map(|carrier| *carrier != 0),
+            libc::IFLA_CARRIER_CHANGES => device.link.carrier_changes = parse_u32(value).ok(),
             libc::IFLA_PARENT_DEV_NAME => device.link.has_parent_device = true,
             libc::IFLA_PARENT_DEV_BUS_NAME => device.link.parent_bus = text(value),
             libc::IFLA_LINKINFO => {

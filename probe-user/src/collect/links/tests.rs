@@ -64,6 +64,8 @@ fn every_field() {
         parent_bus: String::new(),
         port_name: String::new(),
         driver: String::new(),
+        carrier: None,
+        carrier_changes: None,
         alias: "vm-1".to_owned(),
     };
     assert_eq!(device(V0).link, expected);

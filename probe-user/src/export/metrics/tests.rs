@@ -5,8 +5,8 @@ use std::{
 
 use super::*;
 use crate::snapshot::{
-    AttachedPorts, Attachment, BadChecksums, Coverage, Drop, Interface, Malformed, Map, MapUpdateFailed, PortGroup,
-    Probe, Retransmitted, SCHEMA, Tcp, Traffic, XdpFailed,
+    AttachedPorts, Attachment, BadChecksums, Coverage, Device, DeviceCounter, Drop, Interface, Malformed, Map,
+    MapUpdateFailed, PortGroup, Probe, ProtocolError, Qdisc, Retransmitted, SCHEMA, Softnet, Tcp, Traffic, XdpFailed,
 };
 
 /// An uplink that is attached, a port of which only ingress is, and an interface that is not; hostile names.
@@ -34,7 +34,19 @@ fn snapshot() -> Snapshot {
         port,
         packets,
     };
+    let lost = |kind: &str, cause: &str, packets| DeviceCounter {
+        direction: "ingress".into(),
+        cause: cause.into(),
+        kind: kind.into(),
+        packets,
+        ..DeviceCounter::default()
+    };
+    let counters = vec![lost("dropped", "missed", 7), lost("dropped", "xdp_drop", 0), lost("error", "crc", 0)];
+    let device = Device { counters, not_observable: vec!["ingress/fifo".into()], ..Device::default() };
+    let qdisc = |kind: &str, dropped_packets| Qdisc { kind: kind.into(), dropped_packets, ..Qdisc::default() };
     Snapshot {
+        softnet: Some(Softnet { dropped_packets: 3, squeezed: 4, ..Softnet::default() }),
+        protocols: vec![ProtocolError { protocol: "udp".into(), cause: "receive_buffer".into(), count: 12 }],
         state: State::Paused,
         schema: SCHEMA,
         time: "2026-01-02T03:04:05Z".into(),
@@ -56,6 +68,8 @@ fn snapshot() -> Snapshot {
                     malformed("ingress", "udp_surplus", "info", 9),
                 ],
                 coverage: Coverage { ingress: Some(0.75), egress: None },
+                device: device.clone(),
+                qdiscs: vec![qdisc("fq_codel", 0)],
                 ..Interface::default()
             },
             Interface {
@@ -64,6 +78,8 @@ fn snapshot() -> Snapshot {
                 link: "ethernet".into(),
                 attached: vec![attached("tc_ingress")],
                 ingress: Traffic { frames: 1, bytes: 60, ..Traffic::default() },
+                device,
+                qdiscs: vec![qdisc("pfifo", 9), qdisc("tbf", 0)],
                 ..Interface::default()
             },
             Interface { name: "off0".into(), role: "uplink".into(), link: "ethernet".into(), ..Interface::default() },
@@ -118,6 +134,7 @@ fn snapshot() -> Snapshot {
             collect_errors: [("netlink".into(), 1)].into(),
             ..Probe::default()
         },
+        ..Snapshot::default()
     }
 }
 
@@ -218,6 +235,56 @@ fn golden(openmetrics: bool) -> String {
         "packets",
         "Frames that XDP programs, whoever has loaded them, wanted to go somewhere and that were lost: exceptions by action, redirect errors, what a devmap's target, the device itself or another CPU did not take. interface=\"\" for cpumap and other network namespaces. XDP_DROP, a program's own will, is not visible here.",
         &[r#"{interface="",cause="cpumap"} 3"#, r#"{interface="eth0",cause="exception_aborted"} 4"#],
+    );
+    family(
+        "lossprobe_nic_dropped_packets",
+        "counter",
+        "packets",
+        "Good packets that a device dropped, as it counts them, from one source for each cause; an XDP program's drops \
+         are cause xdp_drop, a provider's allowances provider_limit. Absent where it cannot be observed.",
+        &[
+            r#"{interface="eth0",direction="ingress",cause="missed"} 7"#,
+            r#"{interface="eth0",direction="ingress",cause="xdp_drop"} 0"#,
+            r#"{interface="we\"ird\\",direction="ingress",cause="missed"} 7"#,
+        ],
+    );
+    family(
+        "lossprobe_nic_errors",
+        "counter",
+        "",
+        "Packets that a device lost because something was wrong with them or with the link, from one source for each \
+         cause. Absent where it cannot be observed.",
+        &[r#"{interface="eth0",direction="ingress",cause="crc"} 0"#],
+    );
+    family(
+        "lossprobe_qdisc_dropped_packets",
+        "counter",
+        "packets",
+        "Packets that queueing disciplines dropped, a GSO packet being one; what a root repeats of its leaves is left \
+         out. The kernel has mostly dropped them with a reason, too: do not add.",
+        &[r#"{interface="eth0",kind="fq_codel"} 0"#, r#"{interface="we\"ird\\",kind="pfifo"} 9"#],
+    );
+    family(
+        "lossprobe_softnet_dropped_packets",
+        "counter",
+        "packets",
+        "Packets for which a CPU's input queue had no room, of all network namespaces.",
+        &[" 3"],
+    );
+    family(
+        "lossprobe_softnet_squeezed",
+        "counter",
+        "",
+        "Rounds in which a CPU left received packets waiting, for want of time or budget.",
+        &[" 4"],
+    );
+    family(
+        "lossprobe_protocol_errors",
+        "counter",
+        "",
+        "Errors that the kernel's protocols count (MIB) in this network namespace, one event under one cause. The \
+         kernel has mostly dropped the packet with a reason, too: do not add.",
+        &[r#"{protocol="udp",cause="receive_buffer"} 12"#],
     );
     family(
         "lossprobe_tcp_sent_segments",
@@ -339,7 +406,7 @@ fn ports_together_or_not_at_all() {
         text.lines().filter(|line| line.contains(&format!("interface=\"{name}"))).map(str::to_owned).collect()
     };
     let (port, group) = ("we\\\"ird", "br0/ports");
-    assert_eq!((lines_of("each", port).len(), lines_of("each", group).len()), (4, 0));
+    assert_eq!((lines_of("each", port).len(), lines_of("each", group).len()), (6, 0));
     assert_eq!((lines_of("none", port).len(), lines_of("none", group).len()), (0, 0));
     assert_eq!(lines_of("aggregate", port), Vec::<String>::new());
     assert_eq!(
@@ -379,9 +446,12 @@ fn what_could_not_be_looked_at_is_absent() {
     let mut blind = snapshot();
     blind.tcp.sent_segments = None;
     blind.probe.maps.clear();
+    (blind.softnet, blind.protocols) = (None, Vec::new());
     let text = expose(blind, Format::Text);
     assert!(!text.contains("lossprobe_tcp_sent_segments"));
     assert!(!text.contains("lossprobe_map_capacity"));
+    assert!(!text.contains("lossprobe_softnet") && !text.contains("lossprobe_protocol_errors"));
+    assert!(!text.contains("cause=\"fifo\""), "not observable");
     assert!(!text.contains(r#"lossprobe_frames_total{interface="off0""#));
 }
 

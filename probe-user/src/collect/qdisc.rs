@@ -1,0 +1,300 @@
+//! What queueing disciplines drop, from rtnetlink: one list of all devices.
+//!
+//! A classful discipline repeats what its leaves have dropped, so each counts for what it has beyond the disciplines
+//! below it: a leaf for all, `mq` and its like, which are only sums, for nothing. Queues that a classful one has made by
+//! itself (`tbf`, an `htb` class without a leaf of its own) are not in the list, and count for it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+use netlink_packet_core::{NLM_F_DUMP, NlasIterator};
+use netlink_packet_route::{RouteNetlinkMessage, tc::TcMessage};
+
+use super::counter::Counter;
+use crate::{netlink::request, snapshot::Qdisc};
+
+// uapi/linux/rtnetlink.h, pkt_sched.h, gen_stats.h.
+const RTM_NEWQDISC: u16 = 36;
+const TCA_KIND: u16 = 1;
+const TCA_STATS2: u16 = 7;
+const TCA_STATS_QUEUE: u16 = 3;
+const TC_H_ROOT: u32 = 0xffff_ffff;
+/// `struct tcmsg`.
+const HEADER_BYTES: usize = 20;
+/// They only add up what is below them.
+const SUMS: [&str; 3] = ["mq", "mqprio", "taprio"];
+/// It keeps nothing, so it drops nothing.
+const NO_QUEUE: &str = "noqueue";
+
+/// One discipline at one instant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Discipline {
+    ifindex: u32,
+    handle: u32,
+    parent: u32,
+    kind: String,
+    drops: u32,
+    overlimits: u32,
+    backlog_packets: u32,
+    backlog_bytes: u32,
+}
+
+/// A discipline that was seen, and what it has counted by itself.
+#[derive(Debug)]
+struct Seen {
+    kind: String,
+    drops: Counter,
+    overlimits: Counter,
+}
+
+/// Sums by device and kind from the agent's start on. They stay when a discipline is replaced.
+#[derive(Debug, Default)]
+pub struct QdiscSums {
+    /// By device, handle and parent: leaves without a handle are told apart by the class they hang on.
+    seen: BTreeMap<(u32, u32, u32), Seen>,
+    sums: BTreeMap<u32, BTreeMap<String, Qdisc>>,
+    /// What a discipline has beyond those below it is the difference of numbers that were read one after the other: what
+    /// it was too little is taken off what comes next.
+    debts: BTreeMap<(u32, u32, u32), u64>,
+    /// Whether what a discipline has counted before it is seen for the first time is the agent's.
+    running: bool,
+}
+
+impl QdiscSums {
+    /// Reads them; `counts` is whether what happened since the last time counts.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read(&mut self, counts: bool) -> Result<()> {
+        self.add(&list()?, counts);
+        Ok(())
+    }
+
+    fn add(&mut self, disciplines: &[Discipline], counts: bool) {
+        let counts_new = self.running && counts;
+        self.running = true;
+        let mut grown = BTreeMap::new();
+        let (mut seen, mut debts) = (BTreeMap::new(), BTreeMap::new());
+        self.sums.values_mut().flat_map(BTreeMap::values_mut).for_each(|sum| {
+            (sum.backlog_packets, sum.backlog_bytes) = (0, 0);
+        });
+        for now in disciplines {
+            let key = (now.ifindex, now.handle, now.parent);
+            let before = self.seen.remove(&key).filter(|before| before.kind == now.kind);
+            let mut before = before.unwrap_or_else(|| Seen {
+                kind: now.kind.clone(),
+                drops: Counter::after(if counts_new { 0 } else { now.drops.into() }),
+                overlimits: Counter::after(if counts_new { 0 } else { now.overlimits.into() }),
+            });
+            let more = |counter: &mut Counter, reading: u32| {
+                let total = counter.total();
+                if counts {
+                    counter.add_u32_or_reset(reading);
+                } else {
+                    counter.skip(reading.into());
+                }
+                counter.total() - total
+            };
+            grown.insert(key, (more(&mut before.drops, now.drops), more(&mut before.overlimits, now.overlimits)));
+            seen.insert(key, before);
+        }
+        let sums = &mut self.sums;
+        // Those of one device follow each other.
+        let devices = disciplines.chunk_by(|one, next| one.ifindex == next.ifindex);
+        let with_device = devices.flat_map(|device| device.iter().map(move |now| (now, device)));
+        for (now, device) in with_device.filter(|(now, _)| !SUMS.contains(&now.kind.as_str())) {
+            let key = (now.ifindex, now.handle, now.parent);
+            let (drops, overlimits) = grown.get(&key).copied().unwrap_or_default();
+            let below = device.iter().filter(|child| child.is_below(now));
+            let below: Vec<_> = below.map(|child| (child.ifindex, child.handle, child.parent)).collect();
+            let repeated: u64 = below.iter().filter_map(|child| Some(grown.get(child)?.0)).sum();
+            let owed = repeated + self.debts.get(&key).copied().unwrap_or(0);
+            if owed > drops {
+                debts.insert(key, owed - drops);
+            }
+            let sum = sums
+                .entry(now.ifindex)
+                .or_default()
+                .entry(now.kind.clone())
+                .or_insert_with(|| Qdisc { kind: now.kind.clone(), ..Qdisc::default() });
+            sum.dropped_packets += drops.saturating_sub(owed);
+            sum.overlimits += overlimits;
+            if below.is_empty() {
+                sum.backlog_packets += u64::from(now.backlog_packets);
+                sum.backlog_bytes += u64::from(now.backlog_bytes);
+            }
+        }
+        (self.seen, self.debts) = (seen, debts);
+    }
+
+    /// Of one device, by kind.
+    #[must_use]
+    pub fn shown(&self, ifindex: u32) -> Vec<Qdisc> {
+        self.sums.get(&ifindex).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// Forgets devices that are gone.
+    pub fn retain(&mut self, is_there: impl Fn(u32) -> bool) {
+        self.sums.retain(|ifindex, _| is_there(*ifindex));
+    }
+}
+
+impl Discipline {
+    /// Below `other`: hung on one of its classes. A root that the kernel has made by itself has no handle, and its leaves
+    /// have none either.
+    fn is_below(&self, other: &Self) -> bool {
+        self.parent >> 16 == other.handle >> 16
+            && self.parent != TC_H_ROOT
+            && (other.handle != 0 || other.parent == TC_H_ROOT)
+            && (self.handle, self.parent) != (other.handle, other.parent)
+    }
+}
+
+fn list() -> Result<Vec<Discipline>> {
+    let mut disciplines = Vec::new();
+    request(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()), NLM_F_DUMP, |message_type, payload| {
+        if message_type == RTM_NEWQDISC {
+            let discipline = parse(payload)?;
+            disciplines.extend(Some(discipline).filter(|discipline| discipline.kind != NO_QUEUE));
+        }
+        Ok(())
+    })
+    .context("list queueing disciplines by rtnetlink")?;
+    Ok(disciplines)
+}
+
+fn parse(payload: &[u8]) -> Result<Discipline> {
+    let word = |bytes: &[u8], at: usize| bytes.get(4 * at..)?.first_chunk().copied().map(u32::from_ne_bytes);
+    let (Some(ifindex), Some(handle), Some(parent), Some(attributes)) =
+        (word(payload, 1), word(payload, 2), word(payload, 3), payload.get(HEADER_BYTES..))
+    else {
+        bail!("a message of {} bytes about a queueing discipline", payload.len());
+    };
+    let mut discipline = Discipline { ifindex, handle, parent, ..Discipline::default() };
+    for attribute in NlasIterator::new(attributes) {
+        let attribute = attribute.context("an attribute of a queueing discipline")?;
+        match attribute.kind() {
+            TCA_KIND => {
+                let kind = String::from_utf8_lossy(attribute.value());
+                kind.trim_end_matches('\0').clone_into(&mut discipline.kind);
+            }
+            TCA_STATS2 => {
+                for statistics in NlasIterator::new(attribute.value()) {
+                    let statistics = statistics.context("statistics of a queueing discipline")?;
+                    if statistics.kind() == TCA_STATS_QUEUE {
+                        // struct gnet_stats_queue: qlen, backlog, drops, requeues, overlimits.
+                        let figure = |at: usize| word(statistics.value(), at).unwrap_or(0);
+                        (discipline.backlog_packets, discipline.backlog_bytes) = (figure(0), figure(1));
+                        (discipline.drops, discipline.overlimits) = (figure(2), figure(4));
+                    }
+                }
+            }
+            _other => {}
+        }
+    }
+    Ok(discipline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn discipline(kind: &str, handle: u32, parent: u32, drops: u32) -> Discipline {
+        Discipline { ifindex: 7, handle, parent, kind: kind.into(), drops, ..Discipline::default() }
+    }
+
+    /// What is shown after these readings, by kind.
+    fn after(readings: &[&[Discipline]]) -> Vec<(String, u64)> {
+        let mut sums = QdiscSums::default();
+        readings.iter().for_each(|reading| sums.add(reading, true));
+        sums.shown(7).into_iter().map(|sum| (sum.kind, sum.dropped_packets)).collect()
+    }
+
+    const ROOT: u32 = TC_H_ROOT;
+
+    #[test]
+    fn a_root_repeats_its_leaves() {
+        let tree = |htb: u32, one: u32, two: u32| {
+            [
+                discipline("htb", 0x1_0000, ROOT, htb),
+                discipline("fq_codel", 0x10_0000, 0x1_0010, one),
+                discipline("pfifo", 0x20_0000, 0x1_0020, two),
+            ]
+        };
+        let expect = |htb: u64, fq_codel: u64, pfifo: u64| {
+            [("fq_codel", fq_codel), ("htb", htb), ("pfifo", pfifo)].map(|(kind, drops)| (kind.to_owned(), drops))
+        };
+        let start = tree(5, 2, 3);
+        assert_eq!(after(&[&start]), expect(0, 0, 0), "what was before is not counted");
+        assert_eq!(after(&[&start, &tree(15, 6, 9)]), expect(0, 4, 6));
+        assert_eq!(after(&[&start, &tree(25, 6, 9)]), expect(10, 4, 6), "of classes without a leaf of their own");
+        // The leaf was read before the last of its drops, the root after it; then the other way round.
+        assert_eq!(after(&[&start, &tree(14, 6, 9), &tree(16, 6, 9)]), expect(1, 4, 6), "a debt is paid");
+    }
+
+    #[test]
+    fn the_kernels_own_tree_has_no_handles() {
+        let tree = |one: u32, two: u32| {
+            [
+                discipline("mq", 0, ROOT, one + two),
+                discipline("fq_codel", 0, 0x1, one),
+                discipline("fq_codel", 0, 0x2, two),
+            ]
+        };
+        assert_eq!(after(&[&tree(0, 0), &tree(3, 4)]), [("fq_codel".to_owned(), 7)]);
+    }
+
+    #[test]
+    fn replaced_ones_start_anew_and_the_sum_stays() {
+        let pfifo = |handle, drops| [discipline("pfifo", handle, ROOT, drops)];
+        for (name, readings, expected) in [
+            ("another handle", vec![pfifo(0x1_0000, 0), pfifo(0x1_0000, 50), pfifo(0x2_0000, 8)], 58),
+            ("the same handle", vec![pfifo(0x1_0000, 10), pfifo(0x1_0000, 60), pfifo(0x1_0000, 8)], 58),
+            ("wrapped", vec![pfifo(1 << 16, u32::MAX - 9), pfifo(1 << 16, 5)], 15),
+        ] {
+            let readings: Vec<&[Discipline]> = readings.iter().map(|reading| &reading[..]).collect();
+            assert_eq!(after(&readings), [("pfifo".to_owned(), expected)], "{name}");
+        }
+        let other = [discipline("bfifo", 0x1_0000, ROOT, 3)];
+        assert_eq!(
+            after(&[&pfifo(0x1_0000, 1), &pfifo(0x1_0000, 4), &other]),
+            [("bfifo".to_owned(), 3), ("pfifo".to_owned(), 3)]
+        );
+        let mut sums = QdiscSums::default();
+        sums.add(&pfifo(0x1_0000, 1), true);
+        sums.add(&pfifo(0x1_0000, 9), false);
+        sums.add(&pfifo(0x1_0000, 10), true);
+        assert_eq!(sums.shown(7)[0].dropped_packets, 1, "nothing counts while the agent stands still");
+        sums.retain(|_| false);
+        assert!(sums.shown(7).is_empty());
+    }
+
+    #[test]
+    fn a_message_of_the_kernel() {
+        let attribute = |kind: u16, value: &[u8]| {
+            let mut bytes = u16::try_from(4 + value.len()).unwrap().to_ne_bytes().to_vec();
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+        let mut message = words(&[0, 7, 0x1_0000, ROOT, 2]);
+        message.extend(attribute(TCA_KIND, b"tbf\0"));
+        message.extend(attribute(TCA_STATS2, &attribute(TCA_STATS_QUEUE, &words(&[3, 4242, 5, 6, 8]))));
+        let expected = Discipline {
+            overlimits: 8,
+            backlog_packets: 3,
+            backlog_bytes: 4242,
+            ..discipline("tbf", 0x1_0000, ROOT, 5)
+        };
+        assert_eq!(parse(&message).unwrap(), expected);
+        assert!(parse(&message[..16]).is_err(), "cut");
+        assert!(parse(&message[..message.len() - 2]).is_err(), "cut");
+    }
+
+    #[test]
+    fn the_running_kernel() {
+        QdiscSums::default().read(true).unwrap();
+    }
+}

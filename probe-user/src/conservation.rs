@@ -1,0 +1,217 @@
+//! Whether what a device counts and what our hooks count agree: two laws, for drivers that count wire frames.
+//!
+//! Coming in, a frame is counted by the device, then by the hook: device − hook is what was lost in between, or passed
+//! the hook by (hardware offload, SR-IOV, AF_XDP). Going out it is the other way round: hook − device is what the kernel
+//! dropped behind the hook, and what waits there. What is known of that is the explained part, the rest the remainder.
+//! In and out of one interface never balance: packets are forwarded, delivered, answered and copied.
+//!
+//! Drivers that count a GSO packet as one (veth, virtio, most virtual devices) have no such law: their count differs from
+//! the wire's by an unknown number. No law can be proven for a veth pair either: what one end sends the other may
+//! receive, merge, drop or hand to XDP, and it counts packets of any size all along.
+
+use serde::Serialize;
+
+use crate::snapshot::{Explained, Interface, Side, Snapshot};
+
+/// Reasons, or what they begin with, for which the kernel drops a received packet before a tc hook.
+const BEFORE_HOOK: [&str; 2] = ["cpu_backlog", "xdp"];
+/// The same for one that is sent, behind a tc hook: disciplines, filters that run later, the device's own queue.
+const BEHIND_HOOK: [&str; 10] =
+    ["qdisc_", "fq_", "cake_", "dualpi2_", "tc_egress", "full_ring", "dev_ready", "skb_gso_seg", "skb_csum", "dev_hdr"];
+
+/// What became of one direction of one interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Law {
+    /// Name.
+    pub interface: String,
+    /// `ingress` or `egress`.
+    pub direction: &'static str,
+    /// Packets by the device's count, `None` where no law holds.
+    pub device_packets: Option<u64>,
+    /// Packets by ours.
+    pub hook_packets: Option<u64>,
+    /// What is known of the difference.
+    pub explained: Vec<Explained>,
+    /// The rest of it, 0 if that is within what two readings may differ by: more than 0 was lost (or passed by the hook),
+    /// less than 0 came from nowhere. `None` where no law holds.
+    pub remainder_packets: Option<i64>,
+    /// Why no law holds, `""` if one does.
+    pub not_observable: String,
+}
+
+/// Both laws for every interface of a snapshot.
+#[must_use]
+pub fn laws(snapshot: &Snapshot) -> Vec<Law> {
+    let law = |interface: &Interface, direction, side: &Option<Side>| Law {
+        interface: interface.name.clone(),
+        direction,
+        device_packets: side.as_ref().map(|side| side.device_packets),
+        hook_packets: side.as_ref().map(|side| side.hook_packets),
+        explained: side.as_ref().map(|side| side.explained.clone()).unwrap_or_default(),
+        remainder_packets: side.as_ref().map(|side| remainder(direction, side)),
+        not_observable: if side.is_some() { String::new() } else { interface.balance.not_observable.clone() },
+    };
+    let both = |interface: &Interface| {
+        [("ingress", &interface.balance.ingress), ("egress", &interface.balance.egress)]
+            .map(|(direction, side)| law(interface, direction, side))
+    };
+    snapshot.interfaces.iter().flat_map(both).collect()
+}
+
+/// What is left of the difference when the explained part is taken off, and the slack of the readings.
+fn remainder(direction: &str, side: &Side) -> i64 {
+    let (device, hook) = (i128::from(side.device_packets), i128::from(side.hook_packets));
+    let missing = if direction == "ingress" { device - hook } else { hook - device };
+    let explained: i128 = side.explained.iter().map(|part| i128::from(part.packets)).sum();
+    let (rest, slack) = (missing - explained, i128::from(side.slack_packets));
+    let beyond = if rest > slack {
+        rest
+    } else if rest < -slack {
+        // What is said to be lost may have been lost in front of the other count: it explains at most what is missing.
+        missing.min(0)
+    } else {
+        0
+    };
+    i64::try_from(beyond).unwrap_or(i64::MAX)
+}
+
+/// What lies between a device's count and the hook's, in and out, as totals: an agent takes off what was there before it
+/// began to compare.
+#[must_use]
+pub fn between(snapshot: &Snapshot, interface: &Interface) -> [Vec<Explained>; 2] {
+    let dropped = |reasons: &[&str]| -> u64 {
+        let own = snapshot.drops.iter().filter(|drop| drop.netns == "own" && drop.interface == interface.name);
+        let is_one = |reason: &str| {
+            reasons.iter().any(|known| if known.ends_with('_') { reason.starts_with(known) } else { reason == *known })
+        };
+        own.filter(|drop| is_one(&drop.reason)).map(|drop| drop.packets).sum()
+    };
+    let device = |direction: &str, cause: Option<&str>| -> u64 {
+        let counters = interface.device.counters.iter().filter(|counter| counter.direction == direction);
+        let wanted = counters.filter(|counter| cause.is_none_or(|cause| counter.cause == cause));
+        wanted.map(|counter| counter.packets).sum()
+    };
+    let part = |what: &str, packets| Explained { what: what.to_owned(), packets };
+    let native = interface.attached.iter().any(|attachment| attachment.hook == "xdp");
+    let ingress = if native {
+        // In front of everything but the device.
+        Vec::new()
+    } else {
+        let xdp = device("ingress", Some("xdp_drop"));
+        vec![part("xdp_drop", xdp), part("kernel_drops_before_hook", dropped(&BEFORE_HOOK))]
+    };
+    let waits = interface.qdiscs.iter().map(|qdisc| qdisc.backlog_packets).sum();
+    let egress = vec![
+        part("kernel_drops_behind_hook", dropped(&BEHIND_HOOK)),
+        part("device", device("egress", None)),
+        part(BACKLOG, waits),
+    ];
+    [ingress, egress]
+}
+
+/// The one part that is no total: what waits now.
+pub const BACKLOG: &str = "backlog";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{Attachment, Balance, Device, DeviceCounter, Drop, Qdisc};
+
+    fn side(device: u64, hook: u64, slack: u64, explained: &[u64]) -> Side {
+        let part = |packets: &u64| Explained { what: "part".into(), packets: *packets };
+        Side {
+            device_packets: device,
+            hook_packets: hook,
+            slack_packets: slack,
+            explained: explained.iter().map(part).collect(),
+        }
+    }
+
+    #[test]
+    fn remainders() {
+        for (name, direction, side, expected) in [
+            ("clean", "ingress", side(1000, 1000, 0, &[]), 0),
+            ("clean", "egress", side(1000, 1000, 0, &[]), 0),
+            ("dropped by XDP", "ingress", side(1000, 900, 0, &[100]), 0),
+            ("a quarter passes the hook by", "ingress", side(1000, 750, 5, &[]), 250),
+            ("some of it is known", "ingress", side(1000, 750, 0, &[200, 20]), 30),
+            ("within the slack", "ingress", side(1000, 992, 8, &[]), 0),
+            ("beyond the slack", "ingress", side(1000, 991, 8, &[]), 9),
+            ("read later", "ingress", side(1000, 1005, 8, &[]), 0),
+            ("from nowhere", "ingress", side(1000, 1100, 8, &[]), -100),
+            ("dropped behind the hook, and waiting", "egress", side(900, 1000, 0, &[90, 10]), 0),
+            ("lost by the device without a word", "egress", side(900, 1000, 0, &[60]), 40),
+            ("the device sends what no hook has seen", "egress", side(1100, 1000, 0, &[]), -100),
+            ("drops that were in front of the hook", "egress", side(1000, 1000, 0, &[50]), 0),
+        ] {
+            assert_eq!(remainder(direction, &side), expected, "{name} ({direction})");
+        }
+    }
+
+    #[test]
+    fn no_law_no_remainder() {
+        let balance = Balance {
+            ingress: Some(side(10, 10, 0, &[])),
+            egress: None,
+            not_observable: "veth counts GSO packets".into(),
+        };
+        let snapshot = Snapshot {
+            interfaces: vec![Interface { name: "x".into(), balance, ..Interface::default() }],
+            ..Snapshot::default()
+        };
+        let laws = laws(&snapshot);
+        assert_eq!(laws.len(), 2);
+        assert_eq!((laws[0].remainder_packets, laws[0].not_observable.as_str()), (Some(0), ""));
+        assert_eq!((laws[1].remainder_packets, laws[1].device_packets), (None, None));
+        assert_eq!(laws[1].not_observable, "veth counts GSO packets");
+    }
+
+    #[test]
+    fn parts() {
+        let drop = |netns: &str, interface: &str, reason: &str, packets| Drop {
+            netns: netns.into(),
+            interface: interface.into(),
+            reason: reason.into(),
+            packets,
+            ..Drop::default()
+        };
+        let lost = |direction: &str, cause: &str, packets| DeviceCounter {
+            direction: direction.into(),
+            cause: cause.into(),
+            packets,
+            ..DeviceCounter::default()
+        };
+        let snapshot = Snapshot {
+            drops: vec![
+                drop("own", "e", "qdisc_drop", 1),
+                drop("own", "e", "qdisc_overlimit", 2),
+                drop("own", "e", "fq_band_limit", 4),
+                drop("own", "e", "full_ring", 8),
+                drop("own", "e", "netfilter_drop", 1000),
+                drop("own", "f", "qdisc_drop", 1000),
+                drop("other", "e", "qdisc_drop", 1000),
+                drop("own", "e", "cpu_backlog", 16),
+                drop("own", "e", "xdp", 32),
+                // Not what begins like a reason that is no beginning.
+                drop("own", "e", "xdp_something", 1000),
+            ],
+            ..Snapshot::default()
+        };
+        let counters =
+            vec![lost("ingress", "xdp_drop", 5), lost("ingress", "missed", 1000), lost("egress", "carrier", 6)];
+        let qdisc = Qdisc { backlog_packets: 7, ..Qdisc::default() };
+        let mut interface = Interface {
+            name: "e".into(),
+            device: Device { counters, ..Device::default() },
+            qdiscs: vec![qdisc],
+            ..Interface::default()
+        };
+        let figures = |interface: &Interface| {
+            between(&snapshot, interface).map(|parts| parts.into_iter().map(|part| part.packets).collect::<Vec<_>>())
+        };
+        assert_eq!(figures(&interface), [vec![5, 48], vec![15, 6, 7]]);
+        // Missed frames never were among those that the device received.
+        interface.attached = vec![Attachment { hook: "xdp".into(), ..Attachment::default() }];
+        assert_eq!(figures(&interface)[0], Vec::<u64>::new(), "nothing is in front of native XDP");
+    }
+}

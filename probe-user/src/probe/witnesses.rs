@@ -1,0 +1,366 @@
+//! What others than our programs have counted, from the agent's start on: devices, queueing disciplines, the stack, the
+//! host. Each source is read by itself; one that fails keeps what it has shown, and is counted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use tracing::warn;
+
+use crate::{
+    collect::{
+        causes::{Cause, FIELDS, Key, Source, Way, is_filled, is_repeater},
+        conntrack,
+        counter::Counter,
+        cpu, devlink,
+        ethtool::{self, DriverCounters},
+        links::Link,
+        mib::ProtocolSums,
+        neighbour, openvswitch,
+        qdisc::QdiscSums,
+        snmp,
+        softnet::SoftnetSums,
+        stats64::{self, Stats64},
+    },
+    genetlink,
+    snapshot::{self, DeviceCounter, Host, Passed, Rings},
+};
+
+/// Between two questions to drivers; scrapes come as they like.
+const DRIVERS_EVERY: Duration = Duration::from_millis(900);
+/// Longest round of questions to drivers, some of which ask their firmware: the rest is asked the next time.
+const DRIVERS_ROUND: Duration = Duration::from_millis(5);
+/// Between two questions for what hardly changes: generic netlink families, sizes of rings, offloads, traps.
+const SETTINGS_EVERY: Duration = Duration::from_secs(30);
+
+/// Everything that is read besides maps, links and routes.
+#[derive(Debug, Default)]
+pub(super) struct Witnesses {
+    devices: BTreeMap<u32, Device>,
+    qdiscs: QdiscSums,
+    softnet: SoftnetSums,
+    protocols: ProtocolSums,
+    driver_counters: DriverCounters,
+    stolen_ms: Option<Counter>,
+    host: Host,
+    families: BTreeMap<String, u16>,
+    drivers_asked: Option<Instant>,
+    /// Where the next round of questions to drivers starts.
+    drivers_from: u32,
+    settings_asked: Option<Instant>,
+    /// It has been read before: what is new from now on has counted nothing before.
+    running: bool,
+    /// Sources whose last reading failed.
+    failing: BTreeSet<&'static str>,
+}
+
+/// One device.
+#[derive(Debug, Default)]
+struct Device {
+    counters: BTreeMap<Key, (Source, Counter)>,
+    evidence: BTreeMap<&'static str, Counter>,
+    packets: Option<Passed>,
+    rings: Option<Rings>,
+    offloads: Vec<String>,
+    /// Its driver has been asked.
+    asked: bool,
+    /// When it was asked for what hardly changes.
+    settings_asked: Option<Instant>,
+}
+
+impl Witnesses {
+    /// Reads every source for these interfaces. `counts` is whether what happened since the last time counts. Returns the
+    /// sources that failed.
+    pub(super) fn read(&mut self, links: &[&Link], counts: bool) -> Vec<&'static str> {
+        let mut failed = Vec::new();
+        let now = Instant::now();
+        let (drivers, settings) =
+            (is_due(self.drivers_asked, DRIVERS_EVERY, now), is_due(self.settings_asked, SETTINGS_EVERY, now));
+        if settings {
+            let families = genetlink::families().map(|families| self.families = families);
+            self.settings_asked = Some(now);
+            self.judge("ethtool", families, &mut failed);
+        }
+        let devices = self.read_devices(links, counts);
+        self.judge("device", devices, &mut failed);
+        if drivers {
+            self.drivers_asked = Some(now);
+            let asked = self.ask_drivers(links, now, counts);
+            self.judge("ethtool", asked, &mut failed);
+        }
+        let qdiscs = self.qdiscs.read(counts);
+        self.judge("qdisc", qdiscs, &mut failed);
+        let softnet = self.softnet.read(counts);
+        self.judge("softnet", softnet, &mut failed);
+        let snmp = snmp::read_with_ipv6().map(|snmp| self.protocols.add(&snmp, counts));
+        self.judge("snmp", snmp.map_err(Into::into), &mut failed);
+        let tables = self.read_tables(counts);
+        self.judge("conntrack", tables, &mut failed);
+        let host = self.read_host(settings, counts);
+        self.judge("host", host, &mut failed);
+        self.running = true;
+        failed
+    }
+
+    /// Warns of a source that fails, once until it works again.
+    fn judge(&mut self, source: &'static str, outcome: Result<()>, failed: &mut Vec<&'static str>) {
+        match outcome {
+            Ok(()) => {
+                self.failing.remove(source);
+            }
+            Err(error) => {
+                failed.push(source);
+                if self.failing.insert(source) {
+                    warn!("{source} cannot be read, what it has shown stays: {error:#}");
+                }
+            }
+        }
+    }
+
+    fn read_devices(&mut self, links: &[&Link], counts: bool) -> Result<()> {
+        let there: BTreeSet<u32> = links.iter().map(|link| link.ifindex).collect();
+        self.devices.retain(|ifindex, _| there.contains(ifindex));
+        self.qdiscs.retain(|ifindex| there.contains(&ifindex));
+        self.driver_counters.retain(|ifindex| there.contains(&ifindex));
+        let all = stats64::all()?;
+        for link in links.iter().filter(|link| !is_repeater(&link.kind)) {
+            let Some(stats) = all.get(&link.ifindex) else { continue };
+            let is_new = !self.devices.contains_key(&link.ifindex);
+            let device = self.devices.entry(link.ifindex).or_default();
+            // A card has counted since the machine's start, whoever had it; others since they were made.
+            let from_now = is_new && (!self.running || link.has_parent_device);
+            device.take_stats(link, stats, from_now, counts);
+        }
+        Ok(())
+    }
+
+    /// Asks the drivers of as many devices as there is time for; all of them the first time, before which nothing counts.
+    fn ask_drivers(&mut self, links: &[&Link], now: Instant, counts: bool) -> Result<()> {
+        let (started, mut first_error) = (Instant::now(), Ok(()));
+        let split = links.partition_point(|link| link.ifindex < self.drivers_from);
+        let (later, first) = links.split_at(split);
+        self.drivers_from = 0;
+        for link in first.iter().chain(later) {
+            if self.running && started.elapsed() >= DRIVERS_ROUND {
+                self.drivers_from = link.ifindex;
+                break;
+            }
+            let Some(device) = self.devices.get_mut(&link.ifindex) else { continue };
+            let from_now = device.asked || !self.running || link.has_parent_device;
+            let mut read = || -> Result<()> {
+                let own = self.driver_counters.read(link.ifindex, &link.name, &link.driver)?;
+                device.take(Source::Driver, &own, from_now, counts);
+                if let (true, Some(family)) = (link.has_parent_device, self.families.get("ethtool")) {
+                    device.take(Source::Standard, &ethtool::counters(*family, link.ifindex)?, from_now, counts);
+                    if is_due(device.settings_asked, SETTINGS_EVERY, now) {
+                        device.settings_asked = Some(now);
+                        device.rings = ethtool::rings(*family, link.ifindex)?;
+                        device.offloads = ethtool::offloads(*family, link.ifindex)?;
+                    }
+                }
+                Ok(())
+            };
+            if let Err(error) = read()
+                // Gone meanwhile.
+                && genetlink::is_still_there(&error)
+            {
+                first_error = first_error.and(Err(error));
+            }
+            device.asked = true;
+        }
+        first_error
+    }
+
+    fn read_tables(&mut self, counts: bool) -> Result<()> {
+        let conntrack = conntrack::read()?;
+        self.is_there("conntrack", conntrack.is_some());
+        for (cause, count) in conntrack.into_iter().flatten() {
+            self.protocols.add_one(("conntrack", cause), count, counts);
+        }
+        self.host.conntrack = conntrack::occupancy();
+        let neighbours = neighbour::read()?;
+        self.is_there("neighbour_tables", !neighbours.is_empty());
+        for (protocol, cause, count) in neighbours {
+            self.protocols.add_one((protocol, cause), count, counts);
+        }
+        let datapath = self.families.get(openvswitch::FAMILY).copied();
+        self.is_there("openvswitch", datapath.is_some());
+        if let Some(lost) = datapath.map_or(Ok(None), openvswitch::lost)? {
+            self.protocols.add_one(("openvswitch", "upcall_lost"), lost, counts);
+        }
+        Ok(())
+    }
+
+    fn read_host(&mut self, settings: bool, counts: bool) -> Result<()> {
+        if let Some(stolen) = cpu::stolen_ms()? {
+            add(self.stolen_ms.get_or_insert(Counter::after(stolen)), stolen, counts);
+        }
+        self.host.cpu_steal_ms = self.stolen_ms.map(Counter::total);
+        self.host.congestion_marked_packets = self.protocols.congestion_marks();
+        let devlink = self.families.get(devlink::FAMILY).copied();
+        self.is_there("devlink_traps", devlink.is_some());
+        if let (true, Some(family)) = (settings, devlink) {
+            self.host.devlink_traps = devlink::traps(family)?;
+        }
+        Ok(())
+    }
+
+    fn is_there(&mut self, source: &str, is_there: bool) {
+        let missing = &mut self.host.not_observable;
+        missing.retain(|known| known != source);
+        missing.extend(Some(source.to_owned()).filter(|_| !is_there));
+    }
+
+    /// Puts what is known into a snapshot.
+    pub(super) fn show(&self, links: &BTreeMap<u32, Link>, snapshot: &mut snapshot::Snapshot) {
+        for interface in &mut snapshot.interfaces {
+            if let (Some(device), Some(link)) = (self.devices.get(&interface.ifindex), links.get(&interface.ifindex)) {
+                interface.device = device.shown(link);
+            }
+            interface.qdiscs = self.qdiscs.shown(interface.ifindex);
+        }
+        snapshot.softnet = self.softnet.shown();
+        snapshot.protocols = self.protocols.shown();
+        snapshot.host = self.host.clone();
+        snapshot.host.not_observable.sort_unstable();
+    }
+}
+
+impl Device {
+    fn take_stats(&mut self, link: &Link, stats: &Stats64, from_now: bool, counts: bool) {
+        let [ingress, egress] = stats.packets();
+        self.packets = Some(Passed { ingress, egress });
+        for (key, count) in stats.lost() {
+            let source = if is_filled(&link.driver, key) { Source::Stats64 } else { Source::Unknown };
+            // Of a driver of which nothing is known a zero says nothing.
+            if source == Source::Stats64 || count > 0 {
+                self.take_one(key, source, count, from_now, counts);
+            }
+        }
+    }
+
+    fn take(&mut self, source: Source, counted: &ethtool::Counters, from_now: bool, counts: bool) {
+        for (key, count) in &counted.lost {
+            self.take_one(*key, source, *count, from_now, counts);
+        }
+        for (name, count) in &counted.evidence {
+            let before = if from_now { *count } else { 0 };
+            add(self.evidence.entry(name).or_insert(Counter::after(before)), *count, counts);
+        }
+    }
+
+    /// The first source that tells of a cause keeps it, unless a better one comes with the first reading.
+    fn take_one(&mut self, key: Key, source: Source, count: u64, from_now: bool, counts: bool) {
+        let before = if from_now { count } else { 0 };
+        let (chosen, counter) = self.counters.entry(key).or_insert((source, Counter::after(before)));
+        if source < *chosen && !self.asked {
+            (*chosen, *counter) = (source, Counter::after(before));
+        }
+        if source == *chosen {
+            add(counter, count, counts);
+        }
+    }
+
+    fn shown(&self, link: &Link) -> snapshot::Device {
+        let counter = |(key, (source, counter)): (&Key, &(Source, Counter))| DeviceCounter {
+            direction: key.0.id().to_owned(),
+            cause: key.1.id().to_owned(),
+            kind: if key.1.is_drop() { "dropped" } else { "error" }.to_owned(),
+            class: key.1.class().to_owned(),
+            source: source.id().to_owned(),
+            packets: counter.total(),
+        };
+        let name = |(way, cause): &Key| format!("{}/{}", way.id(), cause.id());
+        let evidence = |(name, counter): (&&str, &Counter)| ((*name).to_owned(), counter.total());
+        snapshot::Device {
+            counters: self.counters.iter().map(counter).collect(),
+            not_observable: causes_of(link)
+                .filter(|key| !self.counters.contains_key(key))
+                .map(|key| name(&key))
+                .collect(),
+            evidence: self.evidence.iter().map(evidence).collect(),
+            packets: self.packets,
+            rings: self.rings,
+            offloads: self.offloads.clone(),
+            carrier: link.carrier,
+            carrier_changes: link.carrier_changes.map(u64::from),
+        }
+    }
+}
+
+fn is_due(asked: Option<Instant>, every: Duration, now: Instant) -> bool {
+    asked.is_none_or(|asked| now.duration_since(asked) >= every)
+}
+
+/// Why a device like this could lose packets: one of the kernel's own making has no cable and no ring.
+fn causes_of(link: &Link) -> impl Iterator<Item = Key> {
+    let own = [(Way::Ingress, Cause::NoBuffer), (Way::Ingress, Cause::XdpDrop)];
+    let hardware = FIELDS.iter().map(|(_, key)| *key).filter(|_| link.has_parent_device);
+    own.into_iter().chain(hardware)
+}
+
+const fn add(counter: &mut Counter, count: u64, counts: bool) {
+    if counts { counter.add(count) } else { counter.skip(count) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MISSED: Key = (Way::Ingress, Cause::Missed);
+
+    fn shown(device: &Device, link: &Link) -> Vec<(String, String, u64)> {
+        let counters = device.shown(link).counters.into_iter();
+        counters.map(|counter| (counter.cause, counter.source, counter.packets)).collect()
+    }
+
+    #[test]
+    fn one_source_for_a_cause() {
+        let link = Link { has_parent_device: true, ..Link::default() };
+        let driver = |count| ethtool::Counters { lost: [(MISSED, count)].into(), ..ethtool::Counters::default() };
+        for (name, known, expected) in [
+            ("a driver that fills the field in", Source::Stats64, ("stats64", 5)),
+            ("an unknown one: its own string is better", Source::Unknown, ("ethtool_driver", 30)),
+        ] {
+            let mut device = Device::default();
+            for (stats, string) in [(100, 1000), (105, 1030)] {
+                device.take_one(MISSED, known, stats, true, true);
+                device.take(Source::Driver, &driver(string), true, true);
+                device.asked = true;
+            }
+            let (source, packets) = expected;
+            assert_eq!(shown(&device, &link), [("missed".into(), source.into(), packets)], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_observable_is_no_zero() {
+        let link = Link { has_parent_device: true, driver: "new_net".into(), ..Link::default() };
+        let mut device = Device::default();
+        let names = |device: &Device| device.shown(&link).not_observable;
+        assert!(names(&device).contains(&"ingress/missed".to_owned()));
+        device.take_one(MISSED, Source::Unknown, 3, false, true);
+        assert!(!names(&device).contains(&"ingress/missed".to_owned()), "it has shown something");
+        assert_eq!(shown(&device, &link), [("missed".into(), "stats64".into(), 3)]);
+        let veth = Link { driver: "veth".into(), ..Link::default() };
+        assert_eq!(Device::default().shown(&veth).not_observable, ["ingress/no_buffer", "ingress/xdp_drop"]);
+    }
+
+    #[test]
+    fn the_running_kernel() {
+        let loopback = crate::collect::links::list().unwrap().into_iter().find(Link::is_loopback).unwrap();
+        let mut witnesses = Witnesses::default();
+        assert_eq!(witnesses.read(&[&loopback], true), Vec::<&str>::new());
+        let links = BTreeMap::from([(loopback.ifindex, loopback)]);
+        let mut snapshot = snapshot::Snapshot {
+            interfaces: vec![snapshot::Interface { ifindex: 1, ..snapshot::Interface::default() }],
+            ..snapshot::Snapshot::default()
+        };
+        witnesses.show(&links, &mut snapshot);
+        assert!(snapshot.softnet.is_some() && !snapshot.protocols.is_empty());
+        let device = &snapshot.interfaces[0].device;
+        assert!(device.packets.is_some() && device.counters.iter().all(|counter| counter.packets == 0), "{device:?}");
+    }
+}
