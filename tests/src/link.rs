@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, MacVlanMode};
+use netlink_packet_route::link::{
+    BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkInfo,
+    LinkMessage, MacVlanMode,
+};
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
     Handle, LinkBond, LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan, LinkVxlan,
@@ -260,6 +263,16 @@ impl Namespace {
             IpAddr::V6(remote) => link.remote6(remote),
         };
         self.add_link(name, link)
+    }
+
+    /// Blocks a bridge's port, as spanning tree does.
+    ///
+    /// # Errors
+    /// When the link is no port of a bridge.
+    pub fn block_port(&self, name: &str) -> Result<()> {
+        let state = InfoPortData::BridgePort(vec![InfoBridgePort::State(BridgePortState::Blocking)]);
+        let change = LinkAttribute::LinkInfo(vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(state)]);
+        self.set_link(name, |link| link.append_extra_attribute(change))
     }
 
     /// Adds an address with its prefix length.

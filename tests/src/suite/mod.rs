@@ -13,6 +13,7 @@ mod harm;
 mod heartbeat;
 mod http;
 mod links;
+pub(crate) mod losses;
 mod malformed;
 mod memory;
 mod oracle;
@@ -35,6 +36,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         exact::trials(),
         malformed::trials(),
         drops::trials(),
+        losses::trials(),
         retransmit::trials(),
         retransmit_types::trials(),
         xdp_failed::trials(),

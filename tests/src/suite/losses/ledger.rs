@@ -1,0 +1,174 @@
+//! What was made, what was counted, what the witness says: one row for each mechanism.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::Path,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use comfy_table::{CellAlignment, LineStyle, Table, presets};
+use probe_user::kernel::{
+    btf::{Btf, VMLINUX},
+    types::KernelTypes,
+};
+use tests::{
+    agent::Agent,
+    topology::Routed,
+    wait::{eventually, settled},
+};
+
+use crate::suite::counts::{SOON, lost_nothing};
+
+/// Nothing more comes when nothing has come for this long.
+const REST: Duration = Duration::from_millis(100);
+
+/// One way of losing packets.
+pub(super) struct Mechanism {
+    /// What it is called in the table.
+    pub(super) name: &'static str,
+    /// Where the drops belong.
+    pub(super) interface: &'static str,
+    /// The kernel's name. A kernel whose type information does not have it counts them under another one.
+    pub(super) reason: &'static str,
+    /// By the table of classes.
+    pub(super) class: &'static str,
+    /// Who else has counted them.
+    pub(super) witness: &'static str,
+    /// Makes them, by one [`Scene::lose`].
+    pub(super) make: fn(&Scene<'_>) -> Result<Loss>,
+}
+
+/// Where mechanisms run, one after the other.
+pub(super) struct Scene<'a> {
+    pub(super) net: &'a Routed,
+    pub(super) agent: &'a Agent<'a>,
+}
+
+/// Interface, reason and class.
+type Key = (String, String, String);
+
+/// What a mechanism did, by three counts.
+pub(super) struct Loss {
+    made: u64,
+    witnessed: u64,
+    found: BTreeMap<Key, u64>,
+}
+
+impl Scene<'_> {
+    /// Runs `traffic`, of which exactly `made` packets are lost; `witness` counts them, too.
+    pub(super) fn lose(
+        &self,
+        made: u64,
+        witness: impl Fn() -> Result<u64>,
+        traffic: impl FnOnce() -> Result<()>,
+    ) -> Result<Loss> {
+        let before = settled(SOON, REST, || self.drops()).context("before")?;
+        let witnessed_before = witness()?;
+        traffic()?;
+        let since = || Ok(difference(&before, &self.drops()?));
+        // What has not come by then is a difference in the row.
+        let _late = eventually(SOON, "all are counted", || {
+            let counted = since()?.values().sum::<u64>();
+            ensure!(counted >= made, "{counted} of {made}");
+            Ok(())
+        });
+        let found = settled(SOON, REST, since).context("afterwards")?;
+        Ok(Loss { made, witnessed: witness()? - witnessed_before, found })
+    }
+
+    /// All drops of the router's namespace but those of the scrapes themselves, which are TCP on loopback.
+    fn drops(&self) -> Result<BTreeMap<Key, u64>> {
+        let metrics = self.agent.metrics()?;
+        let own = metrics.select("lossprobe_dropped_packets_total", &[("netns", "own")]);
+        let mut drops = BTreeMap::new();
+        for sample in own.filter(|sample| sample.labels.get("interface").is_none_or(|name| name != "lo")) {
+            let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
+            *drops.entry((label("interface"), label("reason"), label("class"))).or_default() += sample.value as u64;
+        }
+        Ok(drops)
+    }
+}
+
+fn difference(before: &BTreeMap<Key, u64>, after: &BTreeMap<Key, u64>) -> BTreeMap<Key, u64> {
+    let grown = after.iter().map(|(key, count)| (key.clone(), count - before.get(key).unwrap_or(&0)));
+    grown.filter(|(_, count)| *count != 0).collect()
+}
+
+/// Runs all, the next one also where one fails, and says in the end which did.
+pub(super) fn judge(scene: &Scene<'_>, mechanisms: &[Mechanism]) -> Result<()> {
+    let mut failures = String::new();
+    for mechanism in mechanisms {
+        let judged = (mechanism.make)(scene).and_then(|loss| {
+            let wrong = contradiction(mechanism, &loss);
+            note(mechanism, &loss, wrong.is_none());
+            wrong.map_or(Ok(()), |wrong| Err(anyhow::Error::msg(wrong)))
+        });
+        if let Err(error) = judged {
+            let _infallible = writeln!(failures, "{}: {error:#}", mechanism.name);
+        }
+    }
+    ensure!(failures.is_empty(), "{failures}");
+    lost_nothing(scene.agent)
+}
+
+/// Names of drop reasons that the running kernel's type information has.
+static NAMES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let btf = Btf::from_file(Path::new(VMLINUX));
+    btf.map(|btf| KernelTypes::from_btf(&btf).drop_reasons.into_values().collect()).unwrap_or_default()
+});
+
+/// Where the counts differ. On a kernel that does not have the name, interface and number are still right.
+fn contradiction(mechanism: &Mechanism, loss: &Loss) -> Option<String> {
+    let Loss { made, witnessed, found } = loss;
+    let named = NAMES.contains(mechanism.reason);
+    let right = |(interface, reason, class): &Key| {
+        interface == mechanism.interface && (!named || reason == mechanism.reason && class == mechanism.class)
+    };
+    if found.keys().all(right) && found.values().sum::<u64>() == *made && witnessed == made {
+        return None;
+    }
+    let Mechanism { interface, reason, class, witness, .. } = mechanism;
+    Some(format!("{made} {reason} ({class}) on {interface} made, {witnessed} by {witness}, counted {found:?}"))
+}
+
+static ROWS: Mutex<Vec<[String; 8]>> = Mutex::new(Vec::new());
+
+fn note(mechanism: &Mechanism, loss: &Loss, equal: bool) {
+    let of = |part: fn(&Key) -> &String| {
+        let all: BTreeSet<&str> = loss.found.keys().map(|key| part(key).as_str()).collect();
+        all.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    let row = [
+        mechanism.name.to_owned(),
+        loss.made.to_string(),
+        loss.found.values().sum::<u64>().to_string(),
+        of(|(_, reason, _)| reason),
+        of(|(_, _, class)| class),
+        of(|(interface, ..)| interface),
+        format!("{} by {}", loss.witnessed, mechanism.witness),
+        if equal { "equal" } else { "DIFFERENT" }.to_owned(),
+    ];
+    ROWS.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+}
+
+/// All rows so far as a table; empty when no mechanism has run.
+pub(crate) fn table() -> String {
+    let rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('-').junction('-')));
+    table.set_header(["mechanism", "made", "counted", "name", "class", "interface", "witness", ""]);
+    for column in [1, 2] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.add_rows(rows.iter());
+    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,28 @@
+//! Every way of losing packets that this kernel offers: made a known number of times, found under the kernel's name, in
+//! its class and on its interface, nowhere else, and compared with a witness that knows nothing of the probe.
+//!
+//! A mechanism is one row of a list and one function. Mechanisms that get along share an arrangement and an agent, because
+//! starting an agent is what takes long in an emulated guest. What was found is printed as a table when all is over;
+//! `tests/README.md` explains its rows.
+
+mod ledger;
+mod network;
+
+use anyhow::Result;
+use libtest_mimic::Trial;
+use tests::{agent::Agent, run::trial, topology::Routed};
+
+use self::ledger::{Mechanism, Scene, judge};
+pub(crate) use self::ledger::table;
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![trial("losses::of_a_router", || on_a_router(network::MECHANISMS))]
+}
+
+/// Between client and server, with an agent on all of the router's interfaces.
+fn on_a_router(mechanisms: &[Mechanism]) -> Result<()> {
+    let net = Routed::new()?;
+    let agent = Agent::start(&net.router, &["--interface", "*"])?;
+    judge(&Scene { net: &net, agent: &agent }, mechanisms)?;
+    agent.stop()
+}
