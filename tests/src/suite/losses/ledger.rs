@@ -41,6 +41,16 @@ pub(super) struct Mechanism {
     pub(super) make: fn(&Scene<'_>) -> Result<Loss>,
 }
 
+/// One row of a list.
+pub(super) const fn row(
+    name: &'static str,
+    (interface, reason, class): (&'static str, &'static str, &'static str),
+    witness: &'static str,
+    make: fn(&Scene<'_>) -> Result<Loss>,
+) -> Mechanism {
+    Mechanism { name, interface, reason, class, witness, make }
+}
+
 /// Where mechanisms run, one after the other.
 pub(super) struct Scene<'a> {
     pub(super) net: &'a Routed,
@@ -82,6 +92,7 @@ impl Scene<'_> {
     /// All drops of the router's namespace but those of the scrapes themselves, which are TCP on loopback.
     fn drops(&self) -> Result<BTreeMap<Key, u64>> {
         let metrics = self.agent.metrics()?;
+        if std::env::var_os("DBG").is_some() { for s in metrics.select("lossprobe_dropped_packets_total", &[("netns", "other")]) { eprint!("{}={} ", s.labels["reason"], s.value); } eprintln!(); }
         let own = metrics.select("lossprobe_dropped_packets_total", &[("netns", "own")]);
         let mut drops = BTreeMap::new();
         for sample in own.filter(|sample| sample.labels.get("interface").is_none_or(|name| name != "lo")) {

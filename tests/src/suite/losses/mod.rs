@@ -7,21 +7,29 @@
 
 mod ledger;
 mod network;
+mod queues;
+mod sockets;
 
 use anyhow::Result;
 use libtest_mimic::Trial;
-use tests::{agent::Agent, run::trial, topology::Routed};
+use tests::{agent::Agent, run::{trial, trial_alone}, topology::{CLIENT_MAC, Routed}};
 
 use self::ledger::{Mechanism, Scene, judge};
 pub(crate) use self::ledger::table;
 
 pub(super) fn trials() -> Vec<Trial> {
-    vec![trial("losses::of_a_router", || on_a_router(network::MECHANISMS))]
+    vec![
+        trial("losses::of_a_router", || on_a_router(network::MECHANISMS)),
+        trial("losses::of_queues", || on_a_router(queues::MECHANISMS)),
+        trial("losses::of_sockets", || on_a_router(sockets::MECHANISMS)),
+        trial_alone("losses::of_the_connection_table", || on_a_router(queues::ALONE)),
+    ]
 }
 
 /// Between client and server, with an agent on all of the router's interfaces.
 fn on_a_router(mechanisms: &[Mechanism]) -> Result<()> {
     let net = Routed::new()?;
+    net.router.neighbour("r1", sockets::GHOST, CLIENT_MAC)?;
     let agent = Agent::start(&net.router, &["--interface", "*"])?;
     judge(&Scene { net: &net, agent: &agent }, mechanisms)?;
     agent.stop()

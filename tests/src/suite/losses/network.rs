@@ -9,16 +9,7 @@ use tests::{
     wire::PacketSocket,
 };
 
-use super::ledger::{Loss, Mechanism, Scene};
-
-const fn row(
-    name: &'static str,
-    (interface, reason, class): (&'static str, &'static str, &'static str),
-    witness: &'static str,
-    make: fn(&Scene<'_>) -> Result<Loss>,
-) -> Mechanism {
-    Mechanism { name, interface, reason, class, witness, make }
-}
+use super::ledger::{Loss, Mechanism, Scene, row};
 
 pub(super) const MECHANISMS: &[Mechanism] = &[
     row("packet filter, ingress", ("r1", "netfilter_drop", "policy"), "nft counter", filter_ingress),
@@ -45,7 +36,7 @@ pub(super) const MECHANISMS: &[Mechanism] = &[
 const COUNT: u64 = 100;
 
 /// An Ethernet frame from the client to the router with an IPv4 header of the client's to `destination`.
-fn frame(destination: Ipv4Addr, change: impl Fn(&mut Ipv4) + Send + Sync + 'static) -> Frame {
+pub(super) fn frame(destination: Ipv4Addr, change: impl Fn(&mut Ipv4) + Send + Sync + 'static) -> Frame {
     ethernet(ROUTER1_MAC, CLIENT_MAC).ipv4(move |ip| {
         (ip.source, ip.destination) = (CLIENT, destination);
         change(ip);
@@ -57,7 +48,7 @@ fn send(scene: &Scene<'_>, frame: &Frame) -> Result<()> {
 }
 
 /// Loses [`COUNT`] copies of a frame from the client, witnessed by a counter of `/proc/net/snmp` or `netstat`.
-fn by_mib(scene: &Scene<'_>, (group, name): (&str, &str), frame: &Frame) -> Result<Loss> {
+pub(super) fn by_mib(scene: &Scene<'_>, (group, name): (&str, &str), frame: &Frame) -> Result<Loss> {
     scene.lose(COUNT, || scene.net.router.mib(group, name), || send(scene, frame))
 }
 
