@@ -272,7 +272,10 @@ impl Namespace {
     pub fn block_port(&self, name: &str) -> Result<()> {
         let state = InfoPortData::BridgePort(vec![InfoBridgePort::State(BridgePortState::Blocking)]);
         let change = LinkAttribute::LinkInfo(vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(state)]);
-        self.set_link(name, |link| link.append_extra_attribute(change))
+        let message = LinkUnspec::new_with_index(self.index(name)?).append_extra_attribute(change).build();
+        // Only a "new link" that exists is asked for what concerns its master.
+        self.netlink(async |handle| Ok(handle.link().change(message).execute().await?))
+            .with_context(|| format!("block port {name}"))
     }
 
     /// Adds an address with its prefix length.

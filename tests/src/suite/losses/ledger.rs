@@ -3,17 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    path::Path,
     sync::{LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
-use probe_user::kernel::{
-    btf::{Btf, VMLINUX},
-    types::KernelTypes,
-};
+use probe_user::kernel::types::KernelTypes;
 use tests::{
     agent::Agent,
     topology::Routed,
@@ -92,7 +88,6 @@ impl Scene<'_> {
     /// All drops of the router's namespace but those of the scrapes themselves, which are TCP on loopback.
     fn drops(&self) -> Result<BTreeMap<Key, u64>> {
         let metrics = self.agent.metrics()?;
-        if std::env::var_os("DBG").is_some() { for s in metrics.select("lossprobe_dropped_packets_total", &[("netns", "other")]) { eprint!("{}={} ", s.labels["reason"], s.value); } eprintln!(); }
         let own = metrics.select("lossprobe_dropped_packets_total", &[("netns", "own")]);
         let mut drops = BTreeMap::new();
         for sample in own.filter(|sample| sample.labels.get("interface").is_none_or(|name| name != "lo")) {
@@ -111,33 +106,43 @@ fn difference(before: &BTreeMap<Key, u64>, after: &BTreeMap<Key, u64>) -> BTreeM
 /// Runs all, the next one also where one fails, and says in the end which did.
 pub(super) fn judge(scene: &Scene<'_>, mechanisms: &[Mechanism]) -> Result<()> {
     let mut failures = String::new();
+    let mut rows = Vec::new();
     for mechanism in mechanisms {
         let judged = (mechanism.make)(scene).and_then(|loss| {
             let wrong = contradiction(mechanism, &loss);
-            note(mechanism, &loss, wrong.is_none());
+            rows.push(cells(mechanism, &loss, wrong.is_none()));
             wrong.map_or(Ok(()), |wrong| Err(anyhow::Error::msg(wrong)))
         });
         if let Err(error) = judged {
             let _infallible = writeln!(failures, "{}: {error:#}", mechanism.name);
         }
     }
+    // All at once: other lists run at the same time.
+    ROWS.lock().unwrap_or_else(PoisonError::into_inner).extend(rows);
     ensure!(failures.is_empty(), "{failures}");
     lost_nothing(scene.agent)
 }
 
 /// Names of drop reasons that the running kernel's type information has.
 static NAMES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
-    let btf = Btf::from_file(Path::new(VMLINUX));
-    btf.map(|btf| KernelTypes::from_btf(&btf).drop_reasons.into_values().collect()).unwrap_or_default()
+    let types = KernelTypes::running();
+    types.map(|types| types.reasons.names().map(str::to_owned).collect()).unwrap_or_default()
 });
 
-/// Where the counts differ. On a kernel that does not have the name, interface and number are still right.
+/// Whether the drop may be called so: by its own name where the kernel has that; by any other where it has others only;
+/// where it has none at all by its own, if the function that dropped it told, or not at all.
+fn is_right(mechanism: &Mechanism, reason: &str, class: &str) -> bool {
+    let named = reason == mechanism.reason && class == mechanism.class;
+    match (NAMES.is_empty(), NAMES.contains(mechanism.reason)) {
+        (true, _) => named || reason == "not_specified",
+        (false, known) => named || !known,
+    }
+}
+
+/// Where the counts differ.
 fn contradiction(mechanism: &Mechanism, loss: &Loss) -> Option<String> {
     let Loss { made, witnessed, found } = loss;
-    let named = NAMES.contains(mechanism.reason);
-    let right = |(interface, reason, class): &Key| {
-        interface == mechanism.interface && (!named || reason == mechanism.reason && class == mechanism.class)
-    };
+    let right = |(interface, reason, class): &Key| interface == mechanism.interface && is_right(mechanism, reason, class);
     if found.keys().all(right) && found.values().sum::<u64>() == *made && witnessed == made {
         return None;
     }
@@ -147,12 +152,12 @@ fn contradiction(mechanism: &Mechanism, loss: &Loss) -> Option<String> {
 
 static ROWS: Mutex<Vec<[String; 8]>> = Mutex::new(Vec::new());
 
-fn note(mechanism: &Mechanism, loss: &Loss, equal: bool) {
+fn cells(mechanism: &Mechanism, loss: &Loss, equal: bool) -> [String; 8] {
     let of = |part: fn(&Key) -> &String| {
         let all: BTreeSet<&str> = loss.found.keys().map(|key| part(key).as_str()).collect();
         all.into_iter().collect::<Vec<_>>().join(" ")
     };
-    let row = [
+    [
         mechanism.name.to_owned(),
         loss.made.to_string(),
         loss.found.values().sum::<u64>().to_string(),
@@ -161,8 +166,7 @@ fn note(mechanism: &Mechanism, loss: &Loss, equal: bool) {
         of(|(interface, ..)| interface),
         format!("{} by {}", loss.witnessed, mechanism.witness),
         if equal { "equal" } else { "DIFFERENT" }.to_owned(),
-    ];
-    ROWS.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+    ]
 }
 
 /// All rows so far as a table; empty when no mechanism has run.

@@ -5,6 +5,7 @@
 //! starting an agent is what takes long in an emulated guest. What was found is printed as a table when all is over;
 //! `tests/README.md` explains its rows.
 
+mod devices;
 mod ledger;
 mod network;
 mod queues;
@@ -22,6 +23,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("losses::of_a_router", || on_a_router(network::MECHANISMS)),
         trial("losses::of_queues", || on_a_router(queues::MECHANISMS)),
         trial("losses::of_sockets", || on_a_router(sockets::MECHANISMS)),
+        trial("losses::of_devices", || on_a_router(devices::MECHANISMS)),
         trial_alone("losses::of_the_connection_table", || on_a_router(queues::ALONE)),
     ]
 }
@@ -30,7 +32,7 @@ pub(super) fn trials() -> Vec<Trial> {
 fn on_a_router(mechanisms: &[Mechanism]) -> Result<()> {
     let net = Routed::new()?;
     net.router.neighbour("r1", sockets::GHOST, CLIENT_MAC)?;
-    let agent = Agent::start(&net.router, &["--interface", "*"])?;
+    let agent = Agent::start(&net.router, &["--interface", "*", "--ports", "each"])?;
     judge(&Scene { net: &net, agent: &agent }, mechanisms)?;
     agent.stop()
 }

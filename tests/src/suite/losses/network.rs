@@ -43,7 +43,7 @@ pub(super) fn frame(destination: Ipv4Addr, change: impl Fn(&mut Ipv4) + Send + S
     })
 }
 
-fn send(scene: &Scene<'_>, frame: &Frame) -> Result<()> {
+pub(super) fn send(scene: &Scene<'_>, frame: &Frame) -> Result<()> {
     PacketSocket::sender(&scene.net.client, "c")?.send_copies(&frame.bytes(), COUNT as usize)
 }
 
@@ -52,9 +52,22 @@ pub(super) fn by_mib(scene: &Scene<'_>, (group, name): (&str, &str), frame: &Fra
     scene.lose(COUNT, || scene.net.router.mib(group, name), || send(scene, frame))
 }
 
-fn received(scene: &Scene<'_>) -> Result<u64> {
-    Ok(scene.net.router.device_counters("r1")?.received)
+/// Loses [`COUNT`] copies of a frame from the client, witnessed by the counter `seen` of these chains of the router's.
+pub(super) fn by_counter(scene: &Scene<'_>, chains: &str, frame: &Frame) -> Result<Loss> {
+    let filter = scene.net.router.filter("ip t", chains)?;
+    scene.lose(COUNT, || filter.packets("seen"), || send(scene, frame))
 }
+
+pub(super) fn received(scene: &Scene<'_>, interface: &str) -> Result<u64> {
+    Ok(scene.net.router.device_counters(interface)?.received)
+}
+
+/// What has passed the packet filter's last hook on its way out.
+pub(super) const LAST: &str = "counter seen {}
+    chain c {
+        type filter hook postrouting priority 300
+        udp dport 5000 counter name seen
+    }";
 
 fn filter_ingress(scene: &Scene<'_>) -> Result<Loss> {
     let chain = "counter gone {}
@@ -158,12 +171,12 @@ fn no_handler(scene: &Scene<'_>) -> Result<Loss> {
 fn other_host(scene: &Scene<'_>) -> Result<Loss> {
     const NOBODY: Mac = [2, 0, 0, 0, 9, 9];
     let frame = ethernet(NOBODY, CLIENT_MAC).ip4().udp(1000, 2000).payload(10);
-    scene.lose(COUNT, || received(scene), || send(scene, &frame))
+    scene.lose(COUNT, || received(scene, "r1"), || send(scene, &frame))
 }
 
 fn ipv6_disabled(scene: &Scene<'_>) -> Result<Loss> {
     let frame = ethernet(ROUTER1_MAC, CLIENT_MAC).ip6().udp(1000, 2000).payload(10);
-    scene.lose(COUNT, || received(scene), || send(scene, &frame))
+    scene.lose(COUNT, || received(scene, "r1"), || send(scene, &frame))
 }
 
 fn too_big(scene: &Scene<'_>) -> Result<Loss> {

@@ -13,8 +13,10 @@ use tests::{
     wire::{Gso, PacketSocket},
 };
 
-use super::ledger::{Loss, Mechanism, Scene, row};
-use super::network::frame;
+use super::{
+    ledger::{Loss, Mechanism, Scene, row},
+    network::{LAST, by_counter, frame},
+};
 use crate::suite::counts::SOON;
 
 pub(super) const MECHANISMS: &[Mechanism] = &[
@@ -107,20 +109,12 @@ fn backlog(scene: &Scene<'_>) -> Result<Loss> {
 /// Where nobody lives on the server's side.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 9);
 
-/// What has passed the packet filter's last hook on its way out by `r2`.
-const LAST: &str = "counter out {}
-    chain c {
-        type filter hook postrouting priority 300
-        udp dport 5000 counter name out
-    }";
-
 /// Nobody is asked, so that each packet fails at once.
 fn neighbour_failed(scene: &Scene<'_>) -> Result<Loss> {
     let router = &scene.net.router;
     let _mute = router.sysctl_for_now("net.ipv4.neigh.r2.mcast_solicit", "0")?;
     let _mute_too = router.sysctl_for_now("net.ipv4.neigh.r2.ucast_solicit", "0")?;
-    let filter = router.filter("ip t", LAST)?;
-    scene.lose(COUNT, || filter.packets("out"), || scene.net.client.send_udp((NOBODY, 5000), COUNT as usize, 10))
+    by_counter(scene, LAST, &frame(NOBODY, plain).udp(1000, 5000).payload(10))
 }
 
 /// The question stands long enough for the queue behind it to run over: each further packet takes the oldest's place.
@@ -133,7 +127,7 @@ fn neighbour_queue(scene: &Scene<'_>) -> Result<Loss> {
     let send = |count| scene.net.client.send_udp((other, 5000), count, 10);
     // More than it holds, whatever a packet weighs.
     send(10)?;
-    scene.lose(COUNT, || filter.packets("out"), || send(COUNT as usize))
+    scene.lose(COUNT, || filter.packets("seen"), || send(COUNT as usize))
 }
 
 /// A new connection for which there is no entry is dropped in the packet filter's name.
