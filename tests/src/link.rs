@@ -7,8 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use netlink_packet_route::link::{
-    BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkInfo,
-    LinkMessage, MacVlanMode,
+    BridgeStpState, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, MacVlanMode,
 };
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
@@ -228,6 +227,14 @@ impl Namespace {
         self.add_link(name, LinkBridge::new(name))
     }
 
+    /// Makes a bridge that runs spanning tree: a port forwards nothing in its first 30 s (IEEE 802.1D, forward delay).
+    ///
+    /// # Errors
+    /// When the name is taken.
+    pub fn bridge_with_spanning_tree(&self, name: &str) -> Result<()> {
+        self.add_link(name, LinkBridge::new(name).stp_state(BridgeStpState::KernelStp))
+    }
+
     /// Makes a bond, up; its slaves must be down when they are enslaved.
     ///
     /// # Errors
@@ -263,19 +270,6 @@ impl Namespace {
             IpAddr::V6(remote) => link.remote6(remote),
         };
         self.add_link(name, link)
-    }
-
-    /// Blocks a bridge's port, as spanning tree does.
-    ///
-    /// # Errors
-    /// When the link is no port of a bridge.
-    pub fn block_port(&self, name: &str) -> Result<()> {
-        let state = InfoPortData::BridgePort(vec![InfoBridgePort::State(BridgePortState::Blocking)]);
-        let change = LinkAttribute::LinkInfo(vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(state)]);
-        let message = LinkUnspec::new_with_index(self.index(name)?).append_extra_attribute(change).build();
-        // Only a "new link" that exists is asked for what concerns its master.
-        self.netlink(async |handle| Ok(handle.link().change(message).execute().await?))
-            .with_context(|| format!("block port {name}"))
     }
 
     /// Adds an address with its prefix length.

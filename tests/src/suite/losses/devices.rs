@@ -6,6 +6,7 @@ use anyhow::Result;
 use tests::{
     frames::{A, B, Frame, Mac, ethernet, ethernet_with, plain},
     link::{End, veth},
+    namespace::Namespace,
     raw::{TcxHook, TcxPlace, XdpPlace, attach_tcx, attach_xdp, instruction, load_tc_program, load_xdp_program},
     run::kernel_version,
     topology::{ROUTER1, SERVER},
@@ -13,25 +14,24 @@ use tests::{
 };
 
 use super::{
-    ledger::{Loss, Mechanism, Scene, row},
-    network::{LAST, by_counter, frame, received, send},
+    ledger::{COUNT, Loss, Mechanism, Scene, Way::Own, Witness::Received, row},
+    network::{frame, to_server},
+    queues::LAST,
 };
 
 pub(super) const MECHANISMS: &[Mechanism] = &[
-    row("tc program, ingress", ("r1", "tc_ingress", "policy"), "rx_packets of r1", tc_ingress),
-    row("tc program, egress", ("r2", "tc_egress", "policy"), "nft counter", tc_egress),
+    row("tc program, ingress", ("r1", "tc_ingress", "policy"), Own(tc_ingress, "rx_packets of r1")),
+    row("tc program, egress", ("r2", "tc_egress", "policy"), Own(tc_egress, "nft counter")),
     // The kernel gives no reason here, and one for a redirection that fails.
-    row("generic XDP drop", ("r1", "not_specified", "unknown"), "rx_packets of r1", xdp_drop),
-    row("generic XDP redirect error", ("r1", "xdp", "policy"), "rx_packets of r1", xdp_redirect_error),
-    row("bridge port blocked", ("p1", "bridge_ingress_stp_state", "config"), "rx_packets of p1", port_blocked),
-    row("bridge without a way out", ("p1", "no_tx_target", "config"), "rx_packets of p1", no_target),
-    row("bridge, no such sender", ("p1", "mac_invalid_source", "malformed"), "rx_packets of p1", invalid_source),
-    row("VXLAN, no such network", ("r1", "vxlan_vni_not_found", "config"), "nft counter", unknown_vni),
-    row("VXLAN header", ("r1", "vxlan_invalid_hdr", "malformed"), "nft counter", vxlan_header),
-    row("larger than the peer's MTU", ("r2", "not_specified", "unknown"), "rx_dropped of s", too_big_for_peer),
+    row("generic XDP drop", ("r1", "not_specified", "unknown"), Own(xdp_drop, "rx_packets of r1")),
+    row("generic XDP redirect error", ("r1", "xdp", "policy"), Own(xdp_redirect_error, "rx_packets of r1")),
+    row("bridge port blocked", ("p1", "bridge_ingress_stp_state", "config"), Own(port_blocked, "rx_packets of p1")),
+    row("bridge without a way out", ("p1", "no_tx_target", "config"), Own(no_target, "rx_packets of p1")),
+    row("bridge, no such sender", ("p1", "mac_invalid_source", "malformed"), Own(invalid_source, "rx_packets of p1")),
+    row("VXLAN, no such network", ("r1", "vxlan_vni_not_found", "config"), Own(unknown_vni, "nft counter")),
+    row("VXLAN header", ("r1", "vxlan_invalid_hdr", "malformed"), Own(vxlan_header, "nft counter")),
+    row("larger than the peer's MTU", ("r2", "not_specified", "unknown"), Own(too_big_for_peer, "rx_dropped of s")),
 ];
-
-const COUNT: u64 = 100;
 
 /// A program that ends in this number.
 const fn ending_in(action: i32) -> [u64; 2] {
@@ -71,13 +71,13 @@ impl Drop for Wall<'_> {
 
 fn tc_ingress(scene: &Scene<'_>) -> Result<Loss> {
     let _wall = Wall::new(scene, "r1", TcxHook::Ingress)?;
-    let frame = frame(SERVER, plain).udp(1000, 5000).payload(10);
-    scene.lose(COUNT, || received(scene, "r1"), || send(scene, &frame))
+    scene.lose(COUNT, || scene.read(Received("r1")), || scene.send(&to_server()))
 }
 
 fn tc_egress(scene: &Scene<'_>) -> Result<Loss> {
     let _wall = Wall::new(scene, "r2", TcxHook::Egress)?;
-    by_counter(scene, LAST, &frame(SERVER, plain).udp(1000, 5000).payload(10))
+    let filter = scene.net.router.filter("ip t", LAST)?;
+    scene.lose(COUNT, || filter.packets("seen"), || scene.send(&to_server()))
 }
 
 /// Loses frames to a generic XDP program on `r1`.
@@ -86,8 +86,7 @@ fn generic_xdp(scene: &Scene<'_>, program: &[u64]) -> Result<Loss> {
     let program = load_xdp_program(program)?;
     let index = router.index("r1")?;
     let _link = router.run(|| attach_xdp(program, index, XdpPlace::Generic))?;
-    let frame = frame(SERVER, plain).udp(1000, 5000).payload(10);
-    scene.lose(COUNT, || received(scene, "r1"), || send(scene, &frame))
+    scene.lose(COUNT, || scene.read(Received("r1")), || scene.send(&to_server()))
 }
 
 fn xdp_drop(scene: &Scene<'_>) -> Result<Loss> {
@@ -107,11 +106,12 @@ fn xdp_redirect_error(scene: &Scene<'_>) -> Result<Loss> {
 struct Bridge<'a>(&'a Scene<'a>);
 
 impl<'a> Bridge<'a> {
-    fn new(scene: &'a Scene<'_>) -> Result<Self> {
+    /// Of a bridge that this function makes, called `br`.
+    fn new(scene: &'a Scene<'_>, make: fn(&Namespace, &str) -> Result<()>) -> Result<Self> {
         let router = &scene.net.router;
         veth(End::new(&scene.net.client, "q1").mac(A), End::new(router, "p1"))?;
         let bridge = Self(scene);
-        router.bridge("br")?;
+        make(router, "br")?;
         router.up("br")?;
         router.enslave("p1", "br")?;
         Ok(bridge)
@@ -120,7 +120,7 @@ impl<'a> Bridge<'a> {
     fn lose(&self, frame: &Frame) -> Result<Loss> {
         let (scene, bytes) = (self.0, frame.bytes());
         let sender = PacketSocket::sender(&scene.net.client, "q1")?;
-        scene.lose(COUNT, || received(scene, "p1"), || sender.send_copies(&bytes, COUNT as usize))
+        scene.lose(COUNT, || scene.read(Received("p1")), || sender.send_copies(&bytes, COUNT as usize))
     }
 }
 
@@ -132,20 +132,21 @@ impl Drop for Bridge<'_> {
     }
 }
 
+/// Spanning tree has not let the port forward yet.
 fn port_blocked(scene: &Scene<'_>) -> Result<Loss> {
-    let bridge = Bridge::new(scene)?;
-    scene.net.router.block_port("p1")?;
+    let bridge = Bridge::new(scene, Namespace::bridge_with_spanning_tree)?;
     bridge.lose(&ethernet(B, A).ip4().udp(1000, 5000).payload(10))
 }
 
 /// The frame's destination is not known, and its only port is the one it came from.
 fn no_target(scene: &Scene<'_>) -> Result<Loss> {
-    Bridge::new(scene)?.lose(&ethernet(B, A).ip4().udp(1000, 5000).payload(10))
+    Bridge::new(scene, Namespace::bridge)?.lose(&ethernet(B, A).ip4().udp(1000, 5000).payload(10))
 }
 
 fn invalid_source(scene: &Scene<'_>) -> Result<Loss> {
     const GROUP: Mac = [3, 0, 0, 0, 0, 0x0a];
-    Bridge::new(scene)?.lose(&ethernet_with(B, A, |frame| frame.source = GROUP).ip4().udp(1000, 5000).payload(10))
+    Bridge::new(scene, Namespace::bridge)?
+        .lose(&ethernet_with(B, A, |frame| frame.source = GROUP).ip4().udp(1000, 5000).payload(10))
 }
 
 /// A VXLAN device of network 7 on `r1`, and frames with this header.
@@ -158,7 +159,9 @@ fn vxlan(scene: &Scene<'_>, header: [u8; 8]) -> Result<Loss> {
     let router = &scene.net.router;
     router.vxlan("vx", "r1", 7, tests::topology::CLIENT.into())?;
     let inner = ethernet(B, A).ip4().udp(1000, 5000).payload(10);
-    let loss = by_counter(scene, INPUT, &frame(ROUTER1, plain).udp(1000, 4789).data(header).nested(inner));
+    let frame = frame(ROUTER1, plain).udp(1000, 4789).data(header).nested(inner);
+    let filter = router.filter("ip t", INPUT)?;
+    let loss = scene.lose(COUNT, || filter.packets("seen"), || scene.send(&frame));
     router.delete("vx")?;
     loss
 }

@@ -12,8 +12,10 @@ use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use probe_user::kernel::types::KernelTypes;
 use tests::{
     agent::Agent,
+    frames::Frame,
     topology::Routed,
     wait::{eventually, settled},
+    wire::PacketSocket,
 };
 
 use crate::suite::counts::{SOON, lost_nothing};
@@ -31,20 +33,65 @@ pub(super) struct Mechanism {
     pub(super) reason: &'static str,
     /// By the table of classes.
     pub(super) class: &'static str,
-    /// Who else has counted them.
-    pub(super) witness: &'static str,
-    /// Makes them, by one [`Scene::lose`].
-    pub(super) make: fn(&Scene<'_>) -> Result<Loss>,
+    /// How they are made.
+    pub(super) way: Way,
 }
+
+/// How packets are lost.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    /// [`COUNT`] copies of a frame from the client, and who else counts them.
+    Frame(fn() -> Frame, Witness),
+    /// The same while the router's table `ip t` consists of these chains, whose counter `seen` is the witness.
+    Filtered(&'static str, fn() -> Frame),
+    /// By a function that calls [`Scene::lose`], and the name of its witness.
+    Own(fn(&Scene<'_>) -> Result<Loss>, &'static str),
+}
+
+/// A counter of the router's.
+#[derive(Clone, Copy)]
+pub(super) enum Witness {
+    /// Group and name in `/proc/net/snmp` or `netstat`.
+    Mib(&'static str, &'static str),
+    /// Packets that a device has received.
+    Received(&'static str),
+    /// Packets that a device has received and given up.
+    Dropped(&'static str),
+}
+
+/// Packets of a mechanism, where it has no reason for another number.
+pub(super) const COUNT: u64 = 100;
 
 /// One row of a list.
 pub(super) const fn row(
     name: &'static str,
     (interface, reason, class): (&'static str, &'static str, &'static str),
-    witness: &'static str,
-    make: fn(&Scene<'_>) -> Result<Loss>,
+    way: Way,
 ) -> Mechanism {
-    Mechanism { name, interface, reason, class, witness, make }
+    Mechanism { name, interface, reason, class, way }
+}
+
+impl Mechanism {
+    fn witness(&self) -> String {
+        match self.way {
+            Way::Frame(_, Witness::Mib(group, name)) => format!("{group} {name}"),
+            Way::Frame(_, Witness::Received(interface)) => format!("rx_packets of {interface}"),
+            Way::Frame(_, Witness::Dropped(interface)) => format!("rx_dropped of {interface}"),
+            Way::Filtered(..) => "nft counter".to_owned(),
+            Way::Own(_, witness) => witness.to_owned(),
+        }
+    }
+
+    fn make(&self, scene: &Scene<'_>) -> Result<Loss> {
+        match self.way {
+            Way::Frame(frame, witness) => scene.lose(COUNT, || scene.read(witness), || scene.send(&frame())),
+            Way::Filtered(chains, frame) => {
+                let filter = scene.net.router.filter("ip t", chains)?;
+                scene.lose(COUNT, || filter.packets("seen"), || scene.send(&frame()))
+            }
+            Way::Own(make, _) => make(scene),
+        }
+    }
 }
 
 /// Where mechanisms run, one after the other.
@@ -85,6 +132,21 @@ impl Scene<'_> {
         Ok(Loss { made, witnessed: witness()? - witnessed_before, found })
     }
 
+    /// Sends [`COUNT`] copies of a frame from the client to the router.
+    pub(super) fn send(&self, frame: &Frame) -> Result<()> {
+        PacketSocket::sender(&self.net.client, "c")?.send_copies(&frame.bytes(), COUNT as usize)
+    }
+
+    /// The value of a counter of the router's.
+    pub(super) fn read(&self, witness: Witness) -> Result<u64> {
+        let router = &self.net.router;
+        match witness {
+            Witness::Mib(group, name) => router.mib(group, name),
+            Witness::Received(interface) => Ok(router.device_counters(interface)?.received),
+            Witness::Dropped(interface) => Ok(router.device_counters(interface)?.receive_drops),
+        }
+    }
+
     /// All drops of the router's namespace but those of the scrapes themselves, which are TCP on loopback.
     fn drops(&self) -> Result<BTreeMap<Key, u64>> {
         let metrics = self.agent.metrics()?;
@@ -108,7 +170,7 @@ pub(super) fn judge(scene: &Scene<'_>, mechanisms: &[Mechanism]) -> Result<()> {
     let mut failures = String::new();
     let mut rows = Vec::new();
     for mechanism in mechanisms {
-        let judged = (mechanism.make)(scene).and_then(|loss| {
+        let judged = mechanism.make(scene).and_then(|loss| {
             let wrong = contradiction(mechanism, &loss);
             rows.push(cells(mechanism, &loss, wrong.is_none()));
             wrong.map_or(Ok(()), |wrong| Err(anyhow::Error::msg(wrong)))
@@ -142,11 +204,12 @@ fn is_right(mechanism: &Mechanism, reason: &str, class: &str) -> bool {
 /// Where the counts differ.
 fn contradiction(mechanism: &Mechanism, loss: &Loss) -> Option<String> {
     let Loss { made, witnessed, found } = loss;
-    let right = |(interface, reason, class): &Key| interface == mechanism.interface && is_right(mechanism, reason, class);
+    let right =
+        |(interface, reason, class): &Key| interface == mechanism.interface && is_right(mechanism, reason, class);
     if found.keys().all(right) && found.values().sum::<u64>() == *made && witnessed == made {
         return None;
     }
-    let Mechanism { interface, reason, class, witness, .. } = mechanism;
+    let (Mechanism { interface, reason, class, .. }, witness) = (mechanism, mechanism.witness());
     Some(format!("{made} {reason} ({class}) on {interface} made, {witnessed} by {witness}, counted {found:?}"))
 }
 
@@ -164,7 +227,7 @@ fn cells(mechanism: &Mechanism, loss: &Loss, equal: bool) -> [String; 8] {
         of(|(_, reason, _)| reason),
         of(|(_, _, class)| class),
         of(|(interface, ..)| interface),
-        format!("{} by {}", loss.witnessed, mechanism.witness),
+        format!("{} by {}", loss.witnessed, mechanism.witness()),
         if equal { "equal" } else { "DIFFERENT" }.to_owned(),
     ]
 }

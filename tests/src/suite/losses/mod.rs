@@ -13,10 +13,14 @@ mod sockets;
 
 use anyhow::Result;
 use libtest_mimic::Trial;
-use tests::{agent::Agent, run::{trial, trial_alone}, topology::{CLIENT_MAC, Routed}};
+use tests::{
+    agent::Agent,
+    run::{trial, trial_alone},
+    topology::{CLIENT_MAC, Routed},
+};
 
-use self::ledger::{Mechanism, Scene, judge};
 pub(crate) use self::ledger::table;
+use self::ledger::{Mechanism, Scene, judge};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![

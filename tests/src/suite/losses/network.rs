@@ -9,33 +9,36 @@ use tests::{
     wire::PacketSocket,
 };
 
-use super::ledger::{Loss, Mechanism, Scene, row};
+use super::ledger::{
+    COUNT, Loss, Mechanism, Scene,
+    Way::{self, Filtered, Own},
+    Witness::{Dropped, Mib, Received},
+    row,
+};
 
 pub(super) const MECHANISMS: &[Mechanism] = &[
-    row("packet filter, ingress", ("r1", "netfilter_drop", "policy"), "nft counter", filter_ingress),
-    row("packet filter, input", ("r1", "netfilter_drop", "policy"), "nft counter", filter_input),
-    row("packet filter, forward", ("r1", "netfilter_drop", "policy"), "nft counter", filter_forward),
-    row("packet filter, output", ("r2", "netfilter_drop", "policy"), "nft counter", filter_output),
-    row("no route", ("r1", "ip_innoroutes", "config"), "IpExt InNoRoutes", no_route),
-    row("reverse path filter", ("r1", "ip_rpfilter", "config"), "TcpExt IPReversePathFilter", reverse_path),
-    row("time to live", ("r1", "ip_inhdr", "malformed"), "Ip InHdrErrors", time_to_live),
-    row("IP header checksum", ("r1", "ip_csum", "malformed"), "IpExt InCsumErrors", ip_checksum),
-    row("IP version", ("r1", "ip_inhdr", "malformed"), "Ip InHdrErrors", ip_version),
-    row("IP truncated", ("r1", "pkt_too_small", "malformed"), "IpExt InTruncatedPkts", ip_truncated),
-    row("TCP checksum", ("r1", "tcp_csum", "malformed"), "Tcp InCsumErrors", tcp_checksum),
-    row("UDP checksum", ("r1", "udp_csum", "malformed"), "Udp InCsumErrors", udp_checksum),
-    row("ICMP checksum", ("r1", "icmp_csum", "malformed"), "Icmp InCsumErrors", icmp_checksum),
-    row("no such protocol", ("r1", "ip_noproto", "noise"), "Ip InUnknownProtos", no_protocol),
-    row("no handler", ("r1", "unhandled_proto", "noise"), "rx_dropped of r1", no_handler),
-    row("for another host", ("r1", "otherhost", "noise"), "rx_packets of r1", other_host),
-    row("IPv6 disabled", ("r1", "ipv6disabled", "config"), "rx_packets of r1", ipv6_disabled),
-    row("larger than the MTU", ("r1", "pkt_too_big", "malformed"), "Ip FragFails", too_big),
-    row("fragment timeout", ("r1", "frag_reasm_timeout", "malformed"), "Ip ReasmTimeout", fragment_timeout),
+    row("packet filter, ingress", ("r1", "netfilter_drop", "policy"), Own(filter_ingress, "nft counter")),
+    row("packet filter, input", ("r1", "netfilter_drop", "policy"), Filtered(INPUT, to_router)),
+    row("packet filter, forward", ("r1", "netfilter_drop", "policy"), Filtered(FORWARD, to_server)),
+    row("packet filter, output", ("r2", "netfilter_drop", "policy"), Own(filter_output, "nft counter")),
+    row("no route", ("r1", "ip_innoroutes", "config"), Way::Frame(no_route, Mib("IpExt", "InNoRoutes"))),
+    row("reverse path filter", ("r1", "ip_rpfilter", "config"), Own(reverse_path, "TcpExt IPReversePathFilter")),
+    row("time to live", ("r1", "ip_inhdr", "malformed"), Way::Frame(time_to_live, Mib("Ip", "InHdrErrors"))),
+    row("IP header checksum", ("r1", "ip_csum", "malformed"), Way::Frame(ip_checksum, Mib("IpExt", "InCsumErrors"))),
+    row("IP version", ("r1", "ip_inhdr", "malformed"), Way::Frame(ip_version, Mib("Ip", "InHdrErrors"))),
+    row("IP truncated", ("r1", "pkt_too_small", "malformed"), Way::Frame(truncated, Mib("IpExt", "InTruncatedPkts"))),
+    row("TCP checksum", ("r1", "tcp_csum", "malformed"), Way::Frame(tcp_checksum, Mib("Tcp", "InCsumErrors"))),
+    row("UDP checksum", ("r1", "udp_csum", "malformed"), Way::Frame(udp_checksum, Mib("Udp", "InCsumErrors"))),
+    row("ICMP checksum", ("r1", "icmp_csum", "malformed"), Way::Frame(icmp_checksum, Mib("Icmp", "InCsumErrors"))),
+    row("no such protocol", ("r1", "ip_noproto", "noise"), Way::Frame(no_protocol, Mib("Ip", "InUnknownProtos"))),
+    row("no handler", ("r1", "unhandled_proto", "noise"), Way::Frame(no_handler, Dropped("r1"))),
+    row("for another host", ("r1", "otherhost", "noise"), Way::Frame(other_host, Received("r1"))),
+    row("IPv6 disabled", ("r1", "ipv6disabled", "config"), Way::Frame(ipv6, Received("r1"))),
+    row("larger than the MTU", ("r1", "pkt_too_big", "malformed"), Own(too_big, "Ip FragFails")),
+    row("fragment timeout", ("r1", "frag_reasm_timeout", "malformed"), Own(fragment_timeout, "Ip ReasmTimeout")),
 ];
 
-const COUNT: u64 = 100;
-
-/// An Ethernet frame from the client to the router with an IPv4 header of the client's to `destination`.
+/// A frame from the client to the router with an IPv4 header of the client's to `destination`.
 pub(super) fn frame(destination: Ipv4Addr, change: impl Fn(&mut Ipv4) + Send + Sync + 'static) -> Frame {
     ethernet(ROUTER1_MAC, CLIENT_MAC).ipv4(move |ip| {
         (ip.source, ip.destination) = (CLIENT, destination);
@@ -43,145 +46,121 @@ pub(super) fn frame(destination: Ipv4Addr, change: impl Fn(&mut Ipv4) + Send + S
     })
 }
 
-pub(super) fn send(scene: &Scene<'_>, frame: &Frame) -> Result<()> {
-    PacketSocket::sender(&scene.net.client, "c")?.send_copies(&frame.bytes(), COUNT as usize)
+/// A datagram to the router itself, port 5000.
+pub(super) fn to_router() -> Frame {
+    frame(ROUTER1, plain).udp(1000, 5000).payload(10)
 }
 
-/// Loses [`COUNT`] copies of a frame from the client, witnessed by a counter of `/proc/net/snmp` or `netstat`.
-pub(super) fn by_mib(scene: &Scene<'_>, (group, name): (&str, &str), frame: &Frame) -> Result<Loss> {
-    scene.lose(COUNT, || scene.net.router.mib(group, name), || send(scene, frame))
+/// A datagram that the router is to forward, port 5000.
+pub(super) fn to_server() -> Frame {
+    frame(SERVER, plain).udp(1000, 5000).payload(10)
 }
 
-/// Loses [`COUNT`] copies of a frame from the client, witnessed by the counter `seen` of these chains of the router's.
-pub(super) fn by_counter(scene: &Scene<'_>, chains: &str, frame: &Frame) -> Result<Loss> {
-    let filter = scene.net.router.filter("ip t", chains)?;
-    scene.lose(COUNT, || filter.packets("seen"), || send(scene, frame))
+/// Loses copies of a frame from the client, witnessed by a counter of `/proc/net/snmp` or `netstat`.
+fn by_mib(scene: &Scene<'_>, group: &'static str, name: &'static str, frame: &Frame) -> Result<Loss> {
+    scene.lose(COUNT, || scene.read(Mib(group, name)), || scene.send(frame))
 }
 
-pub(super) fn received(scene: &Scene<'_>, interface: &str) -> Result<u64> {
-    Ok(scene.net.router.device_counters(interface)?.received)
-}
-
-/// What has passed the packet filter's last hook on its way out.
-pub(super) const LAST: &str = "counter seen {}
+const INPUT: &str = "counter seen {}
     chain c {
-        type filter hook postrouting priority 300
-        udp dport 5000 counter name seen
+        type filter hook input priority 0
+        udp dport 5000 counter name seen drop
+    }";
+const FORWARD: &str = "counter seen {}
+    chain c {
+        type filter hook forward priority 0
+        udp dport 5000 counter name seen drop
     }";
 
 fn filter_ingress(scene: &Scene<'_>) -> Result<Loss> {
-    let chain = "counter gone {}
+    let chain = "counter seen {}
         chain c {
             type filter hook ingress device r1 priority 0
-            udp dport 5000 counter name gone drop
+            udp dport 5000 counter name seen drop
         }";
     let filter = scene.net.router.filter("netdev t", chain)?;
-    scene.lose(COUNT, || filter.packets("gone"), || scene.net.client.send_udp((SERVER, 5000), COUNT as usize, 10))
+    scene.lose(COUNT, || filter.packets("seen"), || scene.send(&to_server()))
 }
 
-fn hook(name: &str) -> String {
-    format!(
-        "counter gone {{}}
-        chain c {{
-            type filter hook {name} priority 0
-            udp dport 5000 counter name gone drop
-        }}"
-    )
-}
-
-fn filter_input(scene: &Scene<'_>) -> Result<Loss> {
-    let filter = scene.net.router.filter("ip t", &hook("input"))?;
-    scene.lose(COUNT, || filter.packets("gone"), || scene.net.client.send_udp((ROUTER1, 5000), COUNT as usize, 10))
-}
-
-fn filter_forward(scene: &Scene<'_>) -> Result<Loss> {
-    let filter = scene.net.router.filter("ip t", &hook("forward"))?;
-    scene.lose(COUNT, || filter.packets("gone"), || scene.net.client.send_udp((SERVER, 5000), COUNT as usize, 10))
-}
-
+/// In the output hook a packet has no device yet: its route's is named.
 fn filter_output(scene: &Scene<'_>) -> Result<Loss> {
-    let filter = scene.net.router.filter("ip t", &hook("output"))?;
+    let chain = "counter seen {}
+        chain c {
+            type filter hook output priority 0
+            udp dport 5000 counter name seen drop
+        }";
+    let filter = scene.net.router.filter("ip t", chain)?;
     let socket = scene.net.router.udp(([0; 4], 0))?;
-    scene.lose(
-        COUNT,
-        || filter.packets("gone"),
-        || {
-            (0..COUNT).try_for_each(|_| {
-                let refused = socket.send_to(b"x", SocketAddr::from((SERVER, 5000)));
-                ensure!(refused.is_err(), "the packet filter has let a datagram pass");
-                Ok(())
-            })
-        },
-    )
+    let send = || {
+        (0..COUNT).try_for_each(|_| {
+            let refused = socket.send_to(b"x", SocketAddr::from((SERVER, 5000)));
+            ensure!(refused.is_err(), "the packet filter has let a datagram pass");
+            Ok(())
+        })
+    };
+    scene.lose(COUNT, || filter.packets("seen"), send)
 }
 
-fn no_route(scene: &Scene<'_>) -> Result<Loss> {
-    let nowhere = frame(Ipv4Addr::new(192, 0, 2, 1), plain).udp(1000, 2000).payload(10);
-    by_mib(scene, ("IpExt", "InNoRoutes"), &nowhere)
+fn no_route() -> Frame {
+    frame(Ipv4Addr::new(192, 0, 2, 1), plain).udp(1000, 2000).payload(10)
 }
 
+/// From an address that is behind another interface.
 fn reverse_path(scene: &Scene<'_>) -> Result<Loss> {
     let _strict = scene.net.router.sysctl_for_now("net.ipv4.conf.r1.rp_filter", "1")?;
     let behind = frame(SERVER, |ip| ip.source = Ipv4Addr::new(10, 0, 2, 77)).udp(1000, 2000).payload(10);
-    by_mib(scene, ("TcpExt", "IPReversePathFilter"), &behind)
+    by_mib(scene, "TcpExt", "IPReversePathFilter", &behind)
 }
 
-fn time_to_live(scene: &Scene<'_>) -> Result<Loss> {
-    by_mib(scene, ("Ip", "InHdrErrors"), &frame(SERVER, |ip| ip.ttl = 1).udp(1000, 2000).payload(10))
+fn time_to_live() -> Frame {
+    frame(SERVER, |ip| ip.ttl = 1).udp(1000, 2000).payload(10)
 }
 
-fn ip_checksum(scene: &Scene<'_>) -> Result<Loss> {
-    let wrong = frame(SERVER, |ip| ip.checksum = Checksum::Wrong).udp(1000, 2000).payload(10);
-    by_mib(scene, ("IpExt", "InCsumErrors"), &wrong)
+fn ip_checksum() -> Frame {
+    frame(SERVER, |ip| ip.checksum = Checksum::Wrong).udp(1000, 2000).payload(10)
 }
 
-fn ip_version(scene: &Scene<'_>) -> Result<Loss> {
-    by_mib(scene, ("Ip", "InHdrErrors"), &frame(SERVER, |ip| ip.version = 5).udp(1000, 2000).payload(10))
+fn ip_version() -> Frame {
+    frame(SERVER, |ip| ip.version = 5).udp(1000, 2000).payload(10)
 }
 
-fn ip_truncated(scene: &Scene<'_>) -> Result<Loss> {
-    let long = frame(SERVER, |ip| ip.total_length += 100).udp(1000, 2000).payload(10);
-    by_mib(scene, ("IpExt", "InTruncatedPkts"), &long)
+fn truncated() -> Frame {
+    frame(SERVER, |ip| ip.total_length += 100).udp(1000, 2000).payload(10)
 }
 
-fn tcp_checksum(scene: &Scene<'_>) -> Result<Loss> {
-    let wrong = frame(ROUTER1, plain).tcp_with(1000, 2000, |tcp| tcp.checksum = Checksum::Wrong);
-    by_mib(scene, ("Tcp", "InCsumErrors"), &wrong)
+fn tcp_checksum() -> Frame {
+    frame(ROUTER1, plain).tcp_with(1000, 2000, |tcp| tcp.checksum = Checksum::Wrong)
 }
 
-fn udp_checksum(scene: &Scene<'_>) -> Result<Loss> {
-    let wrong = frame(ROUTER1, plain).udp_with(1000, 2000, |udp| udp.checksum = Checksum::Wrong).payload(10);
-    by_mib(scene, ("Udp", "InCsumErrors"), &wrong)
+fn udp_checksum() -> Frame {
+    frame(ROUTER1, plain).udp_with(1000, 2000, |udp| udp.checksum = Checksum::Wrong).payload(10)
 }
 
-fn icmp_checksum(scene: &Scene<'_>) -> Result<Loss> {
-    let wrong = frame(ROUTER1, plain).icmp_with(8, 0, |icmp| icmp.checksum = Checksum::Wrong).payload(10);
-    by_mib(scene, ("Icmp", "InCsumErrors"), &wrong)
+fn icmp_checksum() -> Frame {
+    frame(ROUTER1, plain).icmp_with(8, 0, |icmp| icmp.checksum = Checksum::Wrong).payload(10)
 }
 
-fn no_protocol(scene: &Scene<'_>) -> Result<Loss> {
-    by_mib(scene, ("Ip", "InUnknownProtos"), &frame(ROUTER1, plain).payload(10))
+fn no_protocol() -> Frame {
+    frame(ROUTER1, plain).payload(10)
 }
 
-fn no_handler(scene: &Scene<'_>) -> Result<Loss> {
-    let dropped = || Ok(scene.net.router.device_counters("r1")?.receive_drops);
-    scene.lose(COUNT, dropped, || send(scene, &ethernet(ROUTER1_MAC, CLIENT_MAC).payload(50)))
+fn no_handler() -> Frame {
+    ethernet(ROUTER1_MAC, CLIENT_MAC).payload(50)
 }
 
-fn other_host(scene: &Scene<'_>) -> Result<Loss> {
+fn other_host() -> Frame {
     const NOBODY: Mac = [2, 0, 0, 0, 9, 9];
-    let frame = ethernet(NOBODY, CLIENT_MAC).ip4().udp(1000, 2000).payload(10);
-    scene.lose(COUNT, || received(scene, "r1"), || send(scene, &frame))
+    ethernet(NOBODY, CLIENT_MAC).ip4().udp(1000, 2000).payload(10)
 }
 
-fn ipv6_disabled(scene: &Scene<'_>) -> Result<Loss> {
-    let frame = ethernet(ROUTER1_MAC, CLIENT_MAC).ip6().udp(1000, 2000).payload(10);
-    scene.lose(COUNT, || received(scene, "r1"), || send(scene, &frame))
+fn ipv6() -> Frame {
+    ethernet(ROUTER1_MAC, CLIENT_MAC).ip6().udp(1000, 2000).payload(10)
 }
 
+/// It must not be fragmented, and does not fit into the device that leads on.
 fn too_big(scene: &Scene<'_>) -> Result<Loss> {
     scene.net.router.mtu("r2", 1000)?;
-    let loss = by_mib(scene, ("Ip", "FragFails"), &frame(SERVER, plain).udp(1000, 2000).payload(1200));
+    let loss = by_mib(scene, "Ip", "FragFails", &frame(SERVER, plain).udp(1000, 2000).payload(1200));
     scene.net.router.mtu("r2", 1500)?;
     loss
 }
@@ -197,5 +176,5 @@ fn fragment_timeout(scene: &Scene<'_>) -> Result<Loss> {
         };
         frame(ROUTER1, change).udp(1000, 2000).payload(72).bytes()
     };
-    scene.lose(COUNT, || scene.net.router.mib("Ip", "ReasmTimeout"), || sender.send((0..COUNT).map(first)))
+    scene.lose(COUNT, || scene.read(Mib("Ip", "ReasmTimeout")), || sender.send((0..COUNT).map(first)))
 }

@@ -14,26 +14,31 @@ use tests::{
 };
 
 use super::{
-    ledger::{Loss, Mechanism, Scene, row},
-    network::{LAST, by_counter, frame},
+    ledger::{COUNT, Loss, Mechanism, Scene, Way::Own, row},
+    network::frame,
 };
 use crate::suite::counts::SOON;
 
 pub(super) const MECHANISMS: &[Mechanism] = &[
-    row("TBF over its limit", ("r2", "qdisc_drop", "capacity"), "tc -s", tbf),
-    row("HTB class over its limit", ("r2", "qdisc_drop", "capacity"), "tc -s", htb),
-    row("pfifo tail drop", ("r2", "qdisc_drop", "capacity"), "tc -s", pfifo),
-    row("tap queue full", ("tap0", "full_ring", "capacity"), "tx_dropped of tap0", tap_full),
-    row("CPU backlog", ("r1", "cpu_backlog", "capacity"), "rx_dropped of r1", backlog),
-    row("neighbour failed", ("r2", "neigh_failed", "config"), "nft counter", neighbour_failed),
-    row("neighbour queue full", ("r2", "neigh_queuefull", "capacity"), "nft counter", neighbour_queue),
+    row("TBF over its limit", ("r2", "qdisc_drop", "capacity"), Own(tbf, "tc -s")),
+    row("HTB class over its limit", ("r2", "qdisc_drop", "capacity"), Own(htb, "tc -s")),
+    row("pfifo tail drop", ("r2", "qdisc_drop", "capacity"), Own(pfifo, "tc -s")),
+    row("tap queue full", ("tap0", "full_ring", "capacity"), Own(tap_full, "tx_dropped of tap0")),
+    row("CPU backlog", ("r1", "cpu_backlog", "capacity"), Own(backlog, "rx_dropped of r1")),
+    row("neighbour failed", ("r2", "neigh_failed", "config"), Own(neighbour_failed, "nft counter")),
+    row("neighbour queue full", ("r2", "neigh_queuefull", "capacity"), Own(neighbour_queue, "nft counter")),
 ];
 
 /// These change a limit of the whole machine.
 pub(super) const ALONE: &[Mechanism] =
-    &[row("conntrack table full", ("r1", "netfilter_drop", "policy"), "nft counters", conntrack_full)];
+    &[row("conntrack table full", ("r1", "netfilter_drop", "policy"), Own(conntrack_full, "nft counters"))];
 
-const COUNT: u64 = 100;
+/// What has passed the packet filter's last hook on its way out.
+pub(super) const LAST: &str = "counter seen {}
+    chain c {
+        type filter hook postrouting priority 300
+        udp dport 5000 counter name seen
+    }";
 
 /// One byte a second, in tc's words, and no more than one small packet at once: what waits stays.
 const CRAWL: &str = "rate 8bit burst 100";
@@ -114,7 +119,8 @@ fn neighbour_failed(scene: &Scene<'_>) -> Result<Loss> {
     let router = &scene.net.router;
     let _mute = router.sysctl_for_now("net.ipv4.neigh.r2.mcast_solicit", "0")?;
     let _mute_too = router.sysctl_for_now("net.ipv4.neigh.r2.ucast_solicit", "0")?;
-    by_counter(scene, LAST, &frame(NOBODY, plain).udp(1000, 5000).payload(10))
+    let filter = router.filter("ip t", LAST)?;
+    scene.lose(COUNT, || filter.packets("seen"), || scene.send(&frame(NOBODY, plain).udp(1000, 5000).payload(10)))
 }
 
 /// The question stands long enough for the queue behind it to run over: each further packet takes the oldest's place.

@@ -5,45 +5,45 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{Backlog, listen, setsockopt, sockopt};
 use tests::{
-    frames::{Tcp, flag, plain},
+    frames::{Frame, Tcp, flag, plain},
     topology::ROUTER1,
     wait::eventually,
     wire::PacketSocket,
 };
 
 use super::{
-    ledger::{Loss, Mechanism, Scene, row},
-    network::{by_mib, frame},
+    ledger::{
+        COUNT, Loss, Mechanism, Scene,
+        Way::{self, Own},
+        Witness::Mib,
+        row,
+    },
+    network::{frame, to_router},
 };
 use crate::suite::counts::SOON;
 
 pub(super) const MECHANISMS: &[Mechanism] = &[
-    row("closed UDP port", ("r1", "no_socket", "noise"), "Udp NoPorts", closed_udp_port),
-    row("closed TCP port", ("r1", "no_socket", "noise"), "Tcp OutRsts", closed_tcp_port),
-    row("TCP half open", ("r1", "no_socket", "noise"), "Tcp OutRsts", half_open),
-    row("UDP receive buffer full", ("r1", "socket_rcvbuff", "capacity"), "Udp RcvbufErrors", receive_buffer),
-    row("TCP reset out of order", ("r1", "tcp_reset", "noise"), "TcpExt TCPChallengeACK", reset),
-    row("TCP data behind close", ("r1", "tcp_abort_on_data", "noise"), "TcpExt TCPAbortOnData", data_behind_close),
-    row("TCP data once more", ("r1", "tcp_old_data", "noise"), "TcpExt DelayedACKLost", old_data),
-    row("listen overflow", ("r1", "tcp_listen_overflow", "capacity"), "TcpExt ListenOverflows", listen_overflow),
+    row("closed UDP port", ("r1", "no_socket", "noise"), Way::Frame(to_router, Mib("Udp", "NoPorts"))),
+    row("closed TCP port", ("r1", "no_socket", "noise"), Way::Frame(syn, Mib("Tcp", "OutRsts"))),
+    row("TCP half open", ("r1", "no_socket", "noise"), Way::Frame(half_open, Mib("Tcp", "OutRsts"))),
+    row("UDP receive buffer full", ("r1", "socket_rcvbuff", "capacity"), Own(receive_buffer, "Udp RcvbufErrors")),
+    row("TCP reset out of order", ("r1", "tcp_reset", "noise"), Own(reset, "TcpExt TCPChallengeACK")),
+    row("TCP data behind close", ("r1", "tcp_abort_on_data", "noise"), Own(behind_close, "TcpExt TCPAbortOnData")),
+    row("TCP data once more", ("r1", "tcp_old_data", "noise"), Own(old_data, "TcpExt DelayedACKLost")),
+    row("listen overflow", ("r1", "tcp_listen_overflow", "capacity"), Own(overflow, "TcpExt ListenOverflows")),
 ];
 
-const COUNT: u64 = 100;
 const CONNECTIONS: u64 = 10;
 const LISTENER: u16 = 5000;
 
-fn closed_udp_port(scene: &Scene<'_>) -> Result<Loss> {
-    by_mib(scene, ("Udp", "NoPorts"), &frame(ROUTER1, plain).udp(1000, 9).payload(10))
+/// The first step of a connection to a port where nobody listens.
+fn syn() -> Frame {
+    frame(ROUTER1, plain).tcp_with(1000, 9, |tcp| tcp.flags = flag::SYN)
 }
 
-fn closed_tcp_port(scene: &Scene<'_>) -> Result<Loss> {
-    let syn = frame(ROUTER1, plain).tcp_with(1000, 9, |tcp| tcp.flags = flag::SYN);
-    by_mib(scene, ("Tcp", "OutRsts"), &syn)
-}
-
-/// Data of a connection that the other side still believes in.
-fn half_open(scene: &Scene<'_>) -> Result<Loss> {
-    by_mib(scene, ("Tcp", "OutRsts"), &frame(ROUTER1, plain).tcp(1000, 9).payload(10))
+/// Data of a connection that only the other side still believes in.
+fn half_open() -> Frame {
+    frame(ROUTER1, plain).tcp(1000, 9).payload(10)
 }
 
 fn receive_buffer(scene: &Scene<'_>) -> Result<Loss> {
@@ -142,7 +142,7 @@ fn reset(scene: &Scene<'_>) -> Result<Loss> {
 }
 
 /// The application has closed, the other side has not heard of it and goes on.
-fn data_behind_close(scene: &Scene<'_>) -> Result<Loss> {
+fn behind_close(scene: &Scene<'_>) -> Result<Loss> {
     let handshakes = Handshakes::new(scene, CONNECTIONS as i32)?;
     let connections = handshakes.half_way(2000, CONNECTIONS)?;
     handshakes.complete(&connections)?;
@@ -165,7 +165,7 @@ fn old_data(scene: &Scene<'_>) -> Result<Loss> {
 
 /// The last step of a handshake for which the application has no room. (A first step that finds none is not dropped by
 /// name: the kernel calls it consumed.)
-fn listen_overflow(scene: &Scene<'_>) -> Result<Loss> {
+fn overflow(scene: &Scene<'_>) -> Result<Loss> {
     // With fewer the kernel would hand out cookies instead of keeping the half-open ones.
     let room = CONNECTIONS + 1;
     let handshakes = Handshakes::new(scene, room as i32)?;
