@@ -64,6 +64,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             oracle::trials(),
             privilege::host_trials(),
             drops::host_trials(),
+            losses::host_trials(),
             attach::host_trials(),
             memory::host_trials(),
             doctor::host_trials(),

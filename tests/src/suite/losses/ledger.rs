@@ -72,7 +72,18 @@ pub(super) const fn row(
 }
 
 impl Mechanism {
-    fn witness(&self) -> String {
+    /// Whether its drops may be called so: by their own name where the kernel has that; by any other where it has others
+    /// only; where it has none at all by their own, if the function that dropped them told, or not at all.
+    pub(super) fn is_right(&self, reason: &str, class: &str) -> bool {
+        let named = reason == self.reason && class == self.class;
+        match (NAMES.is_empty(), NAMES.contains(self.reason)) {
+            (true, _) => named || reason == "not_specified",
+            (false, known) => named || !known,
+        }
+    }
+
+    /// Who else counts them, for the table.
+    pub(super) fn witness(&self) -> String {
         match self.way {
             Way::Frame(_, Witness::Mib(group, name)) => format!("{group} {name}"),
             Way::Frame(_, Witness::Received(interface)) => format!("rx_packets of {interface}"),
@@ -118,10 +129,10 @@ impl Scene<'_> {
         witness: impl Fn() -> Result<u64>,
         traffic: impl FnOnce() -> Result<()>,
     ) -> Result<Loss> {
-        let before = settled(SOON, REST, || self.drops()).context("before")?;
+        let before = settled(SOON, REST, || drops(self.agent)).context("before")?;
         let witnessed_before = witness()?;
         traffic()?;
-        let since = || Ok(difference(&before, &self.drops()?));
+        let since = || Ok(difference(&before, &drops(self.agent)?));
         // What has not come by then is a difference in the row.
         let _late = eventually(SOON, "all are counted", || {
             let counted = since()?.values().sum::<u64>();
@@ -146,18 +157,18 @@ impl Scene<'_> {
             Witness::Dropped(interface) => Ok(router.device_counters(interface)?.receive_drops),
         }
     }
+}
 
-    /// All drops of the router's namespace but those of the scrapes themselves, which are TCP on loopback.
-    fn drops(&self) -> Result<BTreeMap<Key, u64>> {
-        let metrics = self.agent.metrics()?;
-        let own = metrics.select("lossprobe_dropped_packets_total", &[("netns", "own")]);
-        let mut drops = BTreeMap::new();
-        for sample in own.filter(|sample| sample.labels.get("interface").is_none_or(|name| name != "lo")) {
-            let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
-            *drops.entry((label("interface"), label("reason"), label("class"))).or_default() += sample.value as u64;
-        }
-        Ok(drops)
+/// All drops of the agent's namespace but those of the scrapes themselves, which are TCP on loopback.
+pub(super) fn drops(agent: &Agent<'_>) -> Result<BTreeMap<Key, u64>> {
+    let metrics = agent.metrics()?;
+    let own = metrics.select("lossprobe_dropped_packets_total", &[("netns", "own")]);
+    let mut drops = BTreeMap::new();
+    for sample in own.filter(|sample| sample.labels.get("interface").is_none_or(|name| name != "lo")) {
+        let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
+        *drops.entry((label("interface"), label("reason"), label("class"))).or_default() += sample.value as u64;
     }
+    Ok(drops)
 }
 
 fn difference(before: &BTreeMap<Key, u64>, after: &BTreeMap<Key, u64>) -> BTreeMap<Key, u64> {
@@ -168,19 +179,18 @@ fn difference(before: &BTreeMap<Key, u64>, after: &BTreeMap<Key, u64>) -> BTreeM
 /// Runs all, the next one also where one fails, and says in the end which did.
 pub(super) fn judge(scene: &Scene<'_>, mechanisms: &[Mechanism]) -> Result<()> {
     let mut failures = String::new();
-    let mut rows = Vec::new();
+    let mut lines = Vec::new();
     for mechanism in mechanisms {
         let judged = mechanism.make(scene).and_then(|loss| {
             let wrong = contradiction(mechanism, &loss);
-            rows.push(cells(mechanism, &loss, wrong.is_none()));
+            lines.push(line(mechanism, &loss, wrong.is_none()));
             wrong.map_or(Ok(()), |wrong| Err(anyhow::Error::msg(wrong)))
         });
         if let Err(error) = judged {
             let _infallible = writeln!(failures, "{}: {error:#}", mechanism.name);
         }
     }
-    // All at once: other lists run at the same time.
-    ROWS.lock().unwrap_or_else(PoisonError::into_inner).extend(rows);
+    note(lines);
     ensure!(failures.is_empty(), "{failures}");
     lost_nothing(scene.agent)
 }
@@ -191,21 +201,11 @@ static NAMES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     types.map(|types| types.reasons.names().map(str::to_owned).collect()).unwrap_or_default()
 });
 
-/// Whether the drop may be called so: by its own name where the kernel has that; by any other where it has others only;
-/// where it has none at all by its own, if the function that dropped it told, or not at all.
-fn is_right(mechanism: &Mechanism, reason: &str, class: &str) -> bool {
-    let named = reason == mechanism.reason && class == mechanism.class;
-    match (NAMES.is_empty(), NAMES.contains(mechanism.reason)) {
-        (true, _) => named || reason == "not_specified",
-        (false, known) => named || !known,
-    }
-}
-
 /// Where the counts differ.
 fn contradiction(mechanism: &Mechanism, loss: &Loss) -> Option<String> {
     let Loss { made, witnessed, found } = loss;
     let right =
-        |(interface, reason, class): &Key| interface == mechanism.interface && is_right(mechanism, reason, class);
+        |(interface, reason, class): &Key| interface == mechanism.interface && mechanism.is_right(reason, class);
     if found.keys().all(right) && found.values().sum::<u64>() == *made && witnessed == made {
         return None;
     }
@@ -213,9 +213,12 @@ fn contradiction(mechanism: &Mechanism, loss: &Loss) -> Option<String> {
     Some(format!("{made} {reason} ({class}) on {interface} made, {witnessed} by {witness}, counted {found:?}"))
 }
 
-static ROWS: Mutex<Vec<[String; 8]>> = Mutex::new(Vec::new());
+/// A line of the table.
+pub(super) type Line = [String; 8];
 
-fn cells(mechanism: &Mechanism, loss: &Loss, equal: bool) -> [String; 8] {
+static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
+
+fn line(mechanism: &Mechanism, loss: &Loss, equal: bool) -> Line {
     let of = |part: fn(&Key) -> &String| {
         let all: BTreeSet<&str> = loss.found.keys().map(|key| part(key).as_str()).collect();
         all.into_iter().collect::<Vec<_>>().join(" ")
@@ -232,10 +235,15 @@ fn cells(mechanism: &Mechanism, loss: &Loss, equal: bool) -> [String; 8] {
     ]
 }
 
-/// All rows so far as a table; empty when no mechanism has run.
+/// Adds lines to the table, together: other lists run at the same time.
+pub(super) fn note(lines: impl IntoIterator<Item = Line>) {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
+}
+
+/// All lines so far as a table; empty when no mechanism has run.
 pub(crate) fn table() -> String {
-    let rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
-    if rows.is_empty() {
+    let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    if lines.is_empty() {
         return String::new();
     }
     let mut table = Table::new();
@@ -246,7 +254,7 @@ pub(crate) fn table() -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table.add_rows(rows.iter());
+    table.add_rows(lines.iter());
     let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n") + "\n"
 }
