@@ -67,6 +67,8 @@ pub mod program {
     pub const DROPS_WITHOUT_REASON: &str = "lossprobe_drop2";
     /// `skb:kfree_skb` with a reason.
     pub const DROPS: &str = "lossprobe_drop3";
+    /// `skb:kfree_skb` with a reason and the receiving socket.
+    pub const DROPS_WITH_SOCKET: &str = "lossprobe_drop4";
     /// `tcp:tcp_retransmit_skb` of kernels that fire it only for success.
     pub const RETRANSMITS: &str = "lossprobe_retx2";
     /// `tcp:tcp_retransmit_skb` with the error of the attempt.
@@ -94,12 +96,13 @@ pub mod program {
     /// For measurements: counts frames and bytes per interface and nothing else.
     pub const REFERENCE: &str = "lossprobe_ref";
     /// All of them.
-    pub const ALL: [&str; 18] = [
+    pub const ALL: [&str; 19] = [
         INGRESS,
         EGRESS,
         XDP,
         DROPS_WITHOUT_REASON,
         DROPS,
+        DROPS_WITH_SOCKET,
         RETRANSMITS,
         RETRANSMITS_WITH_ERROR,
         SYNACKS,

@@ -21,6 +21,7 @@ pub mod raw;
 pub mod route;
 pub mod run;
 pub mod statistics;
+pub mod temporary;
 pub mod topology;
 pub mod traffic;
 pub mod wait;

@@ -6,7 +6,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, MacVlanMode};
+use netlink_packet_route::link::{
+    BridgeStpState, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, MacVlanMode,
+};
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
     Handle, LinkBond, LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan, LinkVxlan,
@@ -223,6 +225,14 @@ impl Namespace {
     /// When the name is taken.
     pub fn bridge(&self, name: &str) -> Result<()> {
         self.add_link(name, LinkBridge::new(name))
+    }
+
+    /// Makes a bridge that runs spanning tree: a port forwards nothing in its first 30 s (IEEE 802.1D, forward delay).
+    ///
+    /// # Errors
+    /// When the name is taken.
+    pub fn bridge_with_spanning_tree(&self, name: &str) -> Result<()> {
+        self.add_link(name, LinkBridge::new(name).stp_state(BridgeStpState::KernelStp))
     }
 
     /// Makes a bond, up; its slaves must be down when they are enslaved.

@@ -23,7 +23,9 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(THREADS));
-    libtest_mimic::run(&arguments, suite::trials()).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, suite::trials());
+    print!("{}", suite::losses::table());
+    conclusion.exit_code()
 }
 
 fn run_in_guest(filters: &[String]) -> Conclusion {
@@ -31,5 +33,7 @@ fn run_in_guest(filters: &[String]) -> Conclusion {
     let arguments = Arguments { test_threads: Some(1), color: Some(ColorSetting::Never), ..Arguments::default() };
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
     let trials = suite::trials().into_iter().filter(|trial| wanted(trial.name())).collect();
-    libtest_mimic::run(&arguments, trials)
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    print!("{}", suite::losses::table());
+    conclusion
 }

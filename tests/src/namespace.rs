@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// A private network namespace with `lo` up and IPv6 off (no address, so no unasked-for frames; see
@@ -137,6 +137,45 @@ impl Namespace {
         })?;
         mib_value(&text, group, name).with_context(|| format!("no counter {group}: {name}"))
     }
+
+    /// What a device has counted, by `/proc/net/dev`.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    pub fn device_counters(&self, interface: &str) -> Result<DeviceCounters> {
+        let text = self.run(|| fs::read_to_string("/proc/thread-self/net/dev").context("read net/dev"))?;
+        let numbers = text.lines().find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'));
+        let numbers = numbers.with_context(|| format!("no device {interface}"))?;
+        let numbers: Vec<u64> = numbers.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        // bytes, packets, errors, drops, fifo, frame, compressed, multicast; then as many for sending.
+        let &[_, received, _, receive_drops, _, _, _, _, _, sent, _, send_drops, ..] = numbers.as_slice() else {
+            bail!("{} counters of {interface}", numbers.len())
+        };
+        Ok(DeviceCounters { received, receive_drops, sent, send_drops })
+    }
+
+    /// A counter of `/proc/net/snmp6`, such as `"Ip6InDiscards"`.
+    ///
+    /// # Errors
+    /// When it has none of this name.
+    pub fn mib6(&self, name: &str) -> Result<u64> {
+        let text = self.run(|| fs::read_to_string("/proc/thread-self/net/snmp6").context("read snmp6"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        line.with_context(|| format!("no counter {name}"))
+    }
+}
+
+/// Packets, by the device's own count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceCounters {
+    /// Received.
+    pub received: u64,
+    /// Received, and given up before any protocol had them.
+    pub receive_drops: u64,
+    /// Sent.
+    pub sent: u64,
+    /// Given up instead of being sent.
+    pub send_drops: u64,
 }
 
 impl AsFd for Namespace {
@@ -145,7 +184,8 @@ impl AsFd for Namespace {
     }
 }
 
-fn sysctl_path(name: &str) -> PathBuf {
+/// Where procfs shows a sysctl in dotted notation.
+pub(crate) fn sysctl_path(name: &str) -> PathBuf {
     let swapped = name.chars().map(|c| match c {
         '.' => '/',
         '/' => '.',

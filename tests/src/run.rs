@@ -47,6 +47,12 @@ impl std::fmt::Display for Skip {
 
 impl std::error::Error for Skip {}
 
+/// Whether the long tests are wanted (`cargo xtask test --full`).
+#[must_use]
+pub fn is_full() -> bool {
+    env::var_os("LOSSPROBE_FULL").is_some_and(|full| full == "1")
+}
+
 /// Held by every running trial; for writing by one that changes what all CPUs do.
 static MACHINE: RwLock<()> = RwLock::new(());
 

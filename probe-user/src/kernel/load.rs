@@ -133,7 +133,8 @@ struct Variant {
 }
 
 /// For each tracepoint the variant with the most arguments comes first.
-const VARIANTS: [Variant; 11] = [
+const VARIANTS: [Variant; 12] = [
+    Variant { tracepoint: types::KFREE_SKB, program: program::DROPS_WITH_SOCKET, min_arguments: 4 },
     Variant { tracepoint: types::KFREE_SKB, program: program::DROPS, min_arguments: 3 },
     Variant { tracepoint: types::KFREE_SKB, program: program::DROPS_WITHOUT_REASON, min_arguments: 2 },
     Variant { tracepoint: types::TCP_RETRANSMIT_SKB, program: program::RETRANSMITS_WITH_ERROR, min_arguments: 3 },

@@ -154,6 +154,56 @@ mod tests {
         }
     }
 
+    /// Type information with these enumerations and nothing else (Documentation/bpf/btf.rst).
+    fn type_information(enumerations: &[(&str, Vec<(String, u32)>)]) -> Vec<u8> {
+        const ENUM: u32 = 6;
+        let (mut types, mut strings) = (Vec::new(), vec![0]);
+        let mut string = |text: &str| {
+            let at = strings.len() as u32;
+            strings.extend(text.bytes().chain([0]));
+            at
+        };
+        for (name, members) in enumerations {
+            let size = 4;
+            types.extend([string(name), ENUM << 24 | members.len() as u32, size]);
+            types.extend(members.iter().flat_map(|(name, value)| [string(name), *value]));
+        }
+        let (types_bytes, strings_bytes) = (types.len() as u32 * 4, strings.len() as u32);
+        let magic_and_version = 0x1_eb9f;
+        let header = [magic_and_version, 24, 0, types_bytes, types_bytes, strings_bytes];
+        let words = header.into_iter().chain(types).flat_map(u32::to_le_bytes);
+        words.chain(strings).collect()
+    }
+
+    /// Were a single number compiled in, one of these orders would show it: the same names, each time under others.
+    #[test]
+    fn names_follow_the_kernels_numbers() {
+        const NAMES: [&str; 7] =
+            ["NOT_SPECIFIED", "NO_SOCKET", "NETFILTER_DROP", "CPU_BACKLOG", "QDISC_DROP", "XDP", "SOMETHING_NEW"];
+        const OTHERS: [&str; 3] = ["OVS_DROP_METER", "OVS_DROP_IP_TTL", "OVS_DROP_EXPLICIT"];
+        for turn in 0..NAMES.len() as u32 {
+            let number = |position: usize, of: usize| (position as u32 * 3 + turn) % of as u32 + 2;
+            let core = NAMES.iter().enumerate().map(|(at, name)| (format!("{PREFIX}{name}"), number(at, NAMES.len())));
+            let ovs = OTHERS.iter().enumerate();
+            let ovs = ovs.map(|(at, name)| ((*name).to_owned(), 3 << 16 | number(at, OTHERS.len() + 1)));
+            let (core, ovs): (Vec<_>, Vec<_>) = (core.collect(), ovs.collect());
+            let data = type_information(&[
+                ("skb_drop_reason", core.clone()),
+                ("something_else", vec![("NOBODY".to_owned(), 3 << 16 | 9)]),
+                ("ovs_drop_reason", ovs.clone()),
+            ]);
+            let reasons = Reasons::of_kernel(&Btf::parse(data).unwrap());
+            assert_eq!(reasons.len(), NAMES.len() + OTHERS.len(), "turn {turn}");
+            for (name, value) in core.iter().chain(&ovs) {
+                let name = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
+                assert_eq!(reasons.name(*value), name, "turn {turn}");
+                let drop = DropKey { location: 0, netns: 1, ifindex: 2, reason: *value, family: 1, pad: [0; 3] };
+                assert_eq!(reasons.number(&drop, &Symbols::default()), *value);
+            }
+            assert_eq!(reasons.name(1), "reason_0x1");
+        }
+    }
+
     #[test]
     fn the_kernels_number_stands_where_it_has_one() {
         let reasons = Reasons { names: [(7, "nomem".to_owned())].into() };

@@ -14,6 +14,7 @@ mod harm;
 mod heartbeat;
 mod http;
 mod links;
+pub(crate) mod losses;
 mod malformed;
 mod memory;
 mod oracle;
@@ -37,6 +38,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         exact::trials(),
         malformed::trials(),
         drops::trials(),
+        losses::trials(),
         retransmit::trials(),
         retransmit_types::trials(),
         xdp_failed::trials(),
@@ -66,6 +68,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             oracle::trials(),
             privilege::host_trials(),
             drops::host_trials(),
+            losses::host_trials(),
             attach::host_trials(),
             memory::host_trials(),
             doctor::host_trials(),

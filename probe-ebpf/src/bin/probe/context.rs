@@ -329,6 +329,8 @@ impl Frame for Window<'_> {
 pub(crate) struct KernelObject(*const u8);
 
 impl KernelObject {
+    pub(crate) const NULL: Self = Self(core::ptr::null());
+
     #[inline(always)]
     pub(crate) fn new(pointer: *const core::ffi::c_void) -> Self {
         Self(pointer.cast())

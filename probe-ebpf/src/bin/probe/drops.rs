@@ -15,19 +15,27 @@ use crate::{
 /// Before 5.17: `(skb, location)`.
 #[btf_tracepoint(function = "kfree_skb")]
 fn lossprobe_drop2(context: BtfTracePointContext) -> i32 {
-    observe(KernelObject::new(context.arg(0)), context.arg(1), 0);
+    observe(KernelObject::new(context.arg(0)), context.arg(1), 0, KernelObject::NULL);
     0
 }
 
-/// Since 5.17: `(skb, location, reason)`, since 6.11 with the receiving socket behind it.
+/// Since 5.17: `(skb, location, reason)`.
 #[btf_tracepoint(function = "kfree_skb")]
 fn lossprobe_drop3(context: BtfTracePointContext) -> i32 {
-    observe(KernelObject::new(context.arg(0)), context.arg(1), context.arg(2));
+    observe(KernelObject::new(context.arg(0)), context.arg(1), context.arg(2), KernelObject::NULL);
+    0
+}
+
+/// Since 6.11: `(skb, location, reason, rx_sk)`; the socket is that of a packet which its protocol has received, or none.
+#[btf_tracepoint(function = "kfree_skb")]
+fn lossprobe_drop4(context: BtfTracePointContext) -> i32 {
+    let receiver = KernelObject::new(context.arg(3));
+    observe(KernelObject::new(context.arg(0)), context.arg(1), context.arg(2), receiver);
     0
 }
 
 #[inline(always)]
-fn observe(skb: KernelObject, location: u64, reason: u32) {
+fn observe(skb: KernelObject, location: u64, reason: u32, receiver: KernelObject) {
     if !maps::is_active() {
         return;
     }
@@ -36,7 +44,7 @@ fn observe(skb: KernelObject, location: u64, reason: u32) {
         maps::tally(Tally::DropMembers);
         return;
     }
-    let drop = Drop { skb, location, reason, segments: segments(skb) };
+    let drop = Drop { skb, receiver, location, reason, segments: segments(skb) };
     match maps::enter_storm() {
         Some(storm) => {
             drop.ride_out(storm);
@@ -49,6 +57,7 @@ fn observe(skb: KernelObject, location: u64, reason: u32) {
 /// One event of the tracepoint.
 struct Drop {
     skb: KernelObject,
+    receiver: KernelObject,
     location: u64,
     reason: u32,
     segments: u64,
@@ -87,7 +96,7 @@ impl Drop {
     /// With the namespace it is in; the interface only if that is the agent's.
     #[inline(always)]
     fn key(&self) -> DropKey {
-        let (netns, ifindex) = attribute(self.skb);
+        let (netns, ifindex) = attribute(self.skb, self.receiver);
         let ifindex = if netns == maps::settings().netns { ifindex } else { 0 };
         let family = family(self.skb) as u8;
         DropKey { location: self.location, netns, ifindex, reason: self.reason, family, pad: [0; 3] }
@@ -111,14 +120,17 @@ fn add(key: &DropKey, segments: u64) {
 /// Namespace and interface: of the device that handles the packet now; else the device it arrived on; else, for
 /// packets of this host that have no device yet, the device of their route. 0 is "not known".
 #[inline(always)]
-pub(crate) fn attribute(skb: KernelObject) -> (u32, u32) {
+pub(crate) fn attribute(skb: KernelObject, receiver: KernelObject) -> (u32, u32) {
     // On its way to a UDP socket a packet keeps other things where its device was: not a kernel address.
     let device = skb.object_at(offset!(sk_buff_dev));
     if device.is_kernel_address() {
         return (netns_of(device.object_at(offset!(net_device_nd_net))), device.u32_at(offset!(net_device_ifindex)));
     }
-    let socket = skb.object_at(offset!(sk_buff_sk));
-    let mut netns = if socket.is_null() { 0 } else { netns_of(socket.object_at(offset!(sock_skc_net))) };
+    // What TCP has taken in has neither device nor route any more, nor does it belong to its socket yet.
+    let mut netns = match netns_of_socket(skb.object_at(offset!(sk_buff_sk))) {
+        0 => netns_of_socket(receiver),
+        netns => netns,
+    };
     let (route_netns, route_ifindex) = attribute_by_route(skb).unwrap_or_default();
     if netns == 0 {
         netns = route_netns;
@@ -137,6 +149,11 @@ fn attribute_by_route(skb: KernelObject) -> Option<(u32, u32)> {
     let device: u64 = untyped(route + u64::from(offset!(dst_entry_dev)))?;
     let net: u64 = untyped(device + u64::from(offset!(net_device_nd_net)))?;
     Some((untyped(net + u64::from(offset!(net_ns_inum)))?, untyped(device + u64::from(offset!(net_device_ifindex)))?))
+}
+
+#[inline(always)]
+fn netns_of_socket(socket: KernelObject) -> u32 {
+    if socket.is_null() { 0 } else { netns_of(socket.object_at(offset!(sock_skc_net))) }
 }
 
 #[inline(always)]

@@ -1,9 +1,6 @@
 //! Frames that nobody thought of: the rows, damaged and mended by a generator that makes the same frames every time.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    env,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use probe_ebpf::{
@@ -12,7 +9,7 @@ use probe_ebpf::{
     reason::{Malformed, Severity},
 };
 
-use tests::guest::is_guest;
+use tests::{guest::is_guest, run::is_full};
 
 use super::{
     check_in_kernel,
@@ -27,7 +24,7 @@ const HOST_FRAMES: usize = 300_000;
 
 fn full(count: usize) -> usize {
     let count = if is_guest() { count / 10 } else { count };
-    if env::var_os("LOSSPROBE_FULL").is_some_and(|full| full == "1") { count * 10 } else { count }
+    if is_full() { count * 10 } else { count }
 }
 
 /// What the fast path takes, the classifier calls well formed, with the same description; and what was captured of a

@@ -1,0 +1,260 @@
+//! What was made, what was counted, what the witness says: one row for each mechanism.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use comfy_table::{CellAlignment, LineStyle, Table, presets};
+use probe_user::kernel::types::KernelTypes;
+use tests::{
+    agent::Agent,
+    frames::Frame,
+    topology::Routed,
+    wait::{eventually, settled},
+    wire::PacketSocket,
+};
+
+use crate::suite::counts::{SOON, lost_nothing};
+
+/// Nothing more comes when nothing has come for this long.
+const REST: Duration = Duration::from_millis(100);
+
+/// One way of losing packets.
+pub(super) struct Mechanism {
+    /// What it is called in the table.
+    pub(super) name: &'static str,
+    /// Where the drops belong.
+    pub(super) interface: &'static str,
+    /// The kernel's name. A kernel whose type information does not have it counts them under another one.
+    pub(super) reason: &'static str,
+    /// By the table of classes.
+    pub(super) class: &'static str,
+    /// How they are made.
+    pub(super) way: Way,
+}
+
+/// How packets are lost.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    /// [`COUNT`] copies of a frame from the client, and who else counts them.
+    Frame(fn() -> Frame, Witness),
+    /// The same while the router's table `ip t` consists of these chains, whose counter `seen` is the witness.
+    Filtered(&'static str, fn() -> Frame),
+    /// By a function that calls [`Scene::lose`], and the name of its witness.
+    Own(fn(&Scene<'_>) -> Result<Loss>, &'static str),
+}
+
+/// A counter of the router's.
+#[derive(Clone, Copy)]
+pub(super) enum Witness {
+    /// Group and name in `/proc/net/snmp` or `netstat`.
+    Mib(&'static str, &'static str),
+    /// Packets that a device has received.
+    Received(&'static str),
+    /// Packets that a device has received and given up.
+    Dropped(&'static str),
+}
+
+/// Packets of a mechanism, where it has no reason for another number.
+pub(super) const COUNT: u64 = 100;
+
+/// One row of a list.
+pub(super) const fn row(
+    name: &'static str,
+    (interface, reason, class): (&'static str, &'static str, &'static str),
+    way: Way,
+) -> Mechanism {
+    Mechanism { name, interface, reason, class, way }
+}
+
+impl Mechanism {
+    /// Whether its drops may be called so: by their own name where the kernel has that; by any other where it has others
+    /// only; where it has none at all by their own, if the function that dropped them told, or not at all.
+    pub(super) fn is_right(&self, reason: &str, class: &str) -> bool {
+        let named = reason == self.reason && class == self.class;
+        match (NAMES.is_empty(), NAMES.contains(self.reason)) {
+            (true, _) => named || reason == "not_specified",
+            (false, known) => named || !known,
+        }
+    }
+
+    /// Who else counts them, for the table.
+    pub(super) fn witness(&self) -> String {
+        match self.way {
+            Way::Frame(_, Witness::Mib(group, name)) => format!("{group} {name}"),
+            Way::Frame(_, Witness::Received(interface)) => format!("rx_packets of {interface}"),
+            Way::Frame(_, Witness::Dropped(interface)) => format!("rx_dropped of {interface}"),
+            Way::Filtered(..) => "nft counter".to_owned(),
+            Way::Own(_, witness) => witness.to_owned(),
+        }
+    }
+
+    fn make(&self, scene: &Scene<'_>) -> Result<Loss> {
+        match self.way {
+            Way::Frame(frame, witness) => scene.lose(COUNT, || scene.read(witness), || scene.send(&frame())),
+            Way::Filtered(chains, frame) => {
+                let filter = scene.net.router.filter("ip t", chains)?;
+                scene.lose(COUNT, || filter.packets("seen"), || scene.send(&frame()))
+            }
+            Way::Own(make, _) => make(scene),
+        }
+    }
+}
+
+/// Where mechanisms run, one after the other.
+pub(super) struct Scene<'a> {
+    pub(super) net: &'a Routed,
+    pub(super) agent: &'a Agent<'a>,
+}
+
+/// Interface, reason and class.
+type Key = (String, String, String);
+
+/// What a mechanism did, by three counts.
+pub(super) struct Loss {
+    made: u64,
+    witnessed: u64,
+    found: BTreeMap<Key, u64>,
+}
+
+impl Scene<'_> {
+    /// Runs `traffic`, of which exactly `made` packets are lost; `witness` counts them, too.
+    pub(super) fn lose(
+        &self,
+        made: u64,
+        witness: impl Fn() -> Result<u64>,
+        traffic: impl FnOnce() -> Result<()>,
+    ) -> Result<Loss> {
+        let before = settled(SOON, REST, || drops(self.agent)).context("before")?;
+        let witnessed_before = witness()?;
+        traffic()?;
+        let since = || Ok(difference(&before, &drops(self.agent)?));
+        // What has not come by then is a difference in the row.
+        let _late = eventually(SOON, "all are counted", || {
+            let counted = since()?.values().sum::<u64>();
+            ensure!(counted >= made, "{counted} of {made}");
+            Ok(())
+        });
+        let found = settled(SOON, REST, since).context("afterwards")?;
+        Ok(Loss { made, witnessed: witness()? - witnessed_before, found })
+    }
+
+    /// Sends [`COUNT`] copies of a frame from the client to the router.
+    pub(super) fn send(&self, frame: &Frame) -> Result<()> {
+        PacketSocket::sender(&self.net.client, "c")?.send_copies(&frame.bytes(), COUNT as usize)
+    }
+
+    /// The value of a counter of the router's.
+    pub(super) fn read(&self, witness: Witness) -> Result<u64> {
+        let router = &self.net.router;
+        match witness {
+            Witness::Mib(group, name) => router.mib(group, name),
+            Witness::Received(interface) => Ok(router.device_counters(interface)?.received),
+            Witness::Dropped(interface) => Ok(router.device_counters(interface)?.receive_drops),
+        }
+    }
+}
+
+/// All drops of the agent's namespace but those of the scrapes themselves, which are TCP on loopback.
+pub(super) fn drops(agent: &Agent<'_>) -> Result<BTreeMap<Key, u64>> {
+    let metrics = agent.metrics()?;
+    let own = metrics.select("lossprobe_dropped_packets_total", &[("netns", "own")]);
+    let mut drops = BTreeMap::new();
+    for sample in own.filter(|sample| sample.labels.get("interface").is_none_or(|name| name != "lo")) {
+        let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
+        *drops.entry((label("interface"), label("reason"), label("class"))).or_default() += sample.value as u64;
+    }
+    Ok(drops)
+}
+
+fn difference(before: &BTreeMap<Key, u64>, after: &BTreeMap<Key, u64>) -> BTreeMap<Key, u64> {
+    let grown = after.iter().map(|(key, count)| (key.clone(), count - before.get(key).unwrap_or(&0)));
+    grown.filter(|(_, count)| *count != 0).collect()
+}
+
+/// Runs all, the next one also where one fails, and says in the end which did.
+pub(super) fn judge(scene: &Scene<'_>, mechanisms: &[Mechanism]) -> Result<()> {
+    let mut failures = String::new();
+    let mut lines = Vec::new();
+    for mechanism in mechanisms {
+        let judged = mechanism.make(scene).and_then(|loss| {
+            let wrong = contradiction(mechanism, &loss);
+            lines.push(line(mechanism, &loss, wrong.is_none()));
+            wrong.map_or(Ok(()), |wrong| Err(anyhow::Error::msg(wrong)))
+        });
+        if let Err(error) = judged {
+            let _infallible = writeln!(failures, "{}: {error:#}", mechanism.name);
+        }
+    }
+    note(lines);
+    ensure!(failures.is_empty(), "{failures}");
+    lost_nothing(scene.agent)
+}
+
+/// Names of drop reasons that the running kernel's type information has.
+static NAMES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let types = KernelTypes::running();
+    types.map(|types| types.reasons.names().map(str::to_owned).collect()).unwrap_or_default()
+});
+
+/// Where the counts differ.
+fn contradiction(mechanism: &Mechanism, loss: &Loss) -> Option<String> {
+    let Loss { made, witnessed, found } = loss;
+    let right =
+        |(interface, reason, class): &Key| interface == mechanism.interface && mechanism.is_right(reason, class);
+    if found.keys().all(right) && found.values().sum::<u64>() == *made && witnessed == made {
+        return None;
+    }
+    let (Mechanism { interface, reason, class, .. }, witness) = (mechanism, mechanism.witness());
+    Some(format!("{made} {reason} ({class}) on {interface} made, {witnessed} by {witness}, counted {found:?}"))
+}
+
+/// A line of the table.
+pub(super) type Line = [String; 8];
+
+static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
+
+fn line(mechanism: &Mechanism, loss: &Loss, equal: bool) -> Line {
+    let of = |part: fn(&Key) -> &String| {
+        let all: BTreeSet<&str> = loss.found.keys().map(|key| part(key).as_str()).collect();
+        all.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    [
+        mechanism.name.to_owned(),
+        loss.made.to_string(),
+        loss.found.values().sum::<u64>().to_string(),
+        of(|(_, reason, _)| reason),
+        of(|(_, _, class)| class),
+        of(|(interface, ..)| interface),
+        format!("{} by {}", loss.witnessed, mechanism.witness()),
+        if equal { "equal" } else { "DIFFERENT" }.to_owned(),
+    ]
+}
+
+/// Adds lines to the table, together: other lists run at the same time.
+pub(super) fn note(lines: impl IntoIterator<Item = Line>) {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
+}
+
+/// All lines so far as a table; empty when no mechanism has run.
+pub(crate) fn table() -> String {
+    let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    if lines.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('-').junction('-')));
+    table.set_header(["mechanism", "made", "counted", "name", "class", "interface", "witness", ""]);
+    for column in [1, 2] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.add_rows(lines.iter());
+    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,63 @@
+//! Every way of losing packets that this kernel offers: made a known number of times, found under the kernel's name, in
+//! its class and on its interface, nowhere else, and compared with a witness that knows nothing of the probe.
+//!
+//! A mechanism is one row of a list and one function. Mechanisms that get along share an arrangement and an agent, because
+//! starting an agent is what takes long in an emulated guest. What was found is printed as a table when all is over;
+//! `tests/README.md` explains its rows.
+
+mod devices;
+mod ledger;
+mod many;
+mod network;
+mod queues;
+mod sockets;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use tests::{
+    agent::Agent,
+    run::{is_full, trial, trial_alone},
+    topology::{CLIENT_MAC, Routed},
+};
+
+pub(crate) use self::ledger::table;
+use self::ledger::{Mechanism, Scene, judge};
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        trial("losses::readme_lists_them", readme_lists_them),
+        trial("losses::of_a_router", || on_a_router(network::MECHANISMS)),
+        trial("losses::of_queues", || on_a_router(queues::MECHANISMS)),
+        trial("losses::of_sockets", || on_a_router(sockets::MECHANISMS)),
+        trial("losses::of_devices", || on_a_router(devices::MECHANISMS)),
+        trial_alone("losses::of_the_connection_table", || on_a_router(queues::ALONE)),
+    ]
+}
+
+/// Emulated machines are not fast enough for this one, and nobody waits for it unasked.
+pub(super) fn host_trials() -> Vec<Trial> {
+    let long = [trial_alone("losses::many_interfaces", many::many_interfaces)];
+    long.into_iter().filter(|_| is_full()).collect()
+}
+
+/// Between client and server, with an agent on all of the router's interfaces.
+fn on_a_router(mechanisms: &[Mechanism]) -> Result<()> {
+    let net = Routed::new()?;
+    net.router.neighbour("r1", sockets::GHOST, CLIENT_MAC)?;
+    let agent = Agent::start(&net.router, &["--interface", "*", "--ports", "each"])?;
+    judge(&Scene { net: &net, agent: &agent }, mechanisms)?;
+    agent.stop()
+}
+
+/// The table for people says of each mechanism what its row says.
+fn readme_lists_them() -> Result<()> {
+    let readme = include_str!("../../../README.md");
+    let lists = [network::MECHANISMS, queues::MECHANISMS, queues::ALONE, sockets::MECHANISMS, devices::MECHANISMS];
+    for mechanism in lists.into_iter().flatten() {
+        let Mechanism { name, reason, class, .. } = mechanism;
+        let end = format!("| {} | `{reason}` | {class} |", mechanism.witness());
+        let found = readme.lines().any(|line| line.starts_with(&format!("| {name} |")) && line.ends_with(&end));
+        ensure!(found, "tests/README.md has no row | {name} | … {end}");
+    }
+    Ok(())
+}
