@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use netlink_packet_route::link::{
-    BridgeStpState, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, MacVlanMode,
+    BridgeStpState, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, MacVlanMode,
 };
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
@@ -228,11 +228,17 @@ impl Namespace {
     }
 
     /// Makes a bridge that runs spanning tree: a port forwards nothing in its first 30 s (IEEE 802.1D, forward delay).
+    /// It does not snoop, so it announces itself to no other snooper meanwhile.
     ///
     /// # Errors
     /// When the name is taken.
     pub fn bridge_with_spanning_tree(&self, name: &str) -> Result<()> {
-        self.add_link(name, LinkBridge::new(name).stp_state(BridgeStpState::KernelStp))
+        self.add_link(
+            name,
+            LinkBridge::new(name)
+                .stp_state(BridgeStpState::KernelStp)
+                .append_info_data(InfoBridge::MulticastSnooping(false)),
+        )
     }
 
     /// Makes a bond, up; its slaves must be down when they are enslaved.

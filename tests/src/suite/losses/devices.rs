@@ -7,14 +7,14 @@ use tests::{
     frames::{A, B, Frame, Mac, ethernet, ethernet_with, plain},
     link::{End, veth},
     namespace::Namespace,
-    raw::{TcxHook, TcxPlace, XdpPlace, attach_tcx, attach_xdp, instruction, load_tc_program, load_xdp_program},
+    raw::{ProgramKind, TcxHook, TcxPlace, XdpPlace, attach_tcx, attach_xdp, instruction, load_program},
     run::kernel_version,
     topology::{ROUTER1, SERVER},
     wire::PacketSocket,
 };
 
 use super::{
-    ledger::{COUNT, Loss, Mechanism, Scene, Way::Own, Witness::Received, row},
+    ledger::{COUNT, Loss, Mechanism, Scene, Way::Own, Witness::Received, XDP, row},
     network::{frame, to_server},
     queues::LAST,
 };
@@ -25,6 +25,8 @@ pub(super) const MECHANISMS: &[Mechanism] = &[
     // The kernel gives no reason here, and one for a redirection that fails.
     row("generic XDP drop", ("r1", "not_specified", "unknown"), Own(xdp_drop, "rx_packets of r1")),
     row("generic XDP redirect error", ("r1", "xdp", "policy"), Own(xdp_redirect_error, "rx_packets of r1")),
+    row("XDP aborted", ("r1", "exception_aborted", XDP), Own(xdp_aborted, "tx_packets of c")),
+    row("XDP redirect error", ("r1", "redirect", XDP), Own(native_redirect_error, "tx_packets of c")),
     row("bridge port blocked", ("p1", "bridge_ingress_stp_state", "config"), Own(port_blocked, "rx_packets of p1")),
     row("bridge without a way out", ("p1", "no_tx_target", "config"), Own(no_target, "rx_packets of p1")),
     row("bridge, no such sender", ("p1", "mac_invalid_source", "malformed"), Own(invalid_source, "rx_packets of p1")),
@@ -49,7 +51,7 @@ impl<'a> Wall<'a> {
         const DROP: i32 = 2;
         let router = &scene.net.router;
         if kernel_version()?.0 >= (6, 6) {
-            let program = load_tc_program(&ending_in(DROP))?;
+            let program = load_program(ProgramKind::Tc, &ending_in(DROP))?;
             let index = router.index(interface)?;
             return Ok(Self::Tcx(router.run(|| attach_tcx(program, index, hook, TcxPlace::Last))?));
         }
@@ -83,7 +85,7 @@ fn tc_egress(scene: &Scene<'_>) -> Result<Loss> {
 /// Loses frames to a generic XDP program on `r1`.
 fn generic_xdp(scene: &Scene<'_>, program: &[u64]) -> Result<Loss> {
     let router = &scene.net.router;
-    let program = load_xdp_program(program)?;
+    let program = load_program(ProgramKind::Xdp, program)?;
     let index = router.index("r1")?;
     let _link = router.run(|| attach_xdp(program, index, XdpPlace::Generic))?;
     scene.lose(COUNT, || scene.read(Received("r1")), || scene.send(&to_server()))
@@ -94,12 +96,39 @@ fn xdp_drop(scene: &Scene<'_>) -> Result<Loss> {
     generic_xdp(scene, &ending_in(DROP))
 }
 
-/// To an interface that does not exist.
-fn xdp_redirect_error(scene: &Scene<'_>) -> Result<Loss> {
+/// A program that redirects to an interface that does not exist.
+const REDIRECTING: [u64; 4] = {
     const BPF_REDIRECT: i32 = 23;
-    let set = |register, value| instruction(0xb7, register, 0, value);
-    let exit = instruction(0x95, 0, 0, 0);
-    generic_xdp(scene, &[set(1, 9999), set(2, 0), instruction(0x85, 0, 0, BPF_REDIRECT), exit])
+    const NO_INTERFACE: i32 = 9999;
+    [
+        instruction(0xb7, 1, 0, NO_INTERFACE),
+        instruction(0xb7, 2, 0, 0),
+        instruction(0x85, 0, 0, BPF_REDIRECT),
+        instruction(0x95, 0, 0, 0),
+    ]
+};
+
+fn xdp_redirect_error(scene: &Scene<'_>) -> Result<Loss> {
+    generic_xdp(scene, &REDIRECTING)
+}
+
+/// Loses frames to an XDP program in the driver of `r1`.
+fn native_xdp(scene: &Scene<'_>, program: &[u64]) -> Result<Loss> {
+    let router = &scene.net.router;
+    let program = load_program(ProgramKind::Xdp, program)?;
+    let index = router.index("r1")?;
+    let _link = router.run(|| attach_xdp(program, index, XdpPlace::Native))?;
+    let sent = || Ok(scene.net.client.device_counters("c")?.sent);
+    scene.lose(COUNT, sent, || scene.send(&to_server()))
+}
+
+fn xdp_aborted(scene: &Scene<'_>) -> Result<Loss> {
+    const ABORTED: i32 = 0;
+    native_xdp(scene, &ending_in(ABORTED))
+}
+
+fn native_redirect_error(scene: &Scene<'_>) -> Result<Loss> {
+    native_xdp(scene, &REDIRECTING)
 }
 
 /// A bridge in the router's namespace with one port, `p1`, whose other end `q1` is with the client.

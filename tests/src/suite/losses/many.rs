@@ -18,7 +18,7 @@ use tests::{
 };
 
 use super::{
-    ledger::{Line, Mechanism, Way, drops, note},
+    ledger::{Line, Mechanism, Way, losses, note},
     network, sockets,
 };
 use crate::suite::counts::{SOON, lost_nothing};
@@ -94,7 +94,7 @@ fn lose(
 /// Drops that may be the mechanism's.
 fn by_interface(agent: &Agent<'_>, mechanism: &Mechanism) -> Result<BTreeMap<String, u64>> {
     let mut counts = BTreeMap::new();
-    for ((interface, reason, class), count) in drops(agent)? {
+    for ((interface, reason, class), count) in losses(agent)? {
         if mechanism.is_right(&reason, &class) {
             *counts.entry(interface).or_default() += count;
         }

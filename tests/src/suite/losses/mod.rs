@@ -10,13 +10,14 @@ mod ledger;
 mod many;
 mod network;
 mod queues;
+mod retransmits;
 mod sockets;
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 use tests::{
     agent::Agent,
-    run::{is_full, trial, trial_alone},
+    run::{is_full, requires_kernel, trial, trial_alone},
     topology::{CLIENT_MAC, Routed},
 };
 
@@ -29,6 +30,9 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("losses::of_a_router", || on_a_router(network::MECHANISMS)),
         trial("losses::of_queues", || on_a_router(queues::MECHANISMS)),
         trial("losses::of_sockets", || on_a_router(sockets::MECHANISMS)),
+        trial("losses::of_connections", of_connections),
+        trial("losses::of_what_tcp_has_taken_in", of_what_tcp_has_taken_in),
+        trial("losses::seen_by_retransmits", || on_a_router(retransmits::MECHANISMS)),
         trial("losses::of_devices", || on_a_router(devices::MECHANISMS)),
         trial_alone("losses::of_the_connection_table", || on_a_router(queues::ALONE)),
     ]
@@ -38,6 +42,16 @@ pub(super) fn trials() -> Vec<Trial> {
 pub(super) fn host_trials() -> Vec<Trial> {
     let long = [trial_alone("losses::many_interfaces", many::many_interfaces)];
     long.into_iter().filter(|_| is_full()).collect()
+}
+
+fn of_connections() -> Result<()> {
+    requires_kernel(5, 18, "drops of established connections")?;
+    on_a_router(sockets::SINCE_5_18)
+}
+
+fn of_what_tcp_has_taken_in() -> Result<()> {
+    requires_kernel(6, 11, "the receiving socket of a drop")?;
+    on_a_router(sockets::SINCE_6_11)
 }
 
 /// Between client and server, with an agent on all of the router's interfaces.
@@ -52,7 +66,16 @@ fn on_a_router(mechanisms: &[Mechanism]) -> Result<()> {
 /// The table for people says of each mechanism what its row says.
 fn readme_lists_them() -> Result<()> {
     let readme = include_str!("../../../README.md");
-    let lists = [network::MECHANISMS, queues::MECHANISMS, queues::ALONE, sockets::MECHANISMS, devices::MECHANISMS];
+    let lists = [
+        network::MECHANISMS,
+        queues::MECHANISMS,
+        queues::ALONE,
+        sockets::MECHANISMS,
+        sockets::SINCE_5_18,
+        sockets::SINCE_6_11,
+        retransmits::MECHANISMS,
+        devices::MECHANISMS,
+    ];
     for mechanism in lists.into_iter().flatten() {
         let Mechanism { name, reason, class, .. } = mechanism;
         let end = format!("| {} | `{reason}` | {class} |", mechanism.witness());

@@ -27,13 +27,19 @@ pub(super) const MECHANISMS: &[Mechanism] = &[
     row("closed TCP port", ("r1", "no_socket", "noise"), Way::Frame(syn, Mib("Tcp", "OutRsts"))),
     row("TCP half open", ("r1", "no_socket", "noise"), Way::Frame(half_open, Mib("Tcp", "OutRsts"))),
     row("UDP receive buffer full", ("r1", "socket_rcvbuff", "capacity"), Own(receive_buffer, "Udp RcvbufErrors")),
-    row("TCP reset out of order", ("r1", "tcp_reset", "noise"), Own(reset, "TcpExt TCPChallengeACK")),
     row("TCP data behind close", ("r1", "tcp_abort_on_data", "noise"), Own(behind_close, "TcpExt TCPAbortOnData")),
-    row("TCP data once more", ("r1", "tcp_old_data", "noise"), Own(old_data, "TcpExt DelayedACKLost")),
     row("listen overflow", ("r1", "tcp_listen_overflow", "capacity"), Own(overflow, "TcpExt ListenOverflows")),
 ];
 
-const CONNECTIONS: u64 = 10;
+/// Before 5.18 the kernel gave up segments of established connections without a word.
+pub(super) const SINCE_5_18: &[Mechanism] =
+    &[row("TCP reset out of order", ("r1", "tcp_reset", "noise"), Own(reset, "TcpExt TCPChallengeACK"))];
+
+/// Before 6.11 nothing tells whose they are.
+pub(super) const SINCE_6_11: &[Mechanism] =
+    &[row("TCP data once more", ("r1", "tcp_old_data", "noise"), Own(old_data, "TcpExt DelayedACKLost"))];
+
+pub(super) const CONNECTIONS: u64 = 10;
 const LISTENER: u16 = 5000;
 
 /// The first step of a connection to a port where nobody listens.
@@ -64,22 +70,22 @@ fn receive_buffer(scene: &Scene<'_>) -> Result<Loss> {
 pub(super) const GHOST: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 66);
 
 /// Connections from [`GHOST`] to a listener of the router's, whose frames are made by hand.
-struct Handshakes {
+pub(super) struct Handshakes {
     listener: TcpListener,
-    wire: PacketSocket,
+    pub(super) wire: PacketSocket,
 }
 
 /// One of them: the next sequence number of each side.
 #[derive(Clone, Copy)]
-struct Connection {
+pub(super) struct Connection {
     port: u16,
     sequence: u32,
-    acknowledgement: u32,
+    pub(super) acknowledgement: u32,
 }
 
 impl Handshakes {
     /// A listener that keeps `backlog` connections, and one more, for whoever accepts them.
-    fn new(scene: &Scene<'_>, backlog: i32) -> Result<Self> {
+    pub(super) fn new(scene: &Scene<'_>, backlog: i32) -> Result<Self> {
         let listener = scene.net.router.run(|| {
             let listener = TcpListener::bind((ROUTER1, LISTENER))?;
             listen(&listener, Backlog::new(backlog)?)?;
@@ -92,27 +98,24 @@ impl Handshakes {
     fn ask(&self, port: u16) -> Result<Connection> {
         let mut connection = Connection { port, sequence: 1, acknowledgement: 0 };
         self.wire.send([connection.segment(flag::SYN, 0)])?;
-        let answer = self.wire.receive(|frame| {
-            let to_ghost = frame.len() >= 54 && frame[23] == 6 && frame[30..34] == GHOST.octets();
-            to_ghost && frame[36..38] == port.to_be_bytes()
-        })?;
+        let answer = self.wire.receive(|frame| connection.is_answered_by(frame))?;
         let theirs = u32::from_be_bytes(*answer[38..].first_chunk().context("a short SYN-ACK")?);
         (connection.sequence, connection.acknowledgement) = (2, theirs.wrapping_add(1));
         Ok(connection)
     }
 
     /// Connections on ports from this one on, as far as the router's answer.
-    fn half_way(&self, first_port: u16, count: u64) -> Result<Vec<Connection>> {
+    pub(super) fn half_way(&self, first_port: u16, count: u64) -> Result<Vec<Connection>> {
         (first_port..).zip(0..count).map(|(port, _)| self.ask(port)).collect()
     }
 
     /// Completes connections.
-    fn complete(&self, connections: &[Connection]) -> Result<()> {
+    pub(super) fn complete(&self, connections: &[Connection]) -> Result<()> {
         self.wire.send(connections.iter().map(|connection| connection.segment(flag::ACK, 0)))
     }
 
     /// Takes as many as have been completed.
-    fn accept(&self, count: u64) -> Result<Vec<TcpStream>> {
+    pub(super) fn accept(&self, count: u64) -> Result<Vec<TcpStream>> {
         (0..count).map(|_| Ok(self.listener.accept().context("accept")?.0)).collect()
     }
 }
@@ -120,11 +123,26 @@ impl Handshakes {
 impl Connection {
     /// A segment with these flags and so many bytes, that does not move the sequence number.
     fn segment(self, flags: u16, bytes: usize) -> Vec<u8> {
+        // Selective acknowledgements are welcome (RFC 2018), and that is said at the beginning.
+        let options = if flags == flag::SYN { vec![1, 1, 4, 2] } else { Vec::new() };
+        self.segment_with(flags, options, bytes)
+    }
+
+    /// The same with options.
+    pub(super) fn segment_with(self, flags: u16, options: Vec<u8>, bytes: usize) -> Vec<u8> {
         let Self { port, sequence, acknowledgement } = self;
         let change = move |tcp: &mut Tcp| {
             (tcp.flags, tcp.sequence, tcp.acknowledgement) = (flags, sequence, acknowledgement);
+            tcp.window = u16::MAX;
+            tcp.options.clone_from(&options);
         };
         frame(ROUTER1, |ip| ip.source = GHOST).tcp_with(port, LISTENER, change).payload(bytes).bytes()
+    }
+
+    /// Whether an Ethernet frame is a segment of the router's in this connection.
+    pub(super) fn is_answered_by(self, frame: &[u8]) -> bool {
+        let to_ghost = frame.len() >= 54 && frame[23] == 6 && frame[30..34] == GHOST.octets();
+        to_ghost && frame[36..38] == self.port.to_be_bytes()
     }
 }
 
