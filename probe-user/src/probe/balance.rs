@@ -1,4 +1,4 @@
-//! Comparing devices with hooks from a moment on, for the laws of [`conservation`].
+//! Comparing devices with hooks from a moment on, for the laws of [`conservation`](crate::conservation).
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -170,7 +170,7 @@ pub fn rings(family: u16, ifindex: u32) -> Result<Option<Rings>> {
     }))
 }
 
-/// Those of [`OFFLOADS`] that are on, sorted.
+/// Offloads that are on, of those that change what a hook or a receiver sees, sorted.
 ///
 /// # Errors
 /// As [`counters`].
