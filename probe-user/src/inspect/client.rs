@@ -341,6 +341,51 @@ mod tests {
         });
     }
 
+    /// Lines come in pieces, and several at once; what has no end, or no meaning, is an error.
+    #[test]
+    fn a_stream_is_lines() {
+        run(async {
+            let suppressed = r#"{"type":"suppressed","by":"agent","events":3}"#;
+            let path = path("stream");
+            let listener = tokio::net::UnixListener::bind(&path).unwrap();
+            let answer = async |head: &str, pieces: &[&str]| {
+                let (mut stream, _client) = listener.accept().await.unwrap();
+                let _request = stream.read(&mut [0; 1024]).await.unwrap();
+                stream.write_all(format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+                for piece in pieces {
+                    // Who has read enough is gone.
+                    let _gone = stream.write_all(piece.as_bytes()).await;
+                    tokio::task::yield_now().await;
+                }
+            };
+            let two = format!("{}\n{suppressed}\n{}", &suppressed[9..], &suppressed[..9]);
+            let pieces = [&suppressed[..9], &two, &suppressed[9..], "\n"];
+            let read = async {
+                let mut stream = watch(&path).await.unwrap();
+                let mut messages = Vec::new();
+                while let Some(message) = stream.next().await.unwrap() {
+                    messages.push(message.to_line());
+                }
+                messages
+            };
+            let (messages, ()) = tokio::join!(read, answer("200 OK", &pieces));
+            assert_eq!(messages, vec![suppressed.to_owned() + "\n"; 3]);
+
+            for wrong in ["{\"type\":\"dance\"}\n".to_owned(), "x".repeat(2 * LONGEST_LINE_BYTES)] {
+                let read = async { watch(&path).await.unwrap().next().await };
+                let pieces = [wrong.as_str()];
+                let (message, ()) = tokio::join!(read, answer("200 OK", &pieces));
+                assert!(message.is_err(), "{message:?}");
+            }
+            let (error, ()) = tokio::join!(watch(&path), answer("503 Unavailable", &["{\"error\":\"too many\"}"]));
+            assert!(matches!(error, Err(FetchError::Refused { cause, .. }) if cause == "too many"));
+            let (error, ()) = tokio::join!(watch(&path), answer("404 Not Found", &[""]));
+            assert!(matches!(error, Err(FetchError::NotAnAgent { .. })));
+            std::fs::remove_file(&path).unwrap();
+            assert!(matches!(watch(&path).await, Err(FetchError::NoAgent { .. })));
+        });
+    }
+
     #[test]
     fn nobody_is_told_from_somebody_else() {
         run(async {

@@ -331,7 +331,9 @@ fn nobody_is_held_up() -> Result<()> {
     eventually(SOON, "every drop is counted", || {
         let counted = agent.metrics()?.sum("lossprobe_dropped_packets_total", &[("interface", "b")]);
         let waiting = agent.metrics()?.sum("lossprobe_drop_storm_waiting_packets", &[]);
-        ensure!(counted + waiting == MANY as f64, "{counted} counted, {waiting} wait");
+        // Those that wait may be of other namespaces, too.
+        let many = MANY as f64;
+        ensure!(counted <= many && counted + waiting >= many, "{counted} counted, {waiting} wait");
         Ok(())
     })?;
     let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
