@@ -616,8 +616,9 @@ pub struct Event {
 }
 const _: () = assert!(size_of::<Event>() == 176);
 
-/// Kinds of events that are limited apart, so that a flood of one does not hide another.
-pub const EVENT_BUCKETS: u32 = 16;
+/// Kinds of events that are limited apart, so that a flood of one does not hide another: half of them of the agent's own
+/// namespace, half of all others.
+pub const EVENT_BUCKETS: u32 = 32;
 /// Examples of each in a tenth of a second, on one CPU.
 pub const EVENTS_PER_TENTH: u64 = 16;
 

@@ -98,12 +98,16 @@ pub(crate) fn beat() {
 
 /// Room for an example of an event, if somebody watches and not too many of its kind have come at once.
 #[inline(always)]
-pub(crate) fn room_for(kind: EventKind, reason: u32) -> Option<RingBufEntry<Event>> {
+pub(crate) fn room_for(kind: EventKind, reason: u32, netns: u32) -> Option<RingBufEntry<Event>> {
+    const { assert!(EVENT_BUCKETS.is_power_of_two()) };
     // SAFETY: one aligned word that the agent writes at any time.
     if unsafe { (&raw const CONTROL.watched).read_volatile() } == 0 {
         return None;
     }
-    let bucket = BUCKETS.get_ptr_mut((reason + 5 * kind as u32) & (EVENT_BUCKETS - 1))?;
+    // The lower half is the agent's own namespace's: a flood elsewhere hides nothing here.
+    let half = EVENT_BUCKETS / 2;
+    let elsewhere = if netns == settings().netns { 0 } else { half };
+    let bucket = BUCKETS.get_ptr_mut(elsewhere + (reason.wrapping_add(5 * kind as u32) & (half - 1)))?;
     // SAFETY: this CPU's entry; a program that interrupts this one at worst shows one example more or less.
     let bucket = unsafe { &mut *bucket };
     let now = jiffies();
