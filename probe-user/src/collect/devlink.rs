@@ -12,7 +12,7 @@ use crate::{
 pub const FAMILY: &str = "devlink";
 
 // uapi/linux/devlink.h.
-const TRAP_GET: u8 = 63;
+const TRAP_GET: u8 = 61;
 const ATTR_BUS: u16 = 1;
 const ATTR_DEVICE: u16 = 2;
 const ATTR_STATS: u16 = 129;

@@ -55,7 +55,9 @@ pub(crate) fn show_drop(skb: KernelObject, key: &DropKey, segments: u64) {
 #[inline(always)]
 pub(crate) fn show_retransmit(endpoints: KernelObject, skb: Option<KernelObject>, key: &RetransmitKey, segments: u64) {
     const AF_INET6: u16 = 10;
-    let Some(mut room) = maps::room_for(EventKind::Retransmit, u32::from(key.kind), maps::settings().netns) else { return };
+    let Some(mut room) = maps::room_for(EventKind::Retransmit, u32::from(key.kind), maps::settings().netns) else {
+        return;
+    };
     let (payload_bytes, sequence) = match skb {
         // `seq` comes first in `struct tcp_skb_cb`.
         Some(skb) => (skb.u32_at(offset!(sk_buff_len)), skb.u32_at(offset!(sk_buff_cb))),
@@ -123,7 +125,9 @@ fn put<const N: usize>(bytes: &mut [u8; EVENT_BYTES], at: usize, value: [u8; N])
 /// The frame in the scratch space, whose finding was just counted.
 #[inline(always)]
 pub(crate) fn show_malformed(scratch: &Scratch, reason: u8, (ifindex, direction): (u32, Direction), segments: u64) {
-    let Some(mut room) = maps::room_for(EventKind::Malformed, u32::from(reason), maps::settings().netns) else { return };
+    let Some(mut room) = maps::room_for(EventKind::Malformed, u32::from(reason), maps::settings().netns) else {
+        return;
+    };
     let mut bytes = [0; EVENT_BYTES];
     bytes.copy_from_slice(&scratch.bytes[..EVENT_BYTES]);
     room.write(Event {
