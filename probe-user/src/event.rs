@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::snapshot::State;
+
 /// Version of the JSON form. Keys are added, never renamed.
 pub const SCHEMA: u32 = 1;
 /// Where the agent streams [`Message`]s, on its unix socket.
@@ -74,8 +76,12 @@ pub struct Event {
     pub packet_bytes: u32,
     /// Wire segments of the packet.
     pub segments: u32,
-    /// The first bytes in hexadecimal: from the network header on, of a malformed frame from its own first byte on.
+    /// The first bytes in hexadecimal.
     pub bytes: String,
+    /// What they begin with: `network`, the network header, of a drop; `frame`, the first byte of the frame, of a malformed
+    /// one; `socket`, headers such as the socket will make them (no identification, window or checksum yet), of a retransmit.
+    #[serde(default)]
+    pub bytes_from: String,
 }
 
 /// One end of a packet's way.
@@ -116,6 +122,11 @@ pub enum Notice {
     Start {
         /// [`SCHEMA`].
         schema: u32,
+    },
+    /// The agent has been told to do something else: while it is not `running`, nothing is shown.
+    State {
+        /// What it does from now on.
+        state: State,
     },
     /// Events that happened since the last such notice and were not shown.
     Suppressed {
@@ -177,6 +188,7 @@ pub(crate) mod tests {
             packet_bytes: 60,
             segments: 1,
             bytes: "4500".to_owned(),
+            bytes_from: "network".to_owned(),
         }
     }
 
@@ -185,6 +197,7 @@ pub(crate) mod tests {
         let suppressed = Notice::Suppressed { by: Suppressor::Kernel, events: 7 };
         for (message, expected) in [
             (Notice::Start { schema: 1 }.into(), r#"{"type":"start","schema":1}"#),
+            (Notice::State { state: State::Paused }.into(), r#"{"type":"state","state":"paused"}"#),
             (suppressed.into(), r#"{"type":"suppressed","by":"kernel","events":7}"#),
             (
                 Message::Event(Box::new(example())),
@@ -192,7 +205,7 @@ pub(crate) mod tests {
                     r#"{"type":"drop","time":"2026-11-25T21:00:00.123456789Z","interface":"eth0","netns":"own","#,
                     r#""reason":"netfilter_drop","class":"policy","location":"nft_do_chain+0x12","protocol":"udp","#,
                     r#""source":{"address":"192.0.2.1","port":4000},"destination":{"address":"192.0.2.2","port":53},"#,
-                    r#""packet_bytes":60,"segments":1,"bytes":"4500"}"#
+                    r#""packet_bytes":60,"segments":1,"bytes":"4500","bytes_from":"network"}"#
                 ),
             ),
         ] {

@@ -186,6 +186,12 @@ impl Probe {
         &mut self.loaded.ebpf
     }
 
+    /// What it has been told to do.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
     /// Tells the programs that somebody reads what they count, unless they are to be still. Without it they do nothing
     /// after 10 s.
     ///

@@ -38,11 +38,17 @@ async fn show_all(shared: &Shared) -> Result<()> {
     let mut not_shown = shared.probe().events_not_shown()?;
     shared.probe().watch(true)?;
     let mut said = Instant::now();
+    // Who comes while it rests is told by the client.
+    let mut state = shared.probe().state();
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while !shared.watchers.is_empty() {
         ticks.tick().await;
         shared.watchers.greet();
+        let before = std::mem::replace(&mut state, shared.probe().state());
+        if state != before {
+            shared.watchers.publish(&Notice::State { state }.into());
+        }
         loop {
             let batch = shared.probe().examples(BATCH)?;
             let is_last = batch.is_empty();

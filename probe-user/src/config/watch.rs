@@ -103,7 +103,12 @@ impl WatchConfig {
     /// What is wrong, where, and what to do.
     pub fn from_args(args: &WatchArgs) -> Result<Self, UsageError> {
         let selection = Selection::from_flags(&args.selection.interface, &args.selection.exclude)?;
-        let lower: Vec<String> = args.reason.iter().map(|glob| glob.to_lowercase()).collect();
+        // As `explain` takes them: the kernel's own spelling, too.
+        let lower = |glob: &String| {
+            let glob = glob.to_lowercase();
+            glob.strip_prefix("skb_drop_reason_").unwrap_or(&glob).to_owned()
+        };
+        let lower: Vec<String> = args.reason.iter().map(lower).collect();
         let reasons = flag_globs(&lower, "--reason")?;
         let set = || glob_set(&reasons).map_err(|fault| fault.at("--reason"));
         let class = |id: &String| {
@@ -196,6 +201,15 @@ mod tests {
         for wrong in ["", "nowhere", "192.0.2.1/33", "::/129", "192.0.2.1/", "192.0.2.1/-1", "192.0.2/24"] {
             let said = wrong.parse::<Network>().unwrap_err();
             assert!(said.contains("write it as in"), "{wrong}: {said}");
+        }
+    }
+
+    #[test]
+    fn reasons_as_the_kernel_spells_them() {
+        for glob in ["netfilter_drop", "SKB_DROP_REASON_NETFILTER_DROP", "skb_drop_reason_netfilter_*", "NETFILTER*"] {
+            let args = WatchArgs { reason: vec![glob.to_owned()], ..WatchArgs::default() };
+            let reasons = WatchConfig::from_args(&args).unwrap().filter.reasons.unwrap();
+            assert!(reasons.is_match("netfilter_drop") && !reasons.is_match("no_socket"), "{glob}");
         }
     }
 

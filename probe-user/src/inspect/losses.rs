@@ -153,8 +153,10 @@ impl<'s> Losses<'s> {
         } else {
             page.table(&mut text, rows(&self.lost, "lost in"));
             let (lost, unknown) = (grouped(self.lost_packets), grouped(self.unknown_packets));
-            let _infallible =
-                writeln!(text, "\n{lost} packets lost in this host, {unknown} of unknown class, noise left out.");
+            let _infallible = writeln!(
+                text,
+                "\n{lost} packets lost in this host, and {unknown} more of unknown class; noise left out."
+            );
         }
         if !self.witnesses.is_empty() {
             text.push_str("\nCounted beside it, mostly of the same packets:\n\n");
@@ -450,7 +452,7 @@ kernel   veth1               not_specified      unknown         2
 xdp      eth0                exception_aborted  config          1
 kernel   eth0                no_socket          noise       5,000
 
-1,291 packets lost in this host, 6 of unknown class, noise left out.
+1,291 packets lost in this host, and 6 more of unknown class; noise left out.
 
 Counted beside it, mostly of the same packets:
 

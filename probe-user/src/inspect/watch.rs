@@ -71,6 +71,10 @@ async fn show(config: &WatchConfig) -> Result<()> {
                 }
             }
             Message::Notice(Notice::Start { .. }) => out.say(&feed.describe()),
+            Message::Notice(Notice::State { .. }) => {
+                out.notices(limit.due(std::time::Instant::now()))?;
+                out.show(&message)?;
+            }
             Message::Notice(Notice::Suppressed { by, events }) => limit.add(by, events),
         }
     }

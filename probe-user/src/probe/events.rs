@@ -74,6 +74,7 @@ impl Probe {
             packet_bytes: event.packet_bytes,
             segments: event.segments,
             bytes: hexadecimal(seen),
+            bytes_from: "network".to_owned(),
         };
         match event.kind {
             kind if kind == abi::EventKind::Drop as u8 => {
@@ -93,12 +94,14 @@ impl Probe {
             kind if kind == abi::EventKind::Retransmit as u8 => {
                 let kind = Retransmit::ALL.get(event.reason as usize).map_or("unknown", |kind| kind.id());
                 described.kind = Kind::Retransmit;
+                described.bytes_from = "socket".to_owned();
                 described.reason = kind.to_owned();
             }
             kind if kind == abi::EventKind::Malformed as u8 => {
                 let reason = reason::Malformed::from_number(u8::try_from(event.reason).ok()?)?;
                 let direction = Direction::ALL.get(usize::from(event.direction))?;
                 described.kind = Kind::Malformed;
+                described.bytes_from = "frame".to_owned();
                 described.reason = reason.id().to_owned();
                 described.severity = Some(reason.severity().id().to_owned());
                 described.direction = Some(direction.id().to_owned());

@@ -39,6 +39,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial_alone("watch::what_is_not_shown_is_said", what_is_not_shown_is_said),
         trial("watch::nobody_is_held_up", nobody_is_held_up),
         trial("watch::only_so_many_and_only_on_the_socket", only_so_many_and_only_on_the_socket),
+        trial("watch::a_pause_is_said", a_pause_is_said),
         trial("watch::ends_with_its_reader_and_its_agent", ends_with_its_reader_and_its_agent),
     ]
 }
@@ -344,6 +345,29 @@ fn nobody_is_held_up() -> Result<()> {
     agent.stop()?;
     drop(stuck);
     Ok(())
+}
+
+/// Silence is not nothing: whoever watches already is told when the agent stops counting, and when it goes on.
+fn a_pause_is_said() -> Result<()> {
+    let pair = Pair::new()?;
+    let agent = Agent::start(&pair.right, &["--interface", "b"])?;
+    let socket = agent.socket().to_str().context("path")?;
+    let mut watch = Watch::start(&pair.right, &["--socket", socket, "--output", "json", "--type", "malformed"])?;
+    for (order, state) in [("pause", "paused"), ("detach", "detached"), ("resume", "running")] {
+        let told = child::command(&pair.right, binary())?.args([order, "--socket", socket]).output()?;
+        ensure!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+        // Losses of other kinds that are left out may be said, too.
+        let said = loop {
+            let mut line = String::new();
+            watch.lines.read_line(&mut line).context("read what watch says")?;
+            let object: Value = serde_json::from_str(&line).with_context(|| format!("read {line:?}"))?;
+            if object["type"] != "suppressed" {
+                break object;
+            }
+        };
+        has(&said, &[("type", "state".into()), ("state", state.into())])?;
+    }
+    agent.stop()
 }
 
 fn only_so_many_and_only_on_the_socket() -> Result<()> {

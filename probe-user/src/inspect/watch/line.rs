@@ -3,6 +3,7 @@
 use crate::{
     event::{Event, Kind, Message, Notice, Suppressor},
     inspect::stats::printable,
+    snapshot::State,
 };
 
 pub(super) struct Page {
@@ -24,6 +25,13 @@ impl Page {
         match message {
             Message::Event(event) => self.event(event),
             Message::Notice(Notice::Start { .. }) => String::new(),
+            Message::Notice(Notice::State { state: State::Running }) => {
+                self.styled(Style::Dim, "… the agent counts again")
+            }
+            Message::Notice(Notice::State { state }) => {
+                let text = format!("… the agent is {}: nothing is shown until `lossprobe resume`", state.id());
+                self.styled(Style::Red, &text)
+            }
             Message::Notice(Notice::Suppressed { by, events }) => {
                 let why = match by {
                     Suppressor::Kernel => "not shown by the kernel, whatever the filters: too many of a kind at once",
@@ -164,8 +172,12 @@ mod tests {
         let drop = Event { class: Some("capacity".to_owned()), ..example() };
         assert!(page.line(&Message::Event(Box::new(drop.clone()))).contains("\x1b[31m"));
         assert!(!line(drop).contains('\x1b'));
+        let told = |notice: Notice| Page { colour: false }.line(&notice.into());
         let notice = Notice::Suppressed { by: Suppressor::Rate, events: 7 };
-        assert_eq!(Page { colour: false }.line(&notice.into()), "… 7 more that match, not shown (--rate)");
+        assert_eq!(told(notice), "… 7 more that match, not shown (--rate)");
+        let paused = "… the agent is paused: nothing is shown until `lossprobe resume`";
+        assert_eq!(told(Notice::State { state: State::Paused }), paused);
+        assert_eq!(told(Notice::State { state: State::Running }), "… the agent counts again");
     }
 
     #[test]
