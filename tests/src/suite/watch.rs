@@ -365,7 +365,7 @@ fn a_pause_is_said() -> Result<()> {
                 break object;
             }
         };
-        has(&said, &[("type", "state".into()), ("state", state.into())])?;
+        has(&said, &[("/type", "state".into()), ("/state", state.into())])?;
     }
     agent.stop()
 }
