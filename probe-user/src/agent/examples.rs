@@ -17,6 +17,9 @@ pub(crate) const EVERY: Duration = Duration::from_millis(50);
 /// Examples that are described before others may have the thread.
 pub(crate) const BATCH: usize = 64;
 
+/// Batches between two looks at who still watches: what comes faster fills the ring, and the kernel says what it left out.
+const BATCHES: usize = 8;
+
 /// How often it is said how many examples the kernel did not show.
 const SAY_EVERY: Duration = Duration::from_millis(500);
 
@@ -49,7 +52,7 @@ async fn show_all(shared: &Shared) -> Result<()> {
         if state != before {
             shared.watchers.publish(&Notice::State { state }.into());
         }
-        loop {
+        for _ in 0..BATCHES {
             let batch = shared.probe().examples(BATCH)?;
             let is_last = batch.is_empty();
             batch.into_iter().for_each(|event| shared.watchers.publish(&Message::Event(Box::new(event))));

@@ -45,7 +45,12 @@ struct Seen {
     kind: String,
     drops: Counter,
     overlimits: Counter,
+    /// Readings in a row without it: the kernel lists devices in pieces and may skip one while others vanish.
+    absent: u8,
 }
+
+/// Readings without a discipline after which it is gone, and whatever has its handle is another one.
+const GONE_AFTER: u8 = 5;
 
 /// Sums by device and kind from the agent's start on. They stay when a discipline is replaced.
 #[derive(Debug, Default)]
@@ -80,12 +85,18 @@ impl QdiscSums {
         });
         for now in disciplines {
             let key = (now.ifindex, now.handle, now.parent);
+            if seen.contains_key(&key) {
+                // Listed twice: the kernel's list has changed while it was read.
+                continue;
+            }
             let before = self.seen.remove(&key).filter(|before| before.kind == now.kind);
             let mut before = before.unwrap_or_else(|| Seen {
                 kind: now.kind.clone(),
                 drops: Counter::after(if counts_new { 0 } else { now.drops.into() }),
                 overlimits: Counter::after(if counts_new { 0 } else { now.overlimits.into() }),
+                absent: 0,
             });
+            before.absent = 0;
             let more = |counter: &mut Counter, reading: u32| {
                 let total = counter.total();
                 if counts {
@@ -97,6 +108,12 @@ impl QdiscSums {
             };
             grown.insert(key, (more(&mut before.drops, now.drops), more(&mut before.overlimits, now.overlimits)));
             seen.insert(key, before);
+        }
+        for (key, mut before) in std::mem::take(&mut self.seen) {
+            before.absent += 1;
+            if before.absent < GONE_AFTER {
+                seen.insert(key, before);
+            }
         }
         let sums = &mut self.sums;
         // Those of one device follow each other.
@@ -267,6 +284,19 @@ mod tests {
         assert_eq!(sums.shown(7)[0].dropped_packets, 1, "nothing counts while the agent stands still");
         sums.retain(|_| false);
         assert!(sums.shown(7).is_empty());
+    }
+
+    /// The kernel lists in pieces: while devices vanish a list may lack one that is there, or have it twice.
+    #[test]
+    fn an_incomplete_list_counts_nothing_twice() {
+        let one = |drops| discipline("fq_codel", 0x1_0000, ROOT, drops);
+        assert_eq!(after(&[&[one(1_000_000)], &[], &[one(1_000_003)]]), [("fq_codel".to_owned(), 3)]);
+        assert_eq!(after(&[&[one(10)], &[one(12), one(12)], &[one(13)]]), [("fq_codel".to_owned(), 3)]);
+        let mut gone: Vec<&[Discipline]> = vec![&[]; usize::from(GONE_AFTER)];
+        let (before, later) = ([one(10)], [one(4)]);
+        gone.insert(0, &before);
+        gone.push(&later);
+        assert_eq!(after(&gone), [("fq_codel".to_owned(), 4)], "another one with its handle");
     }
 
     #[test]

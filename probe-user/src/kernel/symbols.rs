@@ -4,6 +4,7 @@
 //! see addresses (`CAP_SYSLOG`): the kernel decides by who opened it, so modules that come later are found, too.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{BufRead as _, BufReader, Read, Seek as _},
     ops::Range,
@@ -16,6 +17,8 @@ const KALLSYMS: &str = "/proc/kallsyms";
 /// Longer than any function: what lies further behind a symbol belongs to something that is not known.
 const LONGEST_FUNCTION_BYTES: u64 = 64 << 10;
 const READ_BYTES: usize = 64 << 10;
+/// Addresses that are remembered as unknown.
+const MOST_UNKNOWN: usize = 1024;
 /// How often the file is read again because of an address that nothing is known of. It has megabytes.
 const READ_AGAIN: Duration = Duration::from_mins(1);
 
@@ -25,6 +28,8 @@ pub struct Symbols {
     file: Option<File>,
     table: Table,
     read: Option<Instant>,
+    /// Addresses that the file did not tell either, of modules that are gone: it is not read again for them.
+    unknown: BTreeSet<u64>,
 }
 
 impl Symbols {
@@ -49,8 +54,12 @@ impl Symbols {
     /// of a module that was loaded since, costs a look into the file once a minute.
     pub fn resolve(&mut self, address: u64) -> Option<(&str, u64)> {
         let is_due = self.read.is_some_and(|read| read.elapsed() >= READ_AGAIN);
-        if is_due && !self.table.functions.is_empty() && self.table.resolve(address).is_none() {
+        let is_new = !self.table.functions.is_empty() && !self.unknown.contains(&address);
+        if is_due && is_new && self.table.resolve(address).is_none() {
             self.read_again();
+            if self.table.resolve(address).is_none() && self.unknown.len() < MOST_UNKNOWN {
+                self.unknown.insert(address);
+            }
         }
         self.table.resolve(address)
     }

@@ -92,7 +92,12 @@ impl Probe {
             let attached = [is_attached(&["tc_ingress", "xdp"]), is_attached(&["tc_egress"])];
             let mut balance =
                 snapshot::Balance { not_observable: why_not(interface, counts, attached), ..Default::default() };
-            if let (Some(passed), State::Running, true) = (interface.device.packets, self.state, counts != [false; 2]) {
+            if (0..2).any(|at| counts[at] && !attached[at]) {
+                // What passes while no hook looks is no loss.
+                self.balances.remove(&interface.ifindex);
+            } else if let (Some(passed), State::Running, true) =
+                (interface.device.packets, self.state, counts != [false; 2])
+            {
                 let (device, hook) =
                     ([passed.ingress, passed.egress], [interface.ingress.frames, interface.egress.frames]);
                 let known = self.balances.entry(interface.ifindex).or_default();

@@ -117,6 +117,10 @@ fn add(key: &DropKey, segments: u64) {
     }
 }
 
+/// Inode numbers of namespaces begin a little below 0xf000_0000 (`PROC_DYNAMIC_FIRST`, fs/proc/generic.c; the first ones have
+/// fixed numbers in linux/proc_ns.h).
+const LEAST_NAMESPACE: u32 = 0xe000_0000;
+
 /// Namespace and interface: of the device that handles the packet now; else the device it arrived on; else, for
 /// packets of this host that have no device yet, the device of their route. 0 is "not known".
 #[inline(always)]
@@ -124,7 +128,12 @@ pub(crate) fn attribute(skb: KernelObject, receiver: KernelObject) -> (u32, u32)
     // On its way to a UDP socket a packet keeps other things where its device was: not a kernel address.
     let device = skb.object_at(offset!(sk_buff_dev));
     if device.is_kernel_address() {
-        return (netns_of(device.object_at(offset!(net_device_nd_net))), device.u32_at(offset!(net_device_ifindex)));
+        let netns = netns_of(device.object_at(offset!(net_device_nd_net)));
+        let ifindex = device.u32_at(offset!(net_device_ifindex));
+        // One that was taken out of a tree (TCP's segments out of order, fragments) keeps the address of another packet there.
+        if netns >= LEAST_NAMESPACE && (ifindex as i32) > 0 {
+            return (netns, ifindex);
+        }
     }
     // What TCP has taken in has neither device nor route any more, nor does it belong to its socket yet.
     let mut netns = match netns_of_socket(skb.object_at(offset!(sk_buff_sk))) {

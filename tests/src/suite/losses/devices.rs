@@ -28,8 +28,9 @@ pub(super) const MECHANISMS: &[Mechanism] = &[
     row("XDP aborted", ("r1", "exception_aborted", XDP), Own(xdp_aborted, "tx_packets of c")),
     row("XDP redirect error", ("r1", "redirect", XDP), Own(native_redirect_error, "tx_packets of c")),
     row("bridge port blocked", ("p1", "bridge_ingress_stp_state", "config"), Own(port_blocked, "rx_packets of p1")),
-    row("bridge without a way out", ("p1", "no_tx_target", "config"), Own(no_target, "rx_packets of p1")),
-    row("bridge, no such sender", ("p1", "mac_invalid_source", "malformed"), Own(invalid_source, "rx_packets of p1")),
+    row("bridge without a way out", ("p1", "no_tx_target", "config"), Own(no_target, "rx_packets of p1")).since(6, 14),
+    row("bridge, no such sender", ("p1", "mac_invalid_source", "malformed"), Own(invalid_source, "rx_packets of p1"))
+        .since(6, 14),
     row("VXLAN, no such network", ("r1", "vxlan_vni_not_found", "config"), Own(unknown_vni, "nft counter")),
     row("VXLAN header", ("r1", "vxlan_invalid_hdr", "malformed"), Own(vxlan_header, "nft counter")),
     row("larger than the peer's MTU", ("r2", "not_specified", "unknown"), Own(too_big_for_peer, "rx_dropped of s")),

@@ -13,6 +13,7 @@ use probe_user::kernel::types::KernelTypes;
 use tests::{
     agent::Agent,
     frames::Frame,
+    run::kernel_version,
     topology::Routed,
     wait::{eventually, settled},
     wire::PacketSocket,
@@ -36,6 +37,8 @@ pub(super) struct Mechanism {
     pub(super) class: &'static str,
     /// How they are made.
     pub(super) way: Way,
+    /// The version that first says so, where the name is older.
+    since: (u32, u32),
 }
 
 /// Instead of a class: what an XDP program lost without wanting to (`lossprobe_xdp_failed_packets_total`, by cause).
@@ -74,10 +77,15 @@ pub(super) const fn row(
     (interface, reason, class): (&'static str, &'static str, &'static str),
     way: Way,
 ) -> Mechanism {
-    Mechanism { name, interface, reason, class, way }
+    Mechanism { name, interface, reason, class, way, since: (0, 0) }
 }
 
 impl Mechanism {
+    /// Below this version the kernel has the name, for others, and not yet for this.
+    pub(super) const fn since(self, major: u32, minor: u32) -> Self {
+        Self { since: (major, minor), ..self }
+    }
+
     /// Whether its drops may be called so: by their own name where the kernel has that; by any other where it has others
     /// only; where it has none at all by their own, if the function that dropped them told, or not at all.
     pub(super) fn is_right(&self, reason: &str, class: &str) -> bool {
@@ -85,9 +93,12 @@ impl Mechanism {
         if [XDP, RETRANSMIT].contains(&self.class) {
             return named;
         }
+        let is_early = || kernel_version().is_ok_and(|(version, _)| version < self.since);
         match (NAMES.is_empty(), NAMES.contains(self.reason)) {
-            (true, _) => named || reason == "not_specified",
-            (false, known) => named || !known,
+            _ if named => true,
+            (true, _) => reason == "not_specified",
+            (false, true) => reason == "not_specified" && is_early(),
+            (false, false) => true,
         }
     }
 
