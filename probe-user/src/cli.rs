@@ -169,8 +169,8 @@ JSON, one object a line: type (drop, retransmit, malformed), time, interface, ne
 class, location, severity, direction, offset, protocol, source, destination, packet_bytes,
 segments, bytes (hexadecimal), bytes_from (network header, frame, or socket: headers as they will
 be made); where something was not shown, once a second
-{\"type\":\"suppressed\",\"by\":\"rate\",\"events\":N}, also by kernel and by agent; {\"type\":\"state\",\"state\":\"paused\"}
-when the agent is told to pause, detach or resume.
+{\"type\":\"suppressed\",\"by\":\"rate\",\"events\":N}, also by kernel and by agent;
+{\"type\":\"state\",\"state\":\"paused\"} when the agent is told to pause, detach or resume.
 
 These are examples: of many events of one kind at once the kernel shows some and says how many
 it left out, whatever the filters. `lossprobe stats` counts all. The first 128 bytes of a packet

@@ -4,7 +4,7 @@
 //! below it: a leaf for all, `mq` and its like, which are only sums, for nothing. Queues that a classful one has made by
 //! itself (`tbf`, an `htb` class without a leaf of its own) are not in the list, and count for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail};
 use netlink_packet_core::{NLM_F_DUMP, NlasIterator};
@@ -119,8 +119,12 @@ impl QdiscSums {
         // Those of one device follow each other.
         let devices = disciplines.chunk_by(|one, next| one.ifindex == next.ifindex);
         let with_device = devices.flat_map(|device| device.iter().map(move |now| (now, device)));
+        let mut done = BTreeSet::new();
         for (now, device) in with_device.filter(|(now, _)| !SUMS.contains(&now.kind.as_str())) {
             let key = (now.ifindex, now.handle, now.parent);
+            if !done.insert(key) {
+                continue;
+            }
             let (drops, overlimits) = grown.get(&key).copied().unwrap_or_default();
             let below = device.iter().filter(|child| child.is_below(now));
             let below: Vec<_> = below.map(|child| (child.ifindex, child.handle, child.parent)).collect();
