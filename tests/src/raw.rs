@@ -9,7 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::{errno::Errno, libc};
+use nix::{
+    errno::Errno,
+    libc,
+    sys::resource::{RLIM_INFINITY, Resource, setrlimit},
+};
 
 /// What a tun/tap device carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +103,8 @@ pub enum ProgramKind {
 /// # Errors
 /// When the verifier refuses it, or without CAP_BPF.
 pub fn load_program(kind: ProgramKind, instructions: &[u64]) -> Result<OwnedFd> {
+    // Below 5.11 programs are locked memory; later kernels, where raising it may be forbidden, do not ask.
+    let _unasked = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     /// What `BPF_PROG_LOAD` reads; fields behind these are zero.
     #[repr(C)]
     struct Request {
