@@ -195,8 +195,7 @@ fn ordinary_tcp<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<usize> {
 /// Whether the options behind a header of that many words stand as common systems write them: in groups of four bytes.
 #[inline(always)]
 fn options<F: Frame + ?Sized>(frame: &F, at: usize, words: u8, syn: bool) -> Option<bool> {
-    /// NOP, NOP, timestamps.
-    const TIMESTAMPS: u32 = 0x0101_080a;
+    const TIMESTAMPS: u32 = tcp::NOP_NOP_TIMESTAMPS;
     /// SACK permitted, timestamps.
     const SACK_PERMITTED_TIMESTAMPS: u32 = 0x0402_080a;
     /// NOP, NOP, SACK permitted.

@@ -8,6 +8,7 @@
 pub mod abi;
 pub mod classify;
 pub mod fast;
+pub mod flow;
 pub mod frame;
 #[cfg(not(target_arch = "bpf"))]
 mod pod;

@@ -74,8 +74,6 @@ fn contradict(flags: u8) -> bool {
 /// Judges one option: length by kind, SYN-only kinds, repetition, blanked options. Breaks behind the last.
 #[inline(always)]
 fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Result<ControlFlow<()>, Stop> {
-    const END: u8 = 0;
-    const NOP: u8 = 1;
     let (at, end) = (usize::from(cursor.option_at), cursor.at as usize);
     if at >= end {
         return Ok(ControlFlow::Break(()));
@@ -118,11 +116,15 @@ fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Result<Cont
     Ok(ControlFlow::Continue(()))
 }
 
+pub(crate) const END: u8 = 0;
+pub(crate) const NOP: u8 = 1;
 const MSS: u8 = 2;
 const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
-const SACK: u8 = 5;
-const TIMESTAMPS: u8 = 8;
+pub(crate) const SACK: u8 = 5;
+pub(crate) const TIMESTAMPS: u8 = 8;
+/// The four bytes with which common systems begin the timestamps of a segment.
+pub(crate) const NOP_NOP_TIMESTAMPS: u32 = 0x0101_080a;
 const MD5: u8 = 19;
 const AUTHENTICATION: u8 = 29;
 pub(crate) const MAX_WINDOW_SHIFT: u8 = 14;

@@ -1,0 +1,459 @@
+//! One direction of a connection, and what a segment of it means.
+
+use super::{
+    event::{Quality, Sink, TcpEvent},
+    holes::{Holes, Opener},
+    segment::Segment,
+    sequence::{before, earlier, later, until},
+};
+use crate::wire::tcp::{ACK, FIN, RST, SYN, SYN_ACK};
+
+/// Age of a hole up to which what fills it counts as overtaken if nothing but time can tell and the round trip was not
+/// seen (as Wireshark does).
+const REORDERED_WITHIN_US: u32 = 3_000;
+/// A segment this large that comes for the third time may be too large for the path.
+const LARGE_SEGMENT_BYTES: u32 = 1_200;
+
+/// What time it is. The kernel's clock of microseconds costs more than everything else here, so it is asked only where
+/// something is measured.
+pub trait Clock {
+    /// Coarse time.
+    fn jiffies(&self) -> u32;
+    /// Jiffies in a second.
+    fn hertz(&self) -> u32;
+    /// Monotone time, wrapping after 71 minutes.
+    fn microseconds(&self) -> u32;
+}
+
+/// One direction of a connection, as seen at one hook direction; written by that one only. The first half is what an
+/// ordinary segment touches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Half {
+    /// Of the connection, see [`Key::tag`](super::Key::tag); 0: vacant.
+    pub tag: u64,
+    /// Sequence number behind the last byte seen.
+    next: u32,
+    /// Sequence number of the SYN.
+    isn: u32,
+    /// Highest acknowledgement number, of the other direction's bytes.
+    ack: u32,
+    /// Of the last segment that took sequence numbers, see [`Segment::print`].
+    print: u32,
+    /// Wire segments.
+    pub segments: u32,
+    /// Jiffies of the last sign of a loss, with [`LOST`].
+    pub(super) loss_at: u32,
+    /// Jiffies of the first of the gaps, or of the rejection.
+    pub(super) gap_at: u32,
+    /// With [`TIMED`] the round trip of the handshake, with [`TIMING`] when the SYN came.
+    handshake_us: u32,
+    /// When it was last seen, in 256 jiffies.
+    pub(super) seen: u16,
+    /// Lower half of the sequence number that was last sent again.
+    repeated: u16,
+    /// The IP identifier that should come next.
+    pub(super) expected_id: u16,
+    /// Identifiers that are missing and of which is not known yet why; less than 0: of late packets that were confirmed.
+    pub(super) gaps: i16,
+    /// As it stood in the last header.
+    window: u16,
+    pub(super) flags: u16,
+    /// Packets in this block of identifiers, and those that were expected or whose sequence number explains them.
+    pub(super) id_seen: u8,
+    pub(super) id_exact: u8,
+    /// Lower bits of the CPU that saw the last packet.
+    cpu: u8,
+    /// SYNs of this direction, and those of the other one when it was last acknowledged: four bits each. What was
+    /// acknowledged before a new SYN is void.
+    epochs: u8,
+    holes: Holes,
+}
+const _: () = assert!(size_of::<Half>() == 128);
+
+/// `flags`: sequence numbers are known.
+const KNOWN: u16 = 1;
+/// `flags`: so is what it acknowledges.
+const ACKNOWLEDGES: u16 = 1 << 1;
+/// `flags`: [`Half::handshake_us`] is when the SYN came.
+const TIMING: u16 = 1 << 2;
+/// `flags`: [`Half::handshake_us`] is the round trip.
+const TIMED: u16 = 1 << 3;
+/// `flags`: nothing but its SYN was seen.
+const EMBRYONIC: u16 = 1 << 4;
+/// `flags`: a FIN or RST was seen.
+const CLOSED: u16 = 1 << 5;
+/// `flags`: an identifier was seen.
+pub(super) const IDENTIFIED: u16 = 1 << 6;
+/// `flags`: identifiers count this connection's packets.
+pub(super) const QUALIFIED: u16 = 1 << 7;
+/// `flags`: they do not, for the time being.
+pub(super) const REJECTED: u16 = 1 << 8;
+/// `flags`: something was lost, at `loss_at`.
+pub(super) const LOST: u16 = 1 << 9;
+/// `flags`: it was noted that the other direction is not seen.
+const ONE_SIDED: u16 = 1 << 10;
+/// `flags`: how often, up to 3, the same segment was sent again.
+const REPEATS: u16 = 0b11 << REPEATS_SHIFT;
+const REPEATS_SHIFT: u32 = 14;
+
+/// Segments after which a connection counts as one-sided if the other direction was not seen.
+const ONE_SIDED_FROM: u32 = 64;
+
+/// What the other direction says: a copy of what is needed of its [`Half`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reverse {
+    ack: u32,
+    handshake_us: u32,
+    window: u16,
+    flags: u16,
+    epochs: u8,
+}
+
+impl Reverse {
+    /// It was never seen.
+    pub const UNSEEN: Self = Self { ack: 0, handshake_us: 0, window: 0, flags: 0, epochs: 0 };
+
+    /// Of the other direction.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(half: &Half) -> Self {
+        Self {
+            ack: half.ack,
+            handshake_us: half.handshake_us,
+            window: half.window,
+            flags: half.flags,
+            epochs: half.epochs,
+        }
+    }
+
+    #[inline(always)]
+    const fn is_seen(&self) -> bool {
+        self.flags & KNOWN != 0
+    }
+
+    /// Up to where it has acknowledged what came after that many SYNs.
+    #[inline(always)]
+    fn acked(&self, epoch: u8) -> Option<u32> {
+        (self.flags & ACKNOWLEDGES != 0 && self.epochs & 0xf == epoch).then_some(self.ack)
+    }
+}
+
+impl Half {
+    /// Of a connection that is new here.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(tag: u64) -> Self {
+        Self { tag, ..Self::default() }
+    }
+
+    #[inline(always)]
+    pub(super) const fn has(&self, bits: u16) -> bool {
+        self.flags & bits != 0
+    }
+
+    /// SYNs of this direction so far.
+    #[inline(always)]
+    const fn epoch(&self) -> u8 {
+        self.epochs >> 4
+    }
+
+    /// Whether only its SYN was seen.
+    #[inline(always)]
+    pub(super) const fn is_embryonic(&self) -> bool {
+        self.has(EMBRYONIC)
+    }
+
+    /// Whether its end was seen.
+    #[inline(always)]
+    pub(super) const fn is_closed(&self) -> bool {
+        self.has(CLOSED)
+    }
+
+    /// Whether IP identifiers tell what was lost before this point.
+    #[must_use]
+    pub const fn is_identified(&self) -> bool {
+        self.flags & QUALIFIED != 0
+    }
+
+    /// Round trip of the handshake, if it was seen.
+    #[must_use]
+    pub fn round_trip_us(&self) -> Option<u32> {
+        self.has(TIMED).then_some(self.handshake_us)
+    }
+
+    /// The same in jiffies, at least 1; 0 if it was not seen.
+    #[inline(always)]
+    pub(super) fn handshake_jiffies(&self, hertz: u32) -> u32 {
+        if self.has(TIMED) { (u64::from(self.handshake_us) * u64::from(hertz) / 1_000_000) as u32 } else { 0 }
+    }
+
+    /// Takes in the segment that is to be expected: the next one of a connection of which nothing is missing. `false`,
+    /// and nothing has changed, if it is another one: then [`Self::observe`] decides. Both leave the same behind.
+    #[inline(always)]
+    pub fn follow(&mut self, reverse: &Reverse, segment: &Segment, clock: &impl Clock, cpu: u32) -> bool {
+        const NEITHER: u16 = TIMING | EMBRYONIC | CLOSED;
+        let end = segment.seq.wrapping_add(segment.payload_bytes);
+        let is_next = self.flags & (KNOWN | ACKNOWLEDGES | NEITHER) == KNOWN | ACKNOWLEDGES
+            && segment.flags & (SYN | FIN | RST | ACK) == ACK
+            && segment.seq == self.next
+            && segment.has & Segment::BLOCKS == 0
+            && self.cpu == cpu as u8
+            && self.holes.are_none();
+        let is_noted = reverse.is_seen() || self.has(ONE_SIDED);
+        if !is_next || !is_noted || reverse.epochs >> 4 != self.epochs & 0xf {
+            return false;
+        }
+        if segment.payload_bytes != 0
+            && (self.is_acked(reverse, end) || (segment.payload_bytes == 1 && reverse.window == 0))
+        {
+            return false;
+        }
+        if segment.has & Segment::IDENTIFIED != 0 && !self.follow_identifier(segment, clock) {
+            return false;
+        }
+        if segment.payload_bytes != 0 {
+            self.next = end;
+            self.print = segment.print();
+        }
+        self.ack = later(self.ack, segment.ack);
+        self.window = segment.window;
+        self.note(segment, clock);
+        true
+    }
+
+    /// Takes in a segment, whatever it is, and tells `sink` what it means.
+    #[inline(always)]
+    pub fn observe<C: Clock, S: Sink>(
+        &mut self,
+        reverse: &Reverse,
+        segment: &Segment,
+        (clock, cpu): (&C, u32),
+        sink: &mut S,
+    ) {
+        self.note(segment, clock);
+        self.note_cpu(cpu, sink);
+        if segment.is(SYN) {
+            self.begin(segment, clock);
+        } else {
+            self.flags &= !EMBRYONIC;
+            if self.has(TIMING) && segment.is(ACK) {
+                self.handshake_us = clock.microseconds().wrapping_sub(self.handshake_us);
+                self.flags = self.flags & !TIMING | TIMED;
+            }
+        }
+        if segment.is(RST) {
+            self.flags |= CLOSED;
+        } else {
+            if !self.holes.are_none()
+                && let Some(acked) = reverse.acked(self.epoch())
+            {
+                self.forget_acked(acked, sink);
+            }
+            let is_known = self.has(KNOWN);
+            let opens_hole = is_known && before(self.next, segment.seq);
+            let comes_late = is_known && before(segment.seq, self.next);
+            if segment.has(Segment::IDENTIFIED) && segment.flags & SYN_ACK != SYN_ACK {
+                self.identify(segment, (opens_hole, comes_late), clock, sink);
+            }
+            self.judge(reverse, segment, clock, sink);
+            if segment.is(FIN) {
+                self.flags |= CLOSED;
+            }
+            if segment.is(ACK) {
+                self.acknowledge(reverse, segment, sink);
+            }
+        }
+        self.window = segment.window;
+        if self.segments >= ONE_SIDED_FROM && !reverse.is_seen() && !self.has(ONE_SIDED) {
+            self.flags |= ONE_SIDED;
+            sink.quality(Quality::OneSided);
+        }
+    }
+
+    #[inline(always)]
+    fn note(&mut self, segment: &Segment, clock: &impl Clock) {
+        self.segments = self.segments.wrapping_add(segment.segments);
+        self.seen = (clock.jiffies() >> 8) as u16;
+    }
+
+    #[inline(always)]
+    fn note_cpu<S: Sink>(&mut self, cpu: u32, sink: &mut S) {
+        if self.cpu != cpu as u8 {
+            if self.has(KNOWN) {
+                sink.quality(Quality::CpuMove);
+            }
+            self.cpu = cpu as u8;
+        }
+    }
+
+    /// A SYN. With another initial number it begins a connection on the ports of an old one; and without an
+    /// acknowledgement it voids what was acknowledged before (a half-open connection that is being opened anew).
+    #[inline(always)]
+    fn begin<C: Clock>(&mut self, segment: &Segment, clock: &C) {
+        if self.has(KNOWN) && self.isn != segment.seq {
+            let Self { tag, segments, seen, cpu, epochs, .. } = *self;
+            *self = Self { tag, segments, seen, cpu, epochs, ..Self::default() };
+        }
+        if !self.has(KNOWN) {
+            self.isn = segment.seq;
+            self.flags |= EMBRYONIC;
+        }
+        if segment.is_opening() {
+            self.epochs = self.epochs.wrapping_add(0x10);
+            self.flags &= !ACKNOWLEDGES;
+            if !self.has(TIMED) {
+                self.handshake_us = clock.microseconds();
+                self.flags |= TIMING;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn forget_acked<S: Sink>(&mut self, acked: u32, sink: &mut S) {
+        let closed = self.holes.close_acked(acked);
+        if closed > 0 {
+            sink.event(TcpEvent::AckedUnseen, closed);
+            sink.quality(Quality::AckedUnseen);
+            // What was missing has gone another way.
+            self.gaps = 0;
+        }
+    }
+
+    /// What the sequence number says.
+    #[inline(always)]
+    fn judge<C: Clock, S: Sink>(&mut self, reverse: &Reverse, segment: &Segment, clock: &C, sink: &mut S) {
+        let (seq, end, span) = (segment.seq, segment.end(), segment.span());
+        let print = if span == 0 { self.print } else { segment.print() };
+        if !self.has(KNOWN) {
+            self.next = end;
+            self.flags |= KNOWN;
+            if !segment.is(SYN) {
+                sink.quality(Quality::MidStream);
+            }
+        } else if segment.payload_bytes == 1 && seq == self.next && reverse.is_seen() && reverse.window == 0 {
+            sink.event(TcpEvent::ZeroWindowProbe, 1);
+        } else if segment.payload_bytes <= 1
+            && seq == self.next.wrapping_sub(1)
+            && segment.flags & (SYN | FIN | RST) == 0
+        {
+            sink.event(TcpEvent::Keepalive, 1);
+        } else if before(self.next, seq) {
+            sink.event(TcpEvent::HoleOpened, 1);
+            let opener = Opener {
+                us: clock.microseconds(),
+                timestamp: if segment.has(Segment::TIMESTAMP) { segment.timestamp } else { 0 },
+                identifier: if segment.has(Segment::IDENTIFIED) { segment.identifier } else { 0 },
+            };
+            if !self.holes.open(self.next, seq, opener) {
+                sink.quality(Quality::HoleEvicted);
+            }
+            self.next = end;
+        } else if span != 0 && before(seq, self.next) {
+            self.judge_again(reverse, segment, clock, sink);
+            self.next = later(self.next, end);
+        } else {
+            if segment.payload_bytes != 0 && self.is_acked(reverse, end) {
+                sink.event(TcpEvent::AckedBeforeSeen, segment.segments);
+            }
+            self.next = later(self.next, end);
+        }
+        self.print = print;
+    }
+
+    #[inline(always)]
+    fn is_acked(&self, reverse: &Reverse, end: u32) -> bool {
+        reverse.acked(self.epoch()).is_some_and(|acked| until(end, acked))
+    }
+
+    /// A segment that begins before the last byte seen.
+    #[inline(always)]
+    fn judge_again<C: Clock, S: Sink>(&mut self, reverse: &Reverse, segment: &Segment, clock: &C, sink: &mut S) {
+        let (seq, end) = (segment.seq, segment.end());
+        if let Some(fill) = self.holes.fill(seq, end) {
+            let segments = segment.segments_in(fill.bytes);
+            if self.is_retransmission(&fill.opener, segment, reverse, clock) {
+                sink.event(TcpEvent::HoleFilledRetransmit, segments);
+                if !self.has(QUALIFIED) {
+                    sink.lost_before(segments);
+                }
+                self.lose(clock, sink);
+            } else {
+                sink.event(TcpEvent::HoleFilledReorder, segments);
+            }
+        } else if segment.is(SYN) {
+            let is_answer = segment.is(ACK);
+            sink.event(if is_answer { TcpEvent::SynackRetransmit } else { TcpEvent::SynRetransmit }, 1);
+        } else if segment.has(Segment::IDENTIFIED) && segment.identifier != 0 && segment.print() == self.print {
+            sink.event(TcpEvent::Duplicate, segment.segments);
+        } else if segment.payload_bytes != 0 && self.is_acked(reverse, end) {
+            sink.event(TcpEvent::Spurious, segment.segments);
+        } else if segment.payload_bytes > 1 && seq == self.next.wrapping_sub(1) {
+            // What follows a probe of one byte.
+        } else if segment.payload_bytes == 0 {
+            sink.event(TcpEvent::FinRetransmit, 1);
+        } else {
+            let again = earlier(end, self.next).wrapping_sub(seq);
+            sink.event(TcpEvent::RetransmitSeen, segment.segments_in(again));
+            self.repeat(segment, sink);
+            self.lose(clock, sink);
+        }
+    }
+
+    /// Whether what fills a hole was sent again, or only came late: by its IP identifier, else its timestamp, else by
+    /// how old the hole is.
+    #[inline(always)]
+    fn is_retransmission<C: Clock>(&self, opener: &Opener, segment: &Segment, reverse: &Reverse, clock: &C) -> bool {
+        if self.has(QUALIFIED) && segment.has(Segment::IDENTIFIED) && segment.identifier != 0 && opener.identifier != 0
+        {
+            match segment.identifier.wrapping_sub(opener.identifier) {
+                1..0x2000 => return true,
+                0xe001.. => return false,
+                _ => {}
+            }
+        }
+        if segment.has(Segment::TIMESTAMP) && opener.timestamp != 0 && segment.timestamp != opener.timestamp {
+            return before(opener.timestamp, segment.timestamp);
+        }
+        let round_trip_us = if self.has(TIMED) {
+            self.handshake_us
+        } else if reverse.flags & TIMED != 0 {
+            reverse.handshake_us
+        } else {
+            REORDERED_WITHIN_US
+        };
+        clock.microseconds().wrapping_sub(opener.us) >= round_trip_us
+    }
+
+    /// Counts how often the same large segment was sent again.
+    #[inline(always)]
+    fn repeat<S: Sink>(&mut self, segment: &Segment, sink: &mut S) {
+        let before = self.flags >> REPEATS_SHIFT;
+        let repeats = if before != 0 && self.repeated == segment.seq as u16 { before + 1 } else { 1 };
+        if repeats == 2 && segment.segment_bytes >= LARGE_SEGMENT_BYTES {
+            sink.event(TcpEvent::PmtuSuspect, 1);
+        }
+        self.repeated = segment.seq as u16;
+        self.flags = self.flags & !REPEATS | (if repeats > 3 { 3 } else { repeats }) << REPEATS_SHIFT;
+    }
+
+    /// What it says of the other direction's bytes.
+    #[inline(always)]
+    fn acknowledge<S: Sink>(&mut self, reverse: &Reverse, segment: &Segment, sink: &mut S) {
+        if self.has(ACKNOWLEDGES) && segment.has(Segment::BLOCKS) {
+            let [left, right] = segment.first_block;
+            let [outer_left, outer_right] = segment.second_block;
+            let is_inside = segment.has(Segment::TWO_BLOCKS) && until(outer_left, left) && until(right, outer_right);
+            if until(right, segment.ack) || is_inside {
+                sink.event(TcpEvent::Dsack, 1);
+            }
+        }
+        let current = reverse.epochs >> 4;
+        let is_newer = !self.has(ACKNOWLEDGES) || self.epochs & 0xf != current || before(self.ack, segment.ack);
+        if is_newer {
+            self.ack = segment.ack;
+        }
+        self.epochs = self.epochs & 0xf0 | current;
+        self.flags |= ACKNOWLEDGES;
+    }
+}

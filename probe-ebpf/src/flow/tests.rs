@@ -1,0 +1,684 @@
+//! Rows of what a segment means, and properties that hold for all of them.
+
+use super::{Clock, FLOW_WAYS, Half, Key, Ledger, Place, Quality, Reverse, Secret, Segment, Sink, TcpEvent, place};
+use crate::wire::tcp::{ACK, FIN, RST, SYN};
+use TcpEvent::*;
+
+/// Data or the beginning of the connection go this way.
+const OUT: usize = 0;
+/// And acknowledgements that way.
+const BACK: usize = 1;
+/// Sequence number of the first byte of data.
+const START: u32 = 1_001;
+const MSS: u32 = 1_000;
+
+struct Now {
+    us: u32,
+}
+
+impl Clock for Now {
+    fn jiffies(&self) -> u32 {
+        self.us / 1_000
+    }
+
+    fn hertz(&self) -> u32 {
+        1_000
+    }
+
+    fn microseconds(&self) -> u32 {
+        self.us
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Notes {
+    events: Vec<(TcpEvent, u32)>,
+    quality: Vec<Quality>,
+    lost_before: u32,
+}
+
+impl Sink for Notes {
+    fn event(&mut self, event: TcpEvent, segments: u32) {
+        self.events.push((event, segments));
+    }
+
+    fn quality(&mut self, cause: Quality) {
+        self.quality.push(cause);
+    }
+
+    fn lost_before(&mut self, segments: u32) {
+        self.lost_before += segments;
+    }
+}
+
+/// Two directions and a clock.
+struct Lab {
+    halves: [Half; 2],
+    now: Now,
+    notes: Notes,
+    /// Whether the short way is tried first, as the kernel does.
+    follows: bool,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let halves = [Half::new(1), Half::new(1)];
+        Self { halves, now: Now { us: 5_000_000 }, notes: Notes::default(), follows: true }
+    }
+
+    /// Behind the handshake; a round trip takes 10 ms.
+    fn connected() -> Self {
+        let mut lab = Self::new();
+        lab.send(OUT, flags(SYN, 1_000));
+        lab.wait(9_000);
+        lab.send(BACK, Segment { ack: START, ..flags(SYN | ACK, 7_000) });
+        lab.wait(1_000);
+        lab.send(OUT, Segment { ack: 7_001, ..flags(ACK, START) });
+        assert_eq!(lab.notes, Notes::default());
+        assert_eq!(lab.halves[OUT].round_trip_us(), Some(10_000));
+        lab
+    }
+
+    fn wait(&mut self, us: u32) {
+        self.now.us = self.now.us.wrapping_add(us);
+    }
+
+    fn send(&mut self, direction: usize, segment: Segment) {
+        let reverse = Reverse::of(&self.halves[1 - direction]);
+        let half = &mut self.halves[direction];
+        if !(self.follows && half.follow(&reverse, &segment, &self.now, 0)) {
+            half.observe(&reverse, &segment, (&self.now, 0), &mut self.notes);
+        }
+    }
+
+    /// Whole segments of data by their numbers.
+    fn data(&mut self, numbers: impl IntoIterator<Item = u32>) {
+        for number in numbers {
+            self.send(OUT, data(number));
+        }
+    }
+
+    fn acked(&mut self, number: u32) {
+        self.send(BACK, acked(number));
+    }
+
+    fn events(&mut self) -> Vec<(TcpEvent, u32)> {
+        std::mem::take(&mut self.notes.events)
+    }
+}
+
+fn flags(flags: u8, seq: u32) -> Segment {
+    Segment { seq, flags, segments: 1, segment_bytes: 1, window: 500, ..Segment::default() }
+}
+
+/// The segment of data with this number, from 0.
+fn data(number: u32) -> Segment {
+    let seq = START.wrapping_add(number.wrapping_mul(MSS));
+    Segment { ack: 7_001, payload_bytes: MSS, segment_bytes: MSS, ..flags(ACK, seq) }
+}
+
+/// All data before the segment with this number has arrived.
+fn acked(number: u32) -> Segment {
+    Segment { ack: START.wrapping_add(number.wrapping_mul(MSS)), ..flags(ACK, 7_001) }
+}
+
+fn with_id(segment: Segment, identifier: u16) -> Segment {
+    Segment { identifier, has: segment.has | Segment::IDENTIFIED, ..segment }
+}
+
+fn with_time(segment: Segment, timestamp: u32) -> Segment {
+    Segment { timestamp, has: segment.has | Segment::TIMESTAMP, ..segment }
+}
+
+fn sack(segment: Segment, blocks: &[[u32; 2]]) -> Segment {
+    let edge = |number: u32| START + number * MSS;
+    let block = |at: usize| blocks.get(at).map_or([0; 2], |block| block.map(edge));
+    let has = if blocks.len() > 1 { Segment::BLOCKS } else { Segment::ONE_BLOCK };
+    Segment { first_block: block(0), second_block: block(1), has: segment.has | has, ..segment }
+}
+
+#[track_caller]
+fn check(name: &str, script: impl FnOnce(&mut Lab), expected: &[(TcpEvent, u32)]) {
+    let mut lab = Lab::connected();
+    script(&mut lab);
+    assert_eq!(lab.notes.events, expected, "{name}");
+}
+
+#[test]
+fn what_is_in_order_says_nothing() {
+    check("data", |lab| lab.data(0..5), &[]);
+    check(
+        "data and acknowledgements",
+        |lab| {
+            for number in 0..200 {
+                lab.data([number]);
+                lab.acked(number + 1);
+            }
+        },
+        &[],
+    );
+    check(
+        "the end",
+        |lab| {
+            lab.data([0]);
+            lab.send(OUT, Segment { ack: 7_001, ..flags(FIN | ACK, data(1).seq) });
+            lab.send(BACK, Segment { ack: data(1).seq + 1, ..flags(FIN | ACK, 7_001) });
+        },
+        &[],
+    );
+    check(
+        "a reset is far away and moves nothing",
+        |lab| {
+            lab.send(OUT, flags(RST, 99_999_999));
+            lab.data([0]);
+        },
+        &[],
+    );
+}
+
+#[test]
+fn lost_behind_this_point() {
+    check("once more", |lab| lab.data([0, 1, 2, 1]), &[(RetransmitSeen, 1)]);
+    check("the last one, by a tail probe", |lab| lab.data([0, 1, 1]), &[(RetransmitSeen, 1)]);
+    check(
+        "a part of one, with new data behind",
+        |lab| {
+            lab.data([0]);
+            lab.send(OUT, Segment { seq: START + 500, ..data(0) });
+        },
+        &[(RetransmitSeen, 1)],
+    );
+    check(
+        "three at once, merged",
+        |lab| {
+            lab.data(0..4);
+            lab.send(OUT, Segment { payload_bytes: 3 * MSS, segments: 3, ..data(1) });
+        },
+        &[(RetransmitSeen, 3)],
+    );
+    check(
+        "a receiver that says that it was not needed",
+        |lab| {
+            lab.data([0, 1, 0]);
+            lab.send(BACK, sack(acked(2), &[[0, 1]]));
+        },
+        &[(RetransmitSeen, 1), (Dsack, 1)],
+    );
+    check(
+        "a block inside the second one",
+        |lab| {
+            lab.data(0..5);
+            lab.acked(1);
+            lab.send(BACK, sack(acked(1), &[[3, 4], [2, 5]]));
+        },
+        &[(Dsack, 1)],
+    );
+    check(
+        "a block that tells of a hole is no such thing",
+        |lab| {
+            lab.data(0..3);
+            lab.send(BACK, sack(acked(1), &[[2, 3]]));
+        },
+        &[],
+    );
+}
+
+#[test]
+fn the_acknowledgement_was_lost() {
+    check(
+        "acknowledged here, sent again",
+        |lab| {
+            lab.data(0..2);
+            lab.acked(2);
+            lab.data([0, 1]);
+        },
+        &[(Spurious, 1), (Spurious, 1)],
+    );
+    check(
+        "acknowledged before it came",
+        |lab| {
+            lab.acked(1);
+            lab.data([0]);
+        },
+        &[(AckedBeforeSeen, 1)],
+    );
+}
+
+#[test]
+fn lost_before_this_point() {
+    let mut lab = Lab::connected();
+    lab.data([0, 2]);
+    lab.wait(15_000);
+    lab.data([1, 3]);
+    assert_eq!(lab.events(), [(HoleOpened, 1), (HoleFilledRetransmit, 1)]);
+    assert_eq!(lab.notes.lost_before, 1);
+    check("overtaken", |lab| lab.data([0, 2, 1, 3]), &[(HoleOpened, 1), (HoleFilledReorder, 1)]);
+    check(
+        "went another way",
+        |lab| {
+            lab.data([0, 2]);
+            lab.acked(3);
+            lab.data([3]);
+        },
+        &[(HoleOpened, 1), (AckedUnseen, 1)],
+    );
+    check(
+        "bare acknowledgements show it too",
+        |lab| lab.send(OUT, Segment { ack: 7_001, ..flags(ACK, data(1).seq) }),
+        &[(HoleOpened, 1)],
+    );
+    check(
+        "a hole is filled from both ends and in the middle",
+        |lab| {
+            lab.data([0, 10]);
+            lab.wait(20_000);
+            lab.data([1, 9, 5, 2, 3, 4, 6, 7, 8, 8]);
+        },
+        &[&[(HoleOpened, 1)][..], &[(HoleFilledRetransmit, 1); 9], &[(RetransmitSeen, 1)]].concat(),
+    );
+    check(
+        "three segments in one that fill half a hole",
+        |lab| {
+            lab.data([0, 7]);
+            lab.wait(20_000);
+            lab.send(OUT, Segment { payload_bytes: 3 * MSS, segments: 3, ..data(1) });
+        },
+        &[(HoleOpened, 1), (HoleFilledRetransmit, 3)],
+    );
+}
+
+#[test]
+fn a_fifth_hole_drives_out_the_first() {
+    let mut lab = Lab::connected();
+    lab.data([0, 2, 4, 6, 8]);
+    assert_eq!(lab.notes.quality, []);
+    lab.data([10]);
+    assert_eq!(lab.notes.quality, [Quality::HoleEvicted]);
+    lab.events();
+    lab.wait(20_000);
+    lab.data([1, 3, 5, 7, 9]);
+    let filled = [(HoleFilledRetransmit, 1); 4];
+    assert_eq!(lab.events(), [&[(RetransmitSeen, 1)][..], &filled].concat());
+}
+
+#[test]
+fn retransmission_or_reordering() {
+    let mut qualified = Lab::connected();
+    for number in 0..70 {
+        qualified.send(OUT, with_id(data(number), 1_000 + number as u16));
+    }
+    assert!(qualified.halves[OUT].is_identified());
+    for (name, identifier, timestamp, wait, expected) in [
+        ("identifiers: sent before", Some(70_u16), 600, 90_000, HoleFilledReorder),
+        ("identifiers: sent after", Some(72), 500, 0, HoleFilledRetransmit),
+        ("timestamps: the same age or less decides", None, 499, 90_000, HoleFilledReorder),
+        ("timestamps: newer", None, 501, 0, HoleFilledRetransmit),
+        ("time: at once", None, 500, 9_000, HoleFilledReorder),
+        ("time: a round trip later", None, 500, 10_000, HoleFilledRetransmit),
+    ] {
+        let mut lab = Lab { halves: qualified.halves, now: Now { us: qualified.now.us }, ..Lab::connected() };
+        let id = |segment, id: Option<u16>| id.map_or(segment, |id| with_id(segment, 1_000 + id));
+        lab.send(OUT, id(with_time(data(71), 500), identifier.map(|_| 71)));
+        lab.wait(wait);
+        lab.send(OUT, id(with_time(data(70), timestamp), identifier));
+        let filled =
+            lab.events().into_iter().find(|(event, _)| matches!(event, HoleFilledReorder | HoleFilledRetransmit));
+        assert_eq!(filled, Some((expected, 1)), "{name}");
+    }
+}
+
+#[test]
+fn beginnings_and_ends() {
+    let opening = flags(SYN, 1_000);
+    let answer = Segment { ack: START, ..flags(SYN | ACK, 7_000) };
+    let mut lab = Lab::new();
+    for _ in 0..3 {
+        lab.send(OUT, opening);
+        lab.wait(1_000_000);
+    }
+    lab.send(BACK, answer);
+    lab.send(BACK, answer);
+    assert_eq!(lab.events(), [(SynRetransmit, 1), (SynRetransmit, 1), (SynackRetransmit, 1)]);
+    check(
+        "FIN once more",
+        |lab| {
+            let fin = Segment { ack: 7_001, ..flags(FIN | ACK, START) };
+            lab.send(OUT, fin);
+            lab.send(OUT, fin);
+        },
+        &[(FinRetransmit, 1)],
+    );
+    check(
+        "the ports again: nothing is remembered",
+        |lab| {
+            lab.data(0..5);
+            lab.acked(5);
+            lab.send(OUT, flags(SYN, 900_000));
+            lab.send(BACK, Segment { ack: 900_001, ..flags(SYN | ACK, 800_000) });
+            lab.send(OUT, Segment { seq: 900_001, ack: 800_001, ..data(0) });
+        },
+        &[],
+    );
+    check(
+        "a SYN voids what was acknowledged",
+        |lab| {
+            lab.acked(1_000_000);
+            lab.send(OUT, flags(SYN, 5_000));
+            lab.send(OUT, Segment { seq: 5_001, ..data(0) });
+            lab.send(OUT, Segment { seq: 5_001, ..data(0) });
+        },
+        &[(RetransmitSeen, 1)],
+    );
+    let mut lab = Lab::new();
+    lab.data([5, 6, 5]);
+    assert_eq!(lab.notes.quality, [Quality::MidStream]);
+    assert_eq!(lab.events(), [(RetransmitSeen, 1)]);
+}
+
+#[test]
+fn probes_and_copies() {
+    check(
+        "keep-alive, without and with a byte",
+        |lab| {
+            lab.data([0]);
+            lab.send(OUT, Segment { ack: 7_001, ..flags(ACK, data(1).seq - 1) });
+            lab.send(OUT, Segment { payload_bytes: 1, ..flags(ACK, data(1).seq - 1) });
+        },
+        &[(Keepalive, 1), (Keepalive, 1)],
+    );
+    check(
+        "into a closed window; the byte comes again with what follows",
+        |lab| {
+            lab.data([0]);
+            lab.send(BACK, Segment { window: 0, ..acked(1) });
+            lab.send(OUT, Segment { payload_bytes: 1, ..flags(ACK, data(1).seq) });
+            lab.acked(1);
+            lab.data([1]);
+        },
+        &[(ZeroWindowProbe, 1)],
+    );
+    check(
+        "a copy, and a retransmission that only looks like one",
+        |lab| {
+            lab.send(OUT, with_id(data(0), 77));
+            lab.send(OUT, with_id(data(0), 77));
+            lab.send(OUT, with_id(data(0), 78));
+        },
+        &[(Duplicate, 1), (RetransmitSeen, 1)],
+    );
+    check(
+        "too large for the path",
+        |lab| {
+            let large = Segment { payload_bytes: 1_400, segment_bytes: 1_400, ..data(0) };
+            for _ in 0..4 {
+                lab.send(OUT, large);
+            }
+        },
+        &[(RetransmitSeen, 1), (RetransmitSeen, 1), (PmtuSuspect, 1), (RetransmitSeen, 1)],
+    );
+}
+
+#[test]
+fn a_direction_alone() {
+    let mut lab = Lab::new();
+    lab.data(0..200);
+    lab.data([150]);
+    assert_eq!(lab.notes.quality, [Quality::MidStream, Quality::OneSided]);
+    assert_eq!(lab.events(), [(RetransmitSeen, 1)]);
+}
+
+/// A lab whose identifiers count; the next packet is number 200, with identifier 200.
+fn identified() -> Lab {
+    let mut lab = Lab::connected();
+    for number in 0..200 {
+        lab.send(OUT, with_id(data(number), number as u16));
+    }
+    assert!(lab.halves[OUT].is_identified());
+    assert_eq!(lab.events(), []);
+    lab
+}
+
+#[test]
+fn identifiers_tell_what_sequence_numbers_cannot() {
+    // 202 is lost, so is its retransmission (206) and a bare acknowledgement (207); the second retransmission (208) comes.
+    let mut lab = identified();
+    for (number, identifier) in [(200, 200), (201, 201), (203, 203), (204, 204), (205, 205)] {
+        lab.send(OUT, with_id(data(number), identifier));
+    }
+    lab.wait(300_000);
+    lab.send(OUT, with_id(data(202), 208));
+    assert_eq!(lab.events(), [(IdGap, 1), (HoleOpened, 1), (IdGap, 2), (HoleFilledRetransmit, 1), (IdConfirmed, 3)]);
+    assert_eq!(lab.notes.lost_before, 3);
+}
+
+#[test]
+fn identifiers_accuse_nobody_alone() {
+    let thinned = |lab: &mut Lab| {
+        for step in 0..50_u32 {
+            let bare = Segment { ack: 7_001 + step, ..flags(ACK, data(200).seq) };
+            lab.send(OUT, with_id(bare, 200 + 2 * step as u16));
+        }
+    };
+    let mut lab = identified();
+    thinned(&mut lab);
+    assert!(lab.events().iter().all(|(event, _)| *event == AckGap));
+    let mut lab = identified();
+    // A counter that is shared by all destinations.
+    for step in 0..200 {
+        lab.send(OUT, with_id(data(200 + step), 200 + 2 * step as u16));
+    }
+    assert!(lab.events().iter().all(|(event, _)| *event == IdGap));
+    assert!(!lab.halves[OUT].is_identified(), "after a block it is not believed any more");
+    assert_eq!(lab.notes.lost_before, 0);
+    let mut lab = identified();
+    // Another leg of the path for a while.
+    lab.send(OUT, with_id(data(230), 230));
+    lab.acked(231);
+    lab.send(OUT, with_id(data(231), 231));
+    lab.data([100]);
+    assert_eq!(lab.notes.lost_before, 0);
+    let mut lab = identified();
+    // A gap and, three seconds later, a retransmission.
+    lab.send(OUT, with_id(data(200), 205));
+    lab.wait(3_000_000);
+    lab.send(OUT, with_id(data(200), 206));
+    assert_eq!(lab.events(), [(IdGap, 5), (RetransmitSeen, 1)]);
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_segment() -> impl Strategy<Value = (usize, Segment, u32)> {
+        let flag =
+            prop_oneof![20 => Just(ACK), 1 => Just(SYN), 1 => Just(SYN | ACK), 1 => Just(FIN | ACK), 1 => Just(RST)];
+        let bytes = prop_oneof![Just(0_u32), Just(1), Just(MSS), Just(3 * MSS)];
+        (
+            0..2_usize,
+            0..12_u32,
+            flag,
+            bytes,
+            0..14_u32,
+            0..16_u16,
+            0..16_u8,
+            prop_oneof![Just(0), Just(500)],
+            0..3_000_u32,
+        )
+            .prop_map(|(direction, number, flags, payload_bytes, acked, identifier, has, window, wait)| {
+                let segments = payload_bytes.div_ceil(MSS).max(1);
+                let segment = Segment {
+                    seq: START.wrapping_add(number * MSS),
+                    ack: START.wrapping_add(acked * MSS),
+                    payload_bytes,
+                    segment_bytes: payload_bytes.clamp(1, MSS),
+                    segments,
+                    timestamp: wait / 10,
+                    first_block: [START, START + acked * MSS],
+                    second_block: [START, START + 9 * MSS],
+                    window,
+                    identifier,
+                    flags,
+                    has,
+                    ..Segment::default()
+                };
+                (direction, segment, wait * wait)
+            })
+    }
+
+    /// Runs of segments as they come in life: mostly the next one.
+    fn run(follows: bool, base: u32, chaos: &[(usize, Segment, u32)]) -> (Notes, [Half; 2]) {
+        let mut lab = Lab { follows, ..Lab::new() };
+        let mut next = [base, base.wrapping_add(77)];
+        let mut identifiers = [0_u16; 2];
+        for (step, (direction, odd, wait)) in chaos.iter().enumerate() {
+            lab.wait(*wait);
+            for _ in 0..step % 9 {
+                let way = (step / 3) % 2;
+                let bytes = if step % 5 == 0 { 0 } else { MSS };
+                let usual = Segment {
+                    seq: next[way],
+                    ack: next[1 - way],
+                    payload_bytes: bytes,
+                    segment_bytes: bytes.max(1),
+                    ..flags(ACK, 0)
+                };
+                next[way] = next[way].wrapping_add(bytes);
+                identifiers[way] = identifiers[way].wrapping_add(1);
+                lab.send(way, with_id(usual, identifiers[way]));
+            }
+            let seq = base.wrapping_add(odd.seq);
+            lab.send(*direction, Segment { seq, ack: base.wrapping_add(odd.ack), ..*odd });
+        }
+        (lab.notes, lab.halves)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3_000) })]
+
+        /// The short way leaves behind what the long one does, and has nothing to tell.
+        #[test]
+        fn the_short_way_is_the_long_one(chaos in proptest::collection::vec(any_segment(), 1..60)) {
+            prop_assert_eq!(run(true, 0, &chaos), run(false, 0, &chaos));
+        }
+
+        /// Sequence numbers wrap around and nothing changes.
+        #[test]
+        fn wrapping_changes_nothing(base in any::<u32>(), chaos in proptest::collection::vec(any_segment(), 1..40)) {
+            let plain: Vec<_> = chaos.into_iter().map(|(direction, segment, wait)| {
+                (direction, Segment { has: segment.has & !Segment::BLOCKS, ..segment }, wait)
+            }).collect();
+            prop_assert_eq!(run(true, 0, &plain).0, run(true, base, &plain).0);
+        }
+
+        /// However packets overtake each other, identifiers net to no loss.
+        #[test]
+        fn reordering_alone_is_no_loss(
+            swaps in proptest::collection::vec((200..400_usize, 1..8_usize), 0..60),
+            bare in proptest::collection::vec(any::<bool>(), 250),
+        ) {
+            let mut lab = identified();
+            let mut packets = Vec::new();
+            let mut number = 200;
+            for (at, is_bare) in bare.iter().enumerate() {
+                let next = data(number);
+                let packet = if *is_bare { Segment { payload_bytes: 0, segment_bytes: 1, ..next } } else { number += 1; next };
+                packets.push(with_id(packet, 200 + at as u16));
+            }
+            for (at, distance) in swaps {
+                let at = (at - 200) % 200;
+                let packet = packets.remove(at);
+                packets.insert((at + distance).min(packets.len()), packet);
+            }
+            for packet in packets {
+                lab.send(OUT, packet);
+            }
+            prop_assert_eq!(lab.notes.lost_before, 0);
+            prop_assert!(!lab.notes.events.iter().any(|(event, _)| matches!(event, IdConfirmed | RetransmitSeen | HoleFilledRetransmit)));
+        }
+
+        /// A stream may be cut into segments in any way.
+        #[test]
+        fn any_cut_of_a_stream_is_in_order(cuts in proptest::collection::vec(1..70_000_u32, 1..100), wrap in any::<u32>()) {
+            let mut lab = Lab::new();
+            let mut seq = wrap;
+            for bytes in cuts {
+                let segments = bytes.div_ceil(MSS);
+                lab.send(OUT, Segment { seq, payload_bytes: bytes, segment_bytes: bytes.min(MSS), segments, ..data(0) });
+                seq = seq.wrapping_add(bytes);
+            }
+            prop_assert_eq!(lab.notes.events, []);
+        }
+    }
+}
+
+#[test]
+fn a_ledger_adds_up() {
+    let mut ledger = Ledger::default();
+    ledger.event(RetransmitSeen, 3);
+    ledger.event(RetransmitSeen, 4);
+    ledger.quality(Quality::TableFull);
+    ledger.lost_before(2);
+    assert_eq!((ledger.of(RetransmitSeen), ledger.of(Dsack), ledger.lost_before), (7, 0, 2));
+    assert_eq!(ledger.quality[Quality::TableFull as usize], 1);
+}
+
+#[test]
+fn residents_stay() {
+    const HERE: u64 = 9;
+    let at = |seconds: u32| Now { us: seconds * 1_000_000 };
+    let resident = |script: &dyn Fn(&mut Lab)| {
+        let mut lab = Lab::new();
+        lab.now = at(1_000);
+        script(&mut lab);
+        lab.halves[OUT]
+    };
+    let data_alone = resident(&|lab| lab.data([0]));
+    let syn_alone = resident(&|lab| lab.send(OUT, flags(SYN, 1_000)));
+    let ended = resident(&|lab| {
+        lab.data([0]);
+        lab.send(OUT, flags(RST, 5));
+    });
+    for (name, half, opens, silent, expected) in [
+        ("data asks after 20 s", data_alone, false, 20, Place::Full),
+        ("data asks after 32 s", data_alone, false, 32, Place::Free(0)),
+        ("a SYN asks after 32 s", data_alone, true, 32, Place::Full),
+        ("a SYN asks after 302 s", data_alone, true, 302, Place::Free(0)),
+        ("a SYN that nothing followed", syn_alone, true, 4, Place::Free(0)),
+        ("a SYN that nothing followed yet", syn_alone, true, 1, Place::Full),
+        ("a connection that has ended", ended, false, 3, Place::Free(0)),
+    ] {
+        let ways = [half; FLOW_WAYS];
+        assert_eq!(place(&ways, HERE, opens, &at(1_000 + silent)), expected, "{name}");
+        assert_eq!(place(&ways, half.tag, opens, &at(1_000 + silent)), Place::Resident(0), "{name}");
+    }
+    let vacant = [data_alone, Half::default()];
+    assert_eq!(place(&vacant, HERE, true, &at(1_000)), Place::Free(1));
+}
+
+#[test]
+fn tags_tell_connections_apart() {
+    let secret = Secret { seed: 0x1234_5678_9abc_def0, factor: 0x9e37_79b9_7f4a_7c15 };
+    let mut tags = std::collections::BTreeSet::new();
+    let mut places = std::collections::BTreeSet::new();
+    let mut count = 0;
+    for host in 0..64_u32 {
+        for port in 0..64_u16 {
+            for (group, encapsulation) in [(0, 0), (1, 0), (0, 7)] {
+                let outside = Key::mapped(u32::from_be_bytes([10, 0, 0, host as u8]).to_be());
+                let inside = Key::mapped(u32::from_be_bytes([10, 0, 1, 1]).to_be());
+                let (outside_port, inside_port) = (40_000 + port, 443);
+                let key = Key { outside, inside, outside_port, inside_port, encapsulation, group, pad: 0 };
+                for key in [key, key.reversed()] {
+                    tags.insert(key.tag(&secret));
+                    places.insert(key.tag(&secret) >> 49);
+                    count += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(tags.len(), count);
+    // As many of 32,768 places are taken as by lot: 1 - e^(-0.75), give or take.
+    let expected = 32_768.0 * (1.0 - (-(count as f64) / 32_768.0).exp());
+    assert!((places.len() as f64 / expected - 1.0).abs() < 0.02, "{} places, {expected} expected", places.len());
+}
