@@ -2,7 +2,11 @@
 //!
 //! Plain data only: fixed-width integers and byte arrays, no padding that is not named, sizes asserted below each type.
 
-use crate::{classify::Cursor, reason::Malformed};
+use crate::{
+    classify::Cursor,
+    flow::{FLOW_WAYS, Half, Key, Passing, Secret},
+    reason::Malformed,
+};
 
 /// Names of maps. The kernel side's statics bear the same names; a test compares both sets.
 pub mod map {
@@ -32,10 +36,18 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
     /// `PerCpuArray<Bucket>`: how many examples each kind of event may still put into [`EVENTS`].
     pub const BUCKETS: &str = "BUCKETS";
+    /// `Array<FlowSet>`: connections as they pass towards this host.
+    pub const FLOWS_IN: &str = "FLOWS_IN";
+    /// `Array<FlowSet>`: the same away from it.
+    pub const FLOWS_OUT: &str = "FLOWS_OUT";
+    /// `Array<FlowNames>`: who they are, and what they have lost.
+    pub const FLOW_NAMES: &str = "FLOW_NAMES";
+    /// `PerCpuArray<Ledger>`: what connections tell, see [`super::ledger_index`].
+    pub const LEDGERS: &str = "LEDGERS";
     /// aya-log's ring buffer; the name is the library's.
     pub const AYA_LOGS: &str = "AYA_LOGS";
     /// All of them.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 18] = [
         SLOTS,
         TRAFFIC,
         MALFORMED,
@@ -49,6 +61,10 @@ pub mod map {
         SCRATCH,
         EVENTS,
         BUCKETS,
+        FLOWS_IN,
+        FLOWS_OUT,
+        FLOW_NAMES,
+        LEDGERS,
         AYA_LOGS,
     ];
     /// The map that holds the one writable global, [`super::Control`]. The name is the compiler's.
@@ -176,8 +192,10 @@ pub struct Slot {
     pub link_kind: u8,
     /// Bits of [`Meta`](crate::classify::Meta) that come from the device, `FROM_WIRE` for ingress only.
     pub flags: u8,
-    #[doc(hidden)]
-    pub pad: [u8; 2],
+    /// Index of its ledgers plus one if its connections are followed, else 0.
+    pub track: u8,
+    /// Number of its track group.
+    pub group: u8,
 }
 const _: () = assert!(size_of::<Slot>() == 16);
 
@@ -193,8 +211,10 @@ pub struct Traffic {
     pub unseen_frames: u64,
     /// Frames of protocols that are not understood, or of devices that are opaque.
     pub other_frames: u64,
+    /// Wire segments of TCP connections that are followed.
+    pub tcp_segments: u64,
 }
-const _: () = assert!(size_of::<Traffic>() == 32);
+const _: () = assert!(size_of::<Traffic>() == 40);
 
 /// Index into [`map::TRAFFIC`].
 #[must_use]
@@ -202,6 +222,38 @@ const _: () = assert!(size_of::<Traffic>() == 32);
 pub const fn traffic_index(slot: u32, direction: Direction) -> u32 {
     slot * 2 + direction as u32
 }
+
+/// Index into [`map::LEDGERS`].
+#[must_use]
+#[inline(always)]
+pub const fn ledger_index(track: u8, direction: Direction) -> u32 {
+    (track as u32 - 1) * 2 + direction as u32
+}
+
+/// Halves of connections that share a place.
+pub type FlowSet = [Half; FLOW_WAYS];
+
+/// Their names, in any order.
+pub type FlowNames = [FlowName; FLOW_WAYS];
+
+/// Who a connection is: what is too seldom touched to stand in its [`Half`]. Both directions share one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowName {
+    /// See [`Key::tag`]; another one's if two that share a place came at once.
+    pub tag: u64,
+    /// The connection.
+    pub key: Key,
+    /// Interface on which each direction was first seen, by [`Direction`]; 0 if it was not.
+    pub ifindex: [u32; 2],
+    /// Segments of each direction that were lost before this point.
+    pub lost_before: [u32; 2],
+    /// Segments of each direction that passed here again: lost behind this point, or not needed.
+    pub seen_again: [u32; 2],
+    /// Of those, how many the receiver said it had not needed: of the direction that was sent again.
+    pub not_needed: [u32; 2],
+}
+const _: () = assert!(size_of::<FlowName>() == 88);
 
 /// Key of [`map::MALFORMED`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -532,11 +584,25 @@ pub struct Settings {
     pub netns: u32,
     /// Jiffies in a second.
     pub hertz: u32,
+    /// What places of connections depend on.
+    pub secret: Secret,
+    /// Entries of [`map::FLOWS_IN`] and its like, less one; a power of two less one.
+    pub flow_mask: u32,
+    /// Connections are followed whose tag's upper half is at most this.
+    pub flow_share: u32,
 }
 
 impl Settings {
     /// Before the agent has spoken.
-    pub const UNSET: Self = Self { release_data_start: 0, release_data_end: 0, netns: 0, hertz: 0 };
+    pub const UNSET: Self = Self {
+        release_data_start: 0,
+        release_data_end: 0,
+        netns: 0,
+        hertz: 0,
+        secret: Secret { seed: 0, factor: 0 },
+        flow_mask: 0,
+        flow_share: 0,
+    };
 }
 
 /// What the agent tells the programs at any time, in [`map::CONTROL`].
@@ -564,9 +630,32 @@ pub struct Scratch {
     pub captured_bytes: u64,
     /// The walk's state.
     pub cursor: Cursor,
+    /// Where it passes, if its connection is followed.
+    pub passage: Passage,
+    /// What its connection sees of it.
+    pub passing: Passing,
 }
 const _: () = assert!(size_of::<Cursor>() == 56);
-const _: () = assert!(size_of::<Scratch>() == 384);
+const _: () = assert!(size_of::<Scratch>() == 528);
+
+/// Where and how a packet of a connection passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Passage {
+    /// The interface.
+    pub ifindex: u32,
+    /// Wire segments.
+    pub segments: u32,
+    /// Payload bytes of each but the last if there are several, else 0.
+    pub gso_size: u32,
+    /// See [`Slot::track`].
+    pub track: u8,
+    /// See [`Slot::group`].
+    pub group: u8,
+    #[doc(hidden)]
+    pub pad: [u8; 2],
+}
+const _: () = assert!(size_of::<Passage>() == 16);
 
 /// What an [`Event`] shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

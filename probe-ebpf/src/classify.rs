@@ -244,6 +244,13 @@ impl Cursor {
         (self.finding != 0 && self.finding_severity >= Severity::Warning as u8).then(|| self.finding - 1)
     }
 
+    /// A TCP packet, no fragment, in which nothing contradicts itself that is worth a metric: its connection can be asked.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_sound_tcp(&self) -> bool {
+        self.packet.transport == Transport::Tcp && self.finding_severity < Severity::Warning as u8
+    }
+
     /// Offset of the finding, see [`Finding::at`].
     #[must_use]
     #[inline(always)]

@@ -25,15 +25,32 @@ struct Datagram {
 /// Accepts a frame that is plainly well formed.
 #[inline(always)]
 pub fn ordinary<F: Frame + ?Sized>(frame: &F, meta: &Meta) -> Option<Packet> {
+    ordinary_with(frame, meta, &mut ())
+}
+
+/// Wants to see TCP headers while their offsets are known to the compiler. (A closure would become a function of its own.)
+pub trait Onlooker<F: ?Sized> {
+    /// Headers of a frame that may yet be found not to be ordinary: offsets of the network and of the TCP header.
+    fn tcp(&mut self, frame: &F, network: Network, at: (usize, usize));
+}
+
+impl<F: ?Sized> Onlooker<F> for () {
+    #[inline(always)]
+    fn tcp(&mut self, _: &F, _: Network, _: (usize, usize)) {}
+}
+
+/// As [`ordinary`], with somebody who looks on.
+#[inline(always)]
+pub fn ordinary_with<F: Frame + ?Sized>(frame: &F, meta: &Meta, onlooker: &mut impl Onlooker<F>) -> Option<Packet> {
     let head: &[u8; ethernet::HEADER_BYTES + ethernet::TAG_BYTES] = frame.at(0)?;
     if !link_is_ordinary(head, meta) {
         return None;
     }
     match be16(head, 12) {
         ethernet::C_TAG if vlan_is_ordinary(be16(head, 14)) => {
-            network(frame, meta, ethernet::HEADER_BYTES + ethernet::TAG_BYTES, be16(head, 16))
+            network(frame, meta, (ethernet::HEADER_BYTES + ethernet::TAG_BYTES, be16(head, 16)), onlooker)
         }
-        ether_type => network(frame, meta, ethernet::HEADER_BYTES, ether_type),
+        ether_type => network(frame, meta, (ethernet::HEADER_BYTES, ether_type), onlooker),
     }
 }
 
@@ -61,10 +78,15 @@ fn vlan_is_ordinary(control: u16) -> bool {
 }
 
 #[inline(always)]
-fn network<F: Frame + ?Sized>(frame: &F, meta: &Meta, at: usize, ether_type: u16) -> Option<Packet> {
+fn network<F: Frame + ?Sized>(
+    frame: &F,
+    meta: &Meta,
+    (at, ether_type): (usize, u16),
+    onlooker: &mut impl Onlooker<F>,
+) -> Option<Packet> {
     match ether_type {
-        ethernet::IPV4 => payload(frame, &ordinary_ipv4(frame, meta, at)?),
-        ethernet::IPV6 => payload(frame, &ordinary_ipv6(frame, meta, at)?),
+        ethernet::IPV4 => payload(frame, &ordinary_ipv4(frame, meta, at)?, onlooker),
+        ethernet::IPV6 => payload(frame, &ordinary_ipv6(frame, meta, at)?, onlooker),
         ethernet::ARP => ordinary_arp(frame, meta, at),
         _ => None,
     }
@@ -143,9 +165,13 @@ fn ordinary_ipv6<F: Frame + ?Sized>(frame: &F, meta: &Meta, at: usize) -> Option
 }
 
 #[inline(always)]
-fn payload<F: Frame + ?Sized>(frame: &F, datagram: &Datagram) -> Option<Packet> {
+fn payload<F: Frame + ?Sized>(frame: &F, datagram: &Datagram, onlooker: &mut impl Onlooker<F>) -> Option<Packet> {
     let (transport, header_bytes) = match (datagram.protocol, datagram.network) {
-        (ipv4::TCP, _) => (Transport::Tcp, ordinary_tcp(frame, datagram.at)?),
+        (ipv4::TCP, _) => {
+            let header_bytes = ordinary_tcp(frame, datagram.at)?;
+            onlooker.tcp(frame, datagram.network, (datagram.network_at, datagram.at));
+            (Transport::Tcp, header_bytes)
+        }
         (ipv4::UDP, network) => {
             let header: &[u8; udp::HEADER_BYTES] = frame.at(datagram.at)?;
             let ordinary = usize::from(be16(header, 4)) == datagram.payload_bytes

@@ -63,6 +63,12 @@ pub(crate) fn raw32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
     u32::from_ne_bytes(word(bytes, at))
 }
 
+/// The eight bytes at `at` in this machine's order.
+#[inline(always)]
+pub(crate) fn raw64<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
+    u64::from_ne_bytes(word(bytes, at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

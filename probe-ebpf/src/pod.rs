@@ -4,7 +4,11 @@
 use aya::Pod;
 
 use crate::{
-    abi::{Control, DropKey, FaultKey, MalformedKey, NamespaceKey, Offsets, RetransmitKey, Settings, Slot, Traffic},
+    abi::{
+        Control, DropKey, FaultKey, FlowName, MalformedKey, NamespaceKey, Offsets, RetransmitKey, Settings, Slot,
+        Traffic,
+    },
+    flow::{Half, Ledger},
     storm::Storm,
 };
 
@@ -30,3 +34,9 @@ unsafe impl Pod for Storm {}
 unsafe impl Pod for NamespaceKey {}
 // SAFETY: as above.
 unsafe impl Pod for Control {}
+// SAFETY: as above.
+unsafe impl Pod for FlowName {}
+// SAFETY: as above.
+unsafe impl Pod for Half {}
+// SAFETY: as above.
+unsafe impl Pod for Ledger {}

@@ -105,6 +105,8 @@ Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown ke
   log_format = \"json\"
   log_level = \"info\"
   max_interfaces = 256
+  flows = 32768
+  flow_sample = 1
   [drop_classes]  # by the kernel's reason: capacity, malformed, config, policy, noise or unknown
   neigh_failed = \"noise\"
 
@@ -237,6 +239,19 @@ pub struct AgentArgs {
     /// Kernel memory is reserved for so many; interfaces beyond it are not watched, and counted as refused.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub max_interfaces: Option<u32>,
+
+    /// Follow at most N TCP connections at a time, 0 to 1048576 [default: 32768]
+    ///
+    /// Kernel memory of 344 bytes each is reserved for them, rounded up to a power of two. A connection beyond them is not
+    /// judged, and counted as such; 0 follows none.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    pub flows: Option<u32>,
+
+    /// Follow one of N TCP connections [default: 1]
+    ///
+    /// Which ones is drawn by lot for each start; ratios refer to the segments of those that are followed.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub flow_sample: Option<u32>,
 
     /// Print a short summary to standard output every few seconds [default: off]
     #[arg(long)]

@@ -37,6 +37,7 @@ pub use self::{
 use crate::{
     classes::Classes,
     cli::{AgentArgs, ControlArgs, LogFormat, LogLevel, Output, Ports, StatsArgs},
+    kernel::load::{Capacity, DEFAULT_TRACKS, MAX_TRACKS},
 };
 
 /// Where the metrics are served unless told otherwise.
@@ -44,9 +45,13 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 /// Where agent and `stats` meet unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/lossprobe/lossprobe.sock";
 /// Where no number is set, counters are reserved for four times the interfaces that exist, within these bounds.
-pub const DEFAULT_MAX_INTERFACES: RangeInclusive<u32> = 128..=1024;
+pub const DEFAULT_MAX_INTERFACES: RangeInclusive<u32> = 64..=1024;
 /// Most interfaces that can be asked for: the kernel side finds an interface in a table of so many lines.
 pub const MAX_INTERFACES: u32 = probe_ebpf::abi::SLOT_LINES;
+/// Connections that are followed unless told otherwise.
+pub const DEFAULT_FLOWS: u32 = 32_768;
+/// Most that can be asked for: a gigabyte is not this tool's to take.
+pub const MAX_FLOWS: u32 = 1 << 20;
 /// How long `stats` watches without an agent unless told otherwise.
 pub const DEFAULT_WATCH: Duration = Duration::from_secs(5);
 /// Longest path that `struct sockaddr_un` holds with its final NUL, in bytes (unix(7)).
@@ -103,6 +108,10 @@ pub struct Config {
     pub log_level: LevelFilter,
     /// Interfaces to watch at a time, 1 to [`MAX_INTERFACES`]. `None`: by the number that exist at the start, see [`Self::interfaces_for`].
     pub max_interfaces: Option<u32>,
+    /// Connections to follow at a time, 0: none.
+    pub flows: u32,
+    /// Of so many connections one is followed.
+    pub flow_sample: u32,
     /// Classes of drop reasons.
     pub classes: Classes,
     /// Whether to print a summary every few seconds.
@@ -148,6 +157,8 @@ impl Config {
             log_format: LogFormat::Text,
             log_level: LevelFilter::WARN,
             max_interfaces: None,
+            flows: DEFAULT_FLOWS,
+            flow_sample: 1,
             classes: Classes::default(),
             summary: false,
         }
@@ -160,6 +171,20 @@ impl Config {
         let (least, most) = (*DEFAULT_MAX_INTERFACES.start(), *DEFAULT_MAX_INTERFACES.end());
         let room = u32::try_from(existing).unwrap_or(most).saturating_mul(4).clamp(least, most).next_power_of_two();
         self.max_interfaces.unwrap_or(room)
+    }
+
+    /// What the maps must hold where `existing` interfaces are there now.
+    #[must_use]
+    pub fn capacity(&self, existing: usize) -> Capacity {
+        let interfaces = self.interfaces_for(existing);
+        let tracks = if self.roles.tracks_points_only() { DEFAULT_TRACKS } else { MAX_TRACKS };
+        let flows = if self.roles.tracks_nothing() { 0 } else { self.flows };
+        Capacity {
+            flows,
+            flow_sample: self.flow_sample,
+            tracks: if flows == 0 { 1 } else { tracks.min(interfaces) },
+            ..Capacity::for_interfaces(interfaces)
+        }
     }
 
     /// Compares all that names interfaces with those that exist at the start. Returns the globs that match none of them:
@@ -201,6 +226,8 @@ impl Config {
         let file_format = source.value(file.log_format.as_ref(), |text| choice::<LogFormat>(text))?;
         let file_level = source.value(file.log_level.as_ref(), |text| choice::<LogLevel>(text))?;
         let file_max = source.value(file.max_interfaces.as_ref(), |number| max_interfaces(*number))?;
+        let file_flows = source.value(file.flows.as_ref(), |number| flows(*number))?;
+        let file_sample = source.value(file.flow_sample.as_ref(), |number| flow_sample(*number))?;
         let classes = source.classes(&file.drop_classes)?;
 
         let or = |flags: Vec<Pattern>, file| if flags.is_empty() { file } else { flags };
@@ -222,6 +249,8 @@ impl Config {
             log_format: args.log_format.or(file_format).unwrap_or(default_format),
             log_level: args.log_level.or(file_level).unwrap_or_default().into(),
             max_interfaces: args.max_interfaces.or(file_max),
+            flows: args.flows.or(file_flows).unwrap_or(DEFAULT_FLOWS),
+            flow_sample: args.flow_sample.or(file_sample).unwrap_or(1),
             classes,
             summary: args.summary,
         })
@@ -322,6 +351,19 @@ fn max_interfaces(number: i64) -> Result<u32, Fault> {
     u32::try_from(number).ok().filter(|number| (1..=MAX_INTERFACES).contains(number)).ok_or_else(|| {
         Fault::new(format!("{number} is outside of 1 to {MAX_INTERFACES}"), "each interface needs one line of a table")
     })
+}
+
+fn flows(number: i64) -> Result<u32, Fault> {
+    u32::try_from(number).ok().filter(|number| *number <= MAX_FLOWS).ok_or_else(|| {
+        Fault::new(format!("{number} is outside of 0 to {MAX_FLOWS}"), "each connection takes 344 bytes of memory")
+    })
+}
+
+fn flow_sample(number: i64) -> Result<u32, Fault> {
+    u32::try_from(number)
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| Fault::new(format!("{number} is not 1 or more"), "write N to follow one of N connections"))
 }
 
 fn choice<T: ValueEnum>(text: &str) -> Result<T, Fault> {

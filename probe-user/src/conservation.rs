@@ -81,10 +81,7 @@ fn remainder(direction: &str, side: &Side) -> i64 {
 pub fn between(snapshot: &Snapshot, interface: &Interface) -> [Vec<Explained>; 2] {
     let dropped = |reasons: &[&str]| -> u64 {
         let own = snapshot.drops.iter().filter(|drop| drop.netns == "own" && drop.interface == interface.name);
-        let is_one = |reason: &str| {
-            reasons.iter().any(|known| if known.ends_with('_') { reason.starts_with(known) } else { reason == *known })
-        };
-        own.filter(|drop| is_one(&drop.reason)).map(|drop| drop.packets).sum()
+        own.filter(|drop| is_one_of(reasons, &drop.reason)).map(|drop| drop.packets).sum()
     };
     let device = |direction: &str, cause: Option<&str>| -> u64 {
         let counters = interface.device.counters.iter().filter(|counter| counter.direction == direction);
@@ -107,6 +104,16 @@ pub fn between(snapshot: &Snapshot, interface: &Interface) -> [Vec<Explained>; 2
         part(BACKLOG, waits),
     ];
     [ingress, egress]
+}
+
+fn is_one_of(reasons: &[&str], reason: &str) -> bool {
+    reasons.iter().any(|known| if known.ends_with('_') { reason.starts_with(known) } else { reason == *known })
+}
+
+/// Whether what is dropped for this reason is between a device and our hooks, on the way in or out.
+#[must_use]
+pub fn is_beyond_hooks(reason: &str) -> bool {
+    is_one_of(&BEFORE_HOOK, reason) || is_one_of(&BEHIND_HOOK, reason)
 }
 
 /// The one part that is no total: what waits now.

@@ -10,6 +10,7 @@ pub mod collect;
 pub mod config;
 pub mod conservation;
 pub mod control;
+pub mod derive;
 pub mod event;
 pub mod export;
 mod genetlink;

@@ -9,6 +9,7 @@ mod ports;
 mod roles;
 mod sent;
 mod show;
+mod wire;
 mod witnesses;
 
 use std::{
@@ -27,6 +28,7 @@ use self::{
     ports::{Ports, Rare},
     roles::ByKey,
     sent::Sent,
+    wire::{Track, Tracks},
     witnesses::Witnesses,
 };
 use crate::{
@@ -39,7 +41,7 @@ use crate::{
         attach::Attached,
         events::Events,
         leftovers::Marker,
-        load::{Capacity, Loaded, load},
+        load::{Loaded, load},
         memory, privilege,
         read::{Counters, Maps},
         slots::{Place, Slots},
@@ -72,6 +74,8 @@ struct Counted {
     baseline: Baseline,
     /// It has been asked whether it is a port.
     settled: bool,
+    /// Its connections are, or were, followed.
+    track: Option<Track>,
 }
 
 /// What the counters of a slot showed before its present owner came.
@@ -92,6 +96,7 @@ pub struct Probe {
     /// Examples of what is counted, for whoever watches.
     events: Events,
     slots: Slots,
+    tracks: Tracks,
     links: BTreeMap<u32, Link>,
     routes: Routes,
     /// The part of every device in this node.
@@ -133,8 +138,7 @@ impl Probe {
     /// # Errors
     /// If the kernel does not give what the main job needs.
     pub fn start(config: Arc<Config>, existing: usize) -> Result<Self> {
-        let max_interfaces = config.interfaces_for(existing);
-        let capacity = Capacity::for_interfaces(max_interfaces);
+        let capacity = config.capacity(existing);
         let memory = memory::check(capacity)?;
         let mut loaded = load(capacity)?;
         let maps = Maps::take(&mut loaded.ebpf)?;
@@ -156,7 +160,8 @@ impl Probe {
             counted: BTreeMap::new(),
             maps,
             events,
-            slots: Slots::new(max_interfaces),
+            slots: Slots::new(capacity.interfaces),
+            tracks: Tracks::new(capacity.tracks),
             links: BTreeMap::new(),
             routes: Routes::default(),
             places: BTreeMap::new(),
@@ -248,7 +253,8 @@ impl Probe {
                 let place = counted.place;
                 let changed = self.links.get(&ifindex).is_none_or(|known| slot_of(known, 0) != slot_of(&link, 0));
                 if let (Some(place), true) = (place, changed)
-                    && let Err(error) = self.maps.set_slot(place.line, slot_of(&link, place.slot))
+                    && let line = self.line(counted, &link, place.slot)
+                    && let Err(error) = self.maps.set_slot(place.line, line)
                 {
                     warn!("{}: {error:#}", link.name);
                 }
@@ -285,6 +291,7 @@ impl Probe {
             no_xdp: self.counted.get(&link.ifindex).is_some_and(|before| before.no_xdp),
             baseline: Baseline::default(),
             settled: self.counted.get(&link.ifindex).is_some_and(|before| before.settled),
+            track: None,
         };
         if let Err(error) = self.try_attach(link, &mut counted) {
             counted.refused = format!("{error:#}");
@@ -318,8 +325,13 @@ impl Probe {
             drop(counted.attached.take());
             self.part_from(ifindex);
         }
-        if let Some(place) = self.counted.remove(&ifindex).and_then(|counted| counted.place) {
-            self.vacate(place);
+        if let Some(counted) = self.counted.remove(&ifindex) {
+            if let Some(track) = &counted.track {
+                self.give_up_track(track);
+            }
+            if let Some(place) = counted.place {
+                self.vacate(place);
+            }
         }
     }
 
@@ -346,6 +358,7 @@ impl Probe {
             bytes: counters.bytes,
             other_frames: counters.other_frames,
             unseen_frames: counters.unseen_frames,
+            tcp_segments: counters.tcp_segments,
         })
     }
 
@@ -437,6 +450,7 @@ fn slot_of(link: &Link, slot: u32) -> Slot {
         mtu_bytes: link.mtu_bytes,
         link_kind: link.link_kind() as u8,
         flags: link.flags(),
-        pad: [0; 2],
+        track: 0,
+        group: 0,
     }
 }

@@ -5,6 +5,7 @@
 //! a contract (`GET /api/v1/snapshot`): keys are added, never renamed.
 
 mod sources;
+mod wire;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,8 @@ pub use self::sources::{
     Balance, Device, DeviceCounter, Explained, Host, Occupancy, Passed, ProtocolError, Qdisc, Rings, Side, Softnet,
     Trap,
 };
+
+pub use self::wire::{Flow, FlowDirection, Share, SideLoss, Wire};
 
 /// Version of the JSON form.
 pub const SCHEMA: u32 = 1;
@@ -176,6 +179,9 @@ pub struct Interface {
     /// The device's packets beside ours.
     #[serde(default)]
     pub balance: Balance,
+    /// What its TCP connections tell; `None` if they are not and never were followed.
+    #[serde(default)]
+    pub wire: Option<Wire>,
 }
 
 /// Ports of one bridge as one: what each has counted since it is one of them, also those that are gone.
@@ -246,6 +252,9 @@ pub struct Traffic {
     pub other_frames: u64,
     /// Frames whose headers reach beyond what can be seen.
     pub unseen_frames: u64,
+    /// Wire segments of TCP connections that are followed.
+    #[serde(default)]
+    pub tcp_segments: u64,
 }
 
 /// Frames of one malformed kind.
@@ -366,6 +375,9 @@ pub struct Probe {
     /// Microseconds that reading all of this took.
     #[serde(default)]
     pub snapshot_us: u64,
+    /// Why the followers of connections saw less than there was, by cause; empty if nothing is followed.
+    #[serde(default)]
+    pub flow_quality: BTreeMap<String, u64>,
     /// Failed reads, by source.
     pub collect_errors: BTreeMap<String, u64>,
     /// What the agent may do.

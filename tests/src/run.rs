@@ -3,7 +3,11 @@
 use std::{
     env, fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{PoisonError, RwLock},
+    sync::{
+        PoisonError, RwLock,
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -75,6 +79,7 @@ pub fn trial_alone(name: &str, test: impl FnOnce() -> Result<()> + Send + 'stati
 fn judged(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     let title = name.to_owned();
     Trial::ignorable_test(name, move || {
+        let _watched = Watchdog::over(&title);
         let _earlier = agent::take_logs();
         let outcome = catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|panic| {
             eprintln!("{title} panicked\n{}", agent::take_logs());
@@ -91,6 +96,38 @@ fn judged(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Tri
             },
         }
     })
+}
+
+/// How long a test may take, under emulation too; longer ones of `--full` four times as long.
+const LONGEST: Duration = Duration::from_mins(8);
+
+/// Ends the process when a test hangs, and says which and where: else nothing would but whoever has started it.
+struct Watchdog {
+    /// Its end is the test's.
+    _running: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    fn over(title: &str) -> Self {
+        let (running, ended) = mpsc::channel();
+        let title = title.to_owned();
+        let longest = if is_full() { 4 * LONGEST } else { LONGEST };
+        std::thread::spawn(move || {
+            if ended.recv_timeout(longest) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{title} hangs: it has been running for {longest:?}. Its threads wait here:\n{}", waits());
+                eprintln!("{}", agent::take_logs());
+                std::process::exit(1);
+            }
+        });
+        Self { _running: running }
+    }
+}
+
+/// Where the kernel keeps each thread of this process.
+fn waits() -> String {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let read = |thread: &fs::DirEntry, file| fs::read_to_string(thread.path().join(file)).unwrap_or_default();
+    threads.map(|thread| ["comm", "syscall", "stack"].map(|file| read(&thread, file)).concat()).collect()
 }
 
 /// Skips the calling test on kernels below `major.minor`, because `feature` came with that version.

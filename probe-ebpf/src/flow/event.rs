@@ -130,6 +130,22 @@ impl Ledger {
     pub const fn of(&self, event: TcpEvent) -> u64 {
         self.events[event as usize]
     }
+
+    /// Adds another one's sums.
+    pub fn add(&mut self, more: &Self) {
+        self.events.iter_mut().zip(more.events).for_each(|(sum, more)| *sum += more);
+        self.quality.iter_mut().zip(more.quality).for_each(|(sum, more)| *sum += more);
+        self.lost_before += more.lost_before;
+    }
+
+    /// What has been added since an earlier reading.
+    #[must_use]
+    pub fn since(mut self, before: &Self) -> Self {
+        self.events.iter_mut().zip(before.events).for_each(|(now, before)| *now -= before);
+        self.quality.iter_mut().zip(before.quality).for_each(|(now, before)| *now -= before);
+        self.lost_before -= before.lost_before;
+        self
+    }
 }
 
 impl Sink for Ledger {

@@ -23,12 +23,16 @@ pub trait Clock {
     fn hertz(&self) -> u32;
     /// Monotone time, wrapping after 71 minutes.
     fn microseconds(&self) -> u32;
+
+    /// See [`Frame::settle`](crate::frame::Frame::settle).
+    #[inline(always)]
+    fn settle<T>(&self, _state: &mut T) {}
 }
 
 /// One direction of a connection, as seen at one hook direction; written by that one only. The first half is what an
 /// ordinary segment touches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct Half {
     /// Of the connection, see [`Key::tag`](super::Key::tag); 0: vacant.
     pub tag: u64,
@@ -102,17 +106,20 @@ const ONE_SIDED_FROM: u32 = 64;
 
 /// What the other direction says: a copy of what is needed of its [`Half`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Reverse {
     ack: u32,
     handshake_us: u32,
     window: u16,
     flags: u16,
     epochs: u8,
+    pad: [u8; 3],
 }
+const _: () = assert!(size_of::<Reverse>() == 16);
 
 impl Reverse {
     /// It was never seen.
-    pub const UNSEEN: Self = Self { ack: 0, handshake_us: 0, window: 0, flags: 0, epochs: 0 };
+    pub const UNSEEN: Self = Self { ack: 0, handshake_us: 0, window: 0, flags: 0, epochs: 0, pad: [0; 3] };
 
     /// Of the other direction.
     #[inline(always)]
@@ -124,11 +131,28 @@ impl Reverse {
             window: half.window,
             flags: half.flags,
             epochs: half.epochs,
+            pad: [0; 3],
         }
     }
 
+    /// Of the other direction, which may become another connection's at any moment: it is believed if it was this one's
+    /// before and after it was read. `barrier` keeps the reads in order.
     #[inline(always)]
-    const fn is_seen(&self) -> bool {
+    #[must_use]
+    pub fn believed(half: &Half, tag: u64, barrier: impl Fn()) -> Self {
+        if half.tag != tag {
+            return Self::UNSEEN;
+        }
+        barrier();
+        let reverse = Self::of(half);
+        barrier();
+        if half.tag == tag { reverse } else { Self::UNSEEN }
+    }
+
+    /// Whether it was ever seen.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_seen(&self) -> bool {
         self.flags & KNOWN != 0
     }
 
@@ -145,6 +169,16 @@ impl Half {
     #[must_use]
     pub fn new(tag: u64) -> Self {
         Self { tag, ..Self::default() }
+    }
+
+    /// Takes the place of whoever was here. No other reader believes what is half written, see [`Reverse::believed`].
+    #[inline(always)]
+    pub fn admit(&mut self, tag: u64, barrier: impl Fn()) {
+        self.tag = 0;
+        barrier();
+        *self = Self::default();
+        barrier();
+        self.tag = tag;
     }
 
     #[inline(always)]
@@ -233,6 +267,7 @@ impl Half {
     ) {
         self.note(segment, clock);
         self.note_cpu(cpu, sink);
+        clock.settle(self);
         if segment.is(SYN) {
             self.begin(segment, clock);
         } else {
@@ -242,6 +277,7 @@ impl Half {
                 self.flags = self.flags & !TIMING | TIMED;
             }
         }
+        clock.settle(self);
         if segment.is(RST) {
             self.flags |= CLOSED;
         } else {
@@ -250,13 +286,16 @@ impl Half {
             {
                 self.forget_acked(acked, sink);
             }
+            clock.settle(self);
             let is_known = self.has(KNOWN);
             let opens_hole = is_known && before(self.next, segment.seq);
             let comes_late = is_known && before(segment.seq, self.next);
             if segment.has(Segment::IDENTIFIED) && segment.flags & SYN_ACK != SYN_ACK {
                 self.identify(segment, (opens_hole, comes_late), clock, sink);
             }
+            clock.settle(self);
             self.judge(reverse, segment, clock, sink);
+            clock.settle(self);
             if segment.is(FIN) {
                 self.flags |= CLOSED;
             }
@@ -264,6 +303,7 @@ impl Half {
                 self.acknowledge(reverse, segment, sink);
             }
         }
+        clock.settle(self);
         self.window = segment.window;
         if self.segments >= ONE_SIDED_FROM && !reverse.is_seen() && !self.has(ONE_SIDED) {
             self.flags |= ONE_SIDED;

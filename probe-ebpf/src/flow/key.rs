@@ -1,5 +1,13 @@
 //! Which connection a packet belongs to, in one number.
 
+use super::{Reverse, Segment};
+use crate::{
+    abi::Direction,
+    classify::{Meta, Network, Packet},
+    frame::{Frame, be16, raw32, raw64},
+    wire::{ethernet, ipv4, ipv6},
+};
+
 /// What the agent has drawn by lot, so that nobody outside can choose connections that share a place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -45,6 +53,47 @@ impl Key {
         [0, MAPPED | u64::from_ne_bytes([0, 0, 0, 0, bytes[0], bytes[1], bytes[2], bytes[3]])]
     }
 
+    /// Of a packet, at offsets that are known when compiling.
+    #[inline(always)]
+    #[must_use]
+    pub fn plain<F: Frame + ?Sized>(
+        frame: &F,
+        network: Network,
+        (network_at, at): (usize, usize),
+        direction: Direction,
+    ) -> Option<Self> {
+        let ports: &[u8; 4] = frame.at(at)?;
+        let (from, to) = match network {
+            Network::Ipv4 => ipv4_addresses(frame.at(network_at + ipv4::SOURCE_AT)?),
+            Network::Ipv6 => ipv6_addresses(frame.at(network_at + ipv6::SOURCE_AT)?),
+            Network::None | Network::Arp => return None,
+        };
+        Some(Self::between((from, to), (be16(ports, 0), be16(ports, 2)), direction))
+    }
+
+    /// Of a packet whose headers can be seen.
+    #[inline(always)]
+    #[must_use]
+    pub fn of<F: Frame + ?Sized>(frame: &F, packet: &Packet, direction: Direction) -> Option<Self> {
+        let ports: [u8; 4] = frame.read(usize::from(packet.transport_at))?;
+        let network_at = usize::from(packet.network_at);
+        let (from, to) = match packet.network {
+            Network::Ipv4 => ipv4_addresses(&frame.read(network_at + ipv4::SOURCE_AT)?),
+            Network::Ipv6 => ipv6_addresses(&frame.read(network_at + ipv6::SOURCE_AT)?),
+            Network::None | Network::Arp => return None,
+        };
+        Some(Self::between((from, to), (be16(&ports, 0), be16(&ports, 2)), direction))
+    }
+
+    #[inline(always)]
+    const fn between((from, to): ([u64; 2], [u64; 2]), ports: (u16, u16), direction: Direction) -> Self {
+        let (outside, inside, outside_port, inside_port) = match direction {
+            Direction::Ingress => (from, to, ports.0, ports.1),
+            Direction::Egress => (to, from, ports.1, ports.0),
+        };
+        Self { outside, inside, outside_port, inside_port, encapsulation: 0, group: 0, pad: 0 }
+    }
+
     /// The same connection seen from the other side.
     #[must_use]
     pub const fn reversed(&self) -> Self {
@@ -76,4 +125,71 @@ impl Key {
 const fn mix(state: u64, word: u64, factor: u64) -> u64 {
     let state = (state ^ word).wrapping_mul(factor);
     state ^ state >> 32
+}
+
+#[inline(always)]
+fn ipv4_addresses(addresses: &[u8; 8]) -> ([u64; 2], [u64; 2]) {
+    (Key::mapped(raw32(addresses, 0)), Key::mapped(raw32(addresses, 4)))
+}
+
+#[inline(always)]
+fn ipv6_addresses(addresses: &[u8; 32]) -> ([u64; 2], [u64; 2]) {
+    ([raw64(addresses, 0), raw64(addresses, 8)], [raw64(addresses, 16), raw64(addresses, 24)])
+}
+
+/// VLAN identifiers of a frame with that many tags in it, the outermost first, as in [`Key::encapsulation`]: whether a tag
+/// was taken out of the frame makes no difference.
+#[inline(always)]
+#[must_use]
+pub fn encapsulation<F: Frame + ?Sized>(frame: &F, meta: &Meta, tags_in_frame: u32) -> u32 {
+    const IDENTIFIER: u32 = 0x0fff;
+    let tag = |at| frame.at(at).copied().or_else(|| frame.read(at)).map_or(0, |tag| u32::from(u16::from_be_bytes(tag)));
+    let stripped = u32::from(meta.tag_control) & IDENTIFIER;
+    let is_stripped = meta.tag_protocol != 0;
+    if tags_in_frame == 0 {
+        return if is_stripped { stripped << 16 } else { 0 };
+    }
+    let first = tag(FIRST_TAG_AT) & IDENTIFIER;
+    if is_stripped {
+        return stripped << 16 | first;
+    }
+    let second = if tags_in_frame == 1 { 0 } else { tag(FIRST_TAG_AT + ethernet::TAG_BYTES) & IDENTIFIER };
+    first << 16 | second
+}
+
+/// Offset of the first tag's control field.
+const FIRST_TAG_AT: usize = ethernet::HEADER_BYTES;
+
+/// A packet on its way through a hook, as its connection sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Passing {
+    /// Its connection.
+    pub key: Key,
+    /// What it says.
+    pub segment: Segment,
+    /// Where its half is among those that share a place, as found.
+    pub way: u32,
+    /// And its name.
+    pub name_way: u32,
+    /// What the other direction says.
+    pub reverse: Reverse,
+    /// See [`Key::tag`].
+    pub tag: u64,
+}
+const _: () = assert!(size_of::<Passing>() == 128);
+
+impl Passing {
+    /// See [`Key::plain`] and [`Segment::plain`]; sizes, encapsulation and group are not set yet.
+    #[inline(always)]
+    #[must_use]
+    pub fn plain<F: Frame + ?Sized>(
+        frame: &F,
+        network: Network,
+        at: (usize, usize),
+        direction: Direction,
+    ) -> Option<Self> {
+        let segment = Segment::plain(frame, network, at.0, at.1)?;
+        Some(Self { key: Key::plain(frame, network, at, direction)?, segment, ..Self::default() })
+    }
 }

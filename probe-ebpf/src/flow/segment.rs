@@ -1,13 +1,14 @@
 //! What of a packet concerns its connection.
 
+use super::Reverse;
 use crate::{
     classify::{Network, Packet, Transport},
     frame::{Frame, be16, be32},
     wire::tcp,
 };
 
-/// Options that are looked through at most; what stands behind them is not seen.
-const MAX_OPTIONS: usize = 10;
+/// Options that are looked through at most, NOPs too; what stands behind them is not seen.
+const MAX_OPTIONS: usize = 16;
 
 /// How a packet is cut up on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,13 +47,10 @@ pub struct Segment {
     pub flags: u8,
     /// Which of the fields above are there.
     pub has: u8,
-    /// Options that were looked through, and where the next one is: the kernel's walk keeps its state in memory.
-    pub(super) options: u8,
-    #[doc(hidden)]
-    pub pad: u8,
-    pub(super) option_at: u32,
+    /// Where the next option is: the kernel's walk keeps its state in memory.
+    option_at: u16,
 }
-const _: () = assert!(size_of::<Segment>() == 52);
+const _: () = assert!(size_of::<Segment>() == 48);
 
 impl Segment {
     /// `has`: a timestamp.
@@ -89,10 +87,9 @@ impl Segment {
             self.identifier = u16::from_be_bytes(frame.read(usize::from(packet.network_at) + 4)?);
             self.has = Self::IDENTIFIED;
         }
-        self.options = 0;
-        self.option_at = (at + tcp::HEADER_BYTES) as u32;
+        self.option_at = (at + tcp::HEADER_BYTES) as u16;
         let end = at + usize::from(header[12] >> 4) * 4;
-        for _ in 0..MAX_OPTIONS + tcp::MAX_OPTION_BYTES {
+        for _ in 0..MAX_OPTIONS {
             frame.settle(self);
             if self.option(frame, end).is_none() {
                 break;
@@ -147,8 +144,8 @@ impl Segment {
     /// Reads one option. `None` behind the last.
     #[inline(always)]
     fn option<F: Frame + ?Sized>(&mut self, frame: &F, end: usize) -> Option<()> {
-        let at = self.option_at as usize;
-        if at >= end || usize::from(self.options) >= MAX_OPTIONS {
+        let at = usize::from(self.option_at);
+        if at >= end {
             return None;
         }
         let [kind] = frame.read(at)?;
@@ -181,8 +178,7 @@ impl Segment {
             }
             _ => {}
         }
-        self.options += 1;
-        self.option_at += u32::from(bytes);
+        self.option_at += u16::from(bytes);
         Some(())
     }
 
@@ -203,6 +199,14 @@ impl Segment {
         self.flags & tcp::SYN_ACK == tcp::SYN
     }
 
+    /// Whether a connection that is new here may begin with it: with data or a SYN, or with anything if the other direction
+    /// is there already. Else every stray acknowledgement would take a place.
+    #[inline(always)]
+    #[must_use]
+    pub const fn may_begin(&self, reverse: &Reverse) -> bool {
+        self.payload_bytes != 0 || self.is(tcp::SYN) || reverse.is_seen()
+    }
+
     /// Sequence numbers that it takes: bytes, SYN and FIN.
     #[inline(always)]
     pub(super) const fn span(&self) -> u32 {
@@ -218,9 +222,11 @@ impl Segment {
     /// Wire segments in so many of its bytes.
     #[inline(always)]
     pub(super) const fn segments_in(&self, bytes: u32) -> u32 {
-        // The numerator does not overflow: both are less than 2^31.
-        let segments = bytes.wrapping_add(self.segment_bytes - 1) / self.segment_bytes;
-        if segments == 0 { 1 } else { segments }
+        // The numerator does not overflow: both are less than 2^31. A reachable division by 0 is no program.
+        match bytes.wrapping_add(self.segment_bytes.wrapping_sub(1)).checked_div(self.segment_bytes) {
+            None | Some(0) => 1,
+            Some(segments) => segments,
+        }
     }
 
     /// What tells a copy of this packet from a retransmission: sequence number, length, identifier and timestamp in one

@@ -11,6 +11,8 @@ use crate::{
 
 /// Bytes of a header without options.
 pub const HEADER_BYTES: usize = 20;
+/// Offset of the source address; the destination follows.
+pub(crate) const SOURCE_AT: usize = 12;
 const MAX_OPTION_BYTES: usize = 40;
 const OPTIONS_PER_STEP: usize = 8;
 /// Steps that all options of a header can need, the end of the list included.

@@ -16,6 +16,8 @@ use crate::{
 
 /// Bytes of the fixed header.
 pub const HEADER_BYTES: usize = 40;
+/// Offset of the source address; the destination follows.
+pub(crate) const SOURCE_AT: usize = 8;
 /// Extension headers that are followed.
 const MAX_EXTENSIONS: u8 = 8;
 /// Options of one extension header that are followed, padding included (RFC 8504 5.3 lets a node stop at 8).

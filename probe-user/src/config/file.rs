@@ -27,6 +27,8 @@ pub(super) struct File {
     pub(super) log_format: Option<Spanned<String>>,
     pub(super) log_level: Option<Spanned<String>>,
     pub(super) max_interfaces: Option<Spanned<i64>>,
+    pub(super) flows: Option<Spanned<i64>>,
+    pub(super) flow_sample: Option<Spanned<i64>>,
     pub(super) drop_classes: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 

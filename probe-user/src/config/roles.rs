@@ -39,6 +39,18 @@ impl Roles {
         Ok(Self { uplinks, uplink_set, tracking: Tracking::of(tracked)? })
     }
 
+    /// Whether no interface is tracked, whatever comes.
+    #[must_use]
+    pub const fn tracks_nothing(&self) -> bool {
+        matches!(self.tracking, Tracking::None)
+    }
+
+    /// Whether only what leads out is tracked.
+    #[must_use]
+    pub const fn tracks_points_only(&self) -> bool {
+        matches!(self.tracking, Tracking::Points)
+    }
+
     /// Whether the uplinks are named instead of found.
     #[must_use]
     pub const fn names_uplinks(&self) -> bool {

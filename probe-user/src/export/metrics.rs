@@ -254,6 +254,60 @@ pub const METRICS: &[Metric] = &[
         samples: samples::retransmitted,
     },
     Metric {
+        name: "lossprobe_wire_tcp_segments_total",
+        kind: Kind::Counter,
+        unit: "segments",
+        labels: &["interface", "direction"],
+        help: once_per_interface!(
+            "TCP segments of connections that are followed, whoever's they are. Track points only."
+        ),
+        samples: samples::wire::segments,
+    },
+    Metric {
+        name: "lossprobe_wire_tcp_events_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &["interface", "direction", "event"],
+        help: once_per_interface!(
+            "What followed TCP segments say of those before them, in wire segments; `lossprobe explain EVENT` says what each means."
+        ),
+        samples: samples::wire::events,
+    },
+    Metric {
+        name: "lossprobe_path_lost_segments_total",
+        kind: Kind::Counter,
+        unit: "segments",
+        labels: &["interface", "side"],
+        help: "TCP segments of followed connections that were lost, by side of this interface: network_in before its ingress, network_out after its egress, inside on this host's side; what this host itself has dropped is taken off. Two seconds late.",
+        samples: samples::wire::lost,
+    },
+    Metric {
+        name: "lossprobe_path_loss_ratio",
+        kind: Kind::Gauge,
+        unit: "ratio",
+        labels: &["interface", "side"],
+        help: "Share of followed TCP segments lost on this side in the last 10 s; absent if nothing has passed.",
+        samples: samples::wire::loss_ratio,
+    },
+    Metric {
+        name: "lossprobe_judged_ratio",
+        kind: Kind::Gauge,
+        unit: "ratio",
+        labels: &["interface"],
+        help: "Share of all frames of the last 10 s whose TCP connections were followed: how much of the traffic path loss can speak of.",
+        samples: samples::wire::judged,
+    },
+    Metric {
+        name: "lossprobe_flow_quality_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &["cause"],
+        help: "How often following connections saw less than there was, by cause.",
+        samples: |snapshot, to| {
+            snapshot.probe.flow_quality.iter().for_each(|(cause, count)| to.add([cause], *count));
+        },
+    },
+    Metric {
         name: "lossprobe_hook_coverage_ratio",
         kind: Kind::Gauge,
         unit: "ratio",

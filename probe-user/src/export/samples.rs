@@ -1,5 +1,6 @@
 //! What of a [`Snapshot`] becomes which series, for the metrics where that takes a rule.
 
+pub(super) mod wire;
 mod witnesses;
 
 use std::collections::BTreeMap;

@@ -136,12 +136,12 @@ fn examine(config: &Config) -> Result<Report> {
         links.iter().filter(|link| config.selection.selects(&link.name, link.is_loopback())).collect();
 
     // Before the checks, of which the last gives up privileges.
-    let max_interfaces = config.interfaces_for(links.len());
+    let capacity = config.capacity(links.len());
     let (places, roles) = roles::of(&links, &selected, config);
-    let interfaces = plan::of(&selected, &places, config, max_interfaces);
+    let interfaces = plan::of(&selected, &places, config, capacity.interfaces);
     let privileges = checks::privileges();
-    let (memory, memory_bytes) = checks::memory(max_interfaces);
-    let (kernel, features) = checks::kernel_and_features(max_interfaces, plan::has_tcx(&interfaces), &memory);
+    let (memory, memory_bytes) = checks::memory(capacity);
+    let (kernel, features) = checks::kernel_and_features(capacity, plan::has_tcx(&interfaces), &memory);
     let agent = checks::agent(config.socket.as_deref());
 
     let mut report = Report {

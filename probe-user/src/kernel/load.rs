@@ -2,14 +2,17 @@
 //! loaded once. What a kernel cannot give is a named feature that is missing, not an error, unless nothing would be
 //! counted at all.
 
-use std::{collections::BTreeMap, os::unix::fs::MetadataExt as _};
+use std::{collections::BTreeMap, io::Read as _, os::unix::fs::MetadataExt as _};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
     programs::{BtfTracePoint, Program, SchedClassifier},
 };
-use probe_ebpf::abi::{ABSENT, DropKey, Settings, global, map, program};
+use probe_ebpf::{
+    abi::{ABSENT, DropKey, Settings, global, map, program},
+    flow::{FLOW_WAYS, Secret},
+};
 use tracing::{debug, warn};
 
 use super::{
@@ -42,10 +45,21 @@ pub struct Capacity {
     pub retransmits: u32,
     /// Distinct (interface, fault).
     pub faults: u32,
+    /// Connections that are followed at the same time, each direction of one; 0: none.
+    pub flows: u32,
+    /// Of so many connections one is followed, at least 1.
+    pub flow_sample: u32,
+    /// Interfaces whose connections are followed, at least 1.
+    pub tracks: u32,
 }
 
+/// Interfaces whose connections are followed where nobody has said which.
+pub const DEFAULT_TRACKS: u32 = 8;
+/// Most of them: a slot has a byte for it.
+pub const MAX_TRACKS: u32 = 255;
+
 impl Capacity {
-    /// For at most `interfaces` interfaces.
+    /// For at most `interfaces` interfaces, whose connections are not followed.
     #[must_use]
     pub fn for_interfaces(interfaces: u32) -> Self {
         Self {
@@ -55,11 +69,28 @@ impl Capacity {
             namespaces: (interfaces * 2).clamp(256, 1024),
             retransmits: (interfaces * 2).clamp(256, 4096),
             faults: interfaces.clamp(128, 2048),
+            flows: 0,
+            flow_sample: 1,
+            tracks: DEFAULT_TRACKS,
         }
     }
 
+    /// For people.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self.flows {
+            0 => format!("{} interfaces", self.interfaces),
+            flows => format!("{} interfaces and {flows} connections", self.interfaces),
+        }
+    }
+
+    /// Places that a connection can be in, for each direction: a power of two.
+    const fn flow_sets(self) -> u32 {
+        self.flows.div_ceil(FLOW_WAYS as u32).next_power_of_two()
+    }
+
     /// Entries of the maps whose size is not in the object.
-    pub(super) const fn entries(self) -> [(&'static str, u32); 6] {
+    pub(super) const fn entries(self) -> [(&'static str, u32); 10] {
         [
             (map::TRAFFIC, (self.interfaces + 1) * 2),
             (map::MALFORMED, self.malformed),
@@ -67,6 +98,10 @@ impl Capacity {
             (map::NAMESPACES, self.namespaces),
             (map::RETRANSMITS, self.retransmits),
             (map::FAULTS, self.faults),
+            (map::FLOWS_IN, self.flow_sets()),
+            (map::FLOWS_OUT, self.flow_sets()),
+            (map::FLOW_NAMES, self.flow_sets()),
+            (map::LEDGERS, self.tracks * 2),
         ]
     }
 }
@@ -186,6 +221,9 @@ pub fn load_only(capacity: Capacity) -> Result<Loaded> {
         release_data_end: release_data.as_ref().map_or(0, |range| range.end),
         netns,
         hertz: hertz()?,
+        secret: secret()?,
+        flow_mask: capacity.flow_sets() - 1,
+        flow_share: u32::MAX / capacity.flow_sample.max(1),
     };
     let mut loader = EbpfLoader::new();
     // Nothing in the object is relocated; the kernel's types are megabytes.
@@ -233,6 +271,15 @@ pub fn load_only(capacity: Capacity) -> Result<Loaded> {
     heap::give_back();
     debug!(?programs, ?features, "loaded");
     Ok(Loaded { ebpf, types, symbols, features, programs, unwatched, capacity, netns, heartbeat })
+}
+
+/// Numbers by lot.
+fn secret() -> Result<Secret> {
+    let mut bytes = [[0; 8]; 2];
+    let mut random = std::fs::File::open("/dev/urandom").context("open /dev/urandom")?;
+    random.read_exact(bytes.as_flattened_mut()).context("read /dev/urandom")?;
+    let [seed, factor] = bytes.map(u64::from_ne_bytes);
+    Ok(Secret { seed, factor: factor | 1 })
 }
 
 /// Loads the variant that fits. Returns the program's name.

@@ -6,7 +6,10 @@
 mod limit;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use aya_obj::{Map, Object, generated::bpf_map_type};
+use aya_obj::{
+    Map, Object,
+    generated::{BPF_F_MMAPABLE, bpf_map_type},
+};
 use caps::Capability;
 use nix::sys::resource::{Resource, getrlimit};
 use tracing::info;
@@ -72,7 +75,11 @@ fn map_bytes(map: &Map, entries: u64, machine: Machine) -> Result<u64> {
     let (key, value) = (u64::from(map.key_size()).next_multiple_of(8), u64::from(map.value_size()).next_multiple_of(8));
     let pages = |bytes: u64| bytes.next_multiple_of(page_bytes);
     let content = match bpf_map_type::try_from(map.map_type()).map_err(|_| anyhow!("type {} is new", map.map_type()))? {
-        // Globals too: the library does not ask for maps that can be mapped into memory.
+        // One page before what can be mapped into memory.
+        bpf_map_type::BPF_MAP_TYPE_ARRAY if map.map_flags() & BPF_F_MMAPABLE != 0 => {
+            page_bytes + pages(entries * value)
+        }
+        // Globals too: the library does not ask for those to be mapped.
         bpf_map_type::BPF_MAP_TYPE_ARRAY => entries * value,
         bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY => entries * (POINTER_BYTES + value * possible_cpus),
         bpf_map_type::BPF_MAP_TYPE_PERCPU_HASH => {
@@ -107,10 +114,10 @@ pub fn examine(capacity: Capacity) -> Result<(Memory, Option<Limit>)> {
 /// If it is not, with both numbers and what to lower; if the kernel does not tell.
 pub fn check(capacity: Capacity) -> Result<Memory> {
     let (memory, limit) = examine(capacity)?;
-    let maps = format!("the maps for {} interfaces take {}", capacity.interfaces, mib(memory.maps_bytes));
+    let maps = format!("the maps for {} take {}", capacity.words(), mib(memory.maps_bytes));
     match limit {
         Some(limit) if !limit.allows(memory.maps_bytes) => {
-            bail!("{maps}, {limit}: lower --max-interfaces or raise the limit")
+            bail!("{maps}, {limit}: lower --max-interfaces or --flows, or raise the limit")
         }
         Some(limit) => info!(cpus = memory.possible_cpus, "{maps}, {limit}"),
         None => info!(cpus = memory.possible_cpus, "{maps}"),
@@ -141,33 +148,55 @@ pub fn mib(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::Config;
 
     const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
 
-    fn bytes(interfaces: u32, possible_cpus: u64) -> u64 {
-        maps_bytes(Capacity::for_interfaces(interfaces), Machine { possible_cpus, page_bytes: 4096 }).unwrap()
+    fn bytes_of(capacity: Capacity, possible_cpus: u64) -> u64 {
+        maps_bytes(capacity, Machine { possible_cpus, page_bytes: 4096 }).unwrap()
     }
 
-    /// What is promised to operators; interfaces as an agent reserves them unasked.
+    fn bytes(interfaces: u32, possible_cpus: u64) -> u64 {
+        bytes_of(Capacity::for_interfaces(interfaces), possible_cpus)
+    }
+
+    /// What is promised to operators, as an agent reserves it unasked.
     #[test]
     fn stays_within_its_bounds() {
-        let reserved = |existing: u32| (existing * 4).clamp(128, 1024);
+        let unasked = |existing| Config::from_toml(Path::new(""), "").unwrap().capacity(existing);
         for cpus in [1, 2, 8, 64, 255, 1024] {
-            assert!(bytes(reserved(8), cpus) <= 12 * MIB + 32 * KIB * cpus, "{cpus} CPUs");
-            assert!(bytes(reserved(1000), cpus) <= 16 * MIB + 256 * KIB * cpus, "{cpus} CPUs");
+            for (existing, base, per_cpu) in [(8, 12 * MIB, 32 * KIB), (1000, 16 * MIB, 256 * KIB)] {
+                let (bytes, most) = (bytes_of(unasked(existing), cpus), base + per_cpu * cpus);
+                assert!(bytes <= most, "{existing} interfaces, {cpus} CPUs: {bytes} of {most}");
+            }
         }
+    }
+
+    #[test]
+    fn connections_have_their_price() {
+        let with = |flows, tracks| Capacity { flows, tracks, ..Capacity::for_interfaces(64) };
+        // Two halves of 128 bytes and a name of 88.
+        assert_eq!(bytes_of(with(65_536, 8), 2) - bytes_of(with(32_768, 8), 2), 32_768 * (2 * 128 + 88));
+        assert_eq!(bytes_of(with(5, 8), 2), bytes_of(with(8, 8), 2), "a power of two");
+        // Two ledgers of 216 bytes and their pointers.
+        assert_eq!(bytes_of(with(0, 9), 3) - bytes_of(with(0, 8), 3), 2 * (3 * 216 + 8));
     }
 
     #[test]
     fn grows_with_interfaces_and_cpus() {
         assert!(bytes(129, 2) > bytes(128, 2));
         assert!(bytes(128, 3) > bytes(128, 2));
-        // 258 traffic counters of 32 bytes, 512 + 1,536 + 256 + 256 + 128 hashed ones and 15 tallies of 8, 256 reasons that wait
-        // in a storm of 24, its state of 40, 384 of scratch, 32 buckets of 16.
+        // 258 traffic counters of 40 bytes, 512 + 1,536 + 256 + 256 + 128 hashed ones and 15 tallies of 8, 256 reasons that wait
+        // in a storm of 24, its state of 40, 528 of scratch, 32 buckets of 16, 16 ledgers of 216.
         let hashed = 512 + 1536 + 256 + 256 + 128;
-        assert_eq!(bytes(128, 3) - bytes(128, 2), 258 * 32 + (hashed + 15) * 8 + 256 * 24 + 40 + 384 + 32 * 16);
+        assert_eq!(
+            bytes(128, 3) - bytes(128, 2),
+            258 * 40 + (hashed + 15) * 8 + 256 * 24 + 40 + 528 + 32 * 16 + 16 * 216
+        );
     }
 
     #[test]

@@ -13,9 +13,10 @@ use aya::{
 };
 use probe_ebpf::{
     abi::{
-        Direction, DropKey, FaultKey, MalformedKey, NamespaceKey, RetransmitKey, Slot, Tally, Traffic, map,
-        traffic_index,
+        Direction, DropKey, FaultKey, MalformedKey, NamespaceKey, RetransmitKey, Slot, Tally, Traffic, ledger_index,
+        map, traffic_index,
     },
+    flow::Ledger,
     storm::Storm,
 };
 
@@ -49,6 +50,7 @@ pub struct Maps {
     faults: PerCpuHashMap<MapData, FaultKey, u64>,
     tallies: PerCpuArray<MapData, u64>,
     storm: PerCpuArray<MapData, Storm>,
+    ledgers: PerCpuArray<MapData, Ledger>,
 }
 
 impl std::fmt::Debug for Maps {
@@ -78,6 +80,7 @@ impl Maps {
             faults: take(ebpf, map::FAULTS)?,
             tallies: take(ebpf, map::TALLIES)?,
             storm: take(ebpf, map::STORM)?,
+            ledgers: take(ebpf, map::LEDGERS)?,
         })
     }
 
@@ -109,7 +112,22 @@ impl Maps {
             bytes: sum.bytes + cpu.bytes,
             unseen_frames: sum.unseen_frames + cpu.unseen_frames,
             other_frames: sum.other_frames + cpu.other_frames,
+            tcp_segments: sum.tcp_segments + cpu.tcp_segments,
         }))
+    }
+
+    /// Both ledgers of a track point, summed over CPUs; `track` as in [`Slot::track`].
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn ledgers(&self, track: u8) -> Result<[Ledger; 2]> {
+        let mut sums = [Ledger::default(); 2];
+        for (sum, direction) in sums.iter_mut().zip(Direction::ALL) {
+            let index = ledger_index(track, direction);
+            let per_cpu = self.ledgers.get(&index, 0).with_context(|| format!("read ledger {index}"))?;
+            per_cpu.iter().for_each(|cpu| sum.add(cpu));
+        }
+        Ok(sums)
     }
 
     /// All rare counters.

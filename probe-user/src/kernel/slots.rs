@@ -35,20 +35,57 @@ pub struct Place {
     pub reused: bool,
 }
 
+/// Numbers from 1 on for counters that are lent and come back.
+#[derive(Debug)]
+pub struct Pool {
+    capacity: u32,
+    never_used: u32,
+    resting: Vec<(Instant, u32)>,
+}
+
+impl Pool {
+    /// Of so many.
+    #[must_use]
+    pub const fn new(capacity: u32) -> Self {
+        Self { capacity, never_used: 1, resting: Vec::new() }
+    }
+
+    /// Fresh ones first; then those that rested longest, if long enough. With whether it shows what a former owner left.
+    pub fn take(&mut self, now: Instant) -> Option<(u32, bool)> {
+        if self.never_used <= self.capacity {
+            self.never_used += 1;
+            return Some((self.never_used - 1, false));
+        }
+        let (since, number) = *self.resting.first()?;
+        (now.duration_since(since) >= GRACE).then(|| {
+            self.resting.remove(0);
+            (number, true)
+        })
+    }
+
+    /// It comes back.
+    pub fn release(&mut self, number: u32, now: Instant) {
+        self.resting.push((now, number));
+    }
+
+    /// Numbers that have been lent at least once.
+    pub fn used(&self) -> impl Iterator<Item = u32> + use<> {
+        1..self.never_used
+    }
+}
+
 /// Who is where.
 #[derive(Debug)]
 pub struct Slots {
-    capacity: u32,
     lines: BTreeMap<u32, u32>,
-    never_used: u32,
-    resting: Vec<(Instant, u32)>,
+    counters: Pool,
 }
 
 impl Slots {
     /// For at most `capacity` interfaces.
     #[must_use]
     pub fn new(capacity: u32) -> Self {
-        Self { capacity, lines: BTreeMap::new(), never_used: 1, resting: Vec::new() }
+        Self { lines: BTreeMap::new(), counters: Pool::new(capacity) }
     }
 
     /// A place for an interface.
@@ -60,28 +97,15 @@ impl Slots {
         let line = (first..first + SLOT_PROBES)
             .find(|line| !self.lines.contains_key(line))
             .ok_or(SlotError::Collision(ifindex))?;
-        let (slot, reused) = self.free_slot(now).ok_or(SlotError::Full(self.capacity))?;
+        let (slot, reused) = self.counters.take(now).ok_or(SlotError::Full(self.counters.capacity))?;
         self.lines.insert(line, ifindex);
         Ok(Place { line, slot, reused })
-    }
-
-    /// Fresh counters first; then those that rested longest, if long enough.
-    fn free_slot(&mut self, now: Instant) -> Option<(u32, bool)> {
-        if self.never_used <= self.capacity {
-            self.never_used += 1;
-            return Some((self.never_used - 1, false));
-        }
-        let (since, slot) = *self.resting.first()?;
-        (now.duration_since(since) >= GRACE).then(|| {
-            self.resting.remove(0);
-            (slot, true)
-        })
     }
 
     /// The interface is gone and its links are closed.
     pub fn release(&mut self, place: Place, now: Instant) {
         self.lines.remove(&place.line);
-        self.resting.push((now, place.slot));
+        self.counters.release(place.slot, now);
     }
 
     /// Interfaces that have a place.

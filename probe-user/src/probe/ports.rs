@@ -149,6 +149,7 @@ fn plus(sum: Traffic, now: Traffic, before: Traffic) -> Traffic {
         bytes: add(|traffic| traffic.bytes),
         other_frames: add(|traffic| traffic.other_frames),
         unseen_frames: add(|traffic| traffic.unseen_frames),
+        tcp_segments: add(|traffic| traffic.tcp_segments),
     }
 }
 

@@ -96,6 +96,10 @@ impl Probe {
             }
         }
         self.places = places;
+        if let Err(error) = self.follow_connections() {
+            warn!("connections are not followed as they should be: {error:#}");
+            self.collect_error("maps");
+        }
         if let Err(error) = self.move_ports() {
             warn!("ports are not in their groups: {error:#}");
             self.collect_error("maps");

@@ -68,6 +68,7 @@ impl Probe {
         };
         self.witnesses.show(&self.links, &mut snapshot);
         self.compare(&mut snapshot);
+        self.show_connections(&mut snapshot)?;
         snapshot.probe.snapshot_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         Ok(snapshot)
     }
@@ -315,6 +316,7 @@ impl Probe {
             drop_storm_packets: tally(Tally::StormSegments),
             drop_storm_waiting_packets: counters.waiting,
             snapshot_us: 0,
+            flow_quality: BTreeMap::new(),
             collect_errors: self.collect_errors.clone(),
             privileges: self.privileges.clone(),
             memory: self.memory.clone(),
@@ -355,6 +357,7 @@ pub(super) fn less(now: Traffic, before: Traffic) -> Traffic {
         bytes: now.bytes - before.bytes,
         other_frames: now.other_frames - before.other_frames,
         unseen_frames: now.unseen_frames - before.unseen_frames,
+        tcp_segments: now.tcp_segments - before.tcp_segments,
     }
 }
 

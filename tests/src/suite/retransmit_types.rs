@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use libtest_mimic::Trial;
 use nix::sys::socket::{setsockopt, sockopt};
 use tests::{
@@ -114,8 +114,13 @@ fn sent_again(net: &Routed, segments: usize) -> Result<[u64; 3]> {
     let mut sender = client.run(|| TcpStream::connect_timeout(&to, PATIENCE).context("connect"))?;
     let (mut receiver, _) = listener.accept()?;
     receiver.set_read_timeout(Some(PATIENCE))?;
-    sender.write_all(&vec![0x5a; segments * SEGMENT])?;
-    receiver.read_exact(&mut vec![0; segments * SEGMENT]).context("not all has arrived")?;
+    sender.set_write_timeout(Some(PATIENCE))?;
+    // Both at a time: the buffers of a slow machine do not hold all of it.
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| sender.write_all(&vec![0x5a; segments * SEGMENT]));
+        receiver.read_exact(&mut vec![0; segments * SEGMENT]).context("not all has arrived")?;
+        sending.join().map_err(|_| anyhow!("the sender panicked"))?.context("not all was sent")
+    })?;
     identity(&agent, client, before)?;
     let counted = mib.agrees_with(&agent, client)?;
     // A slow machine sends segments of the scrapes again, too, on the loopback.

@@ -28,7 +28,7 @@ fn mask(value: u64) -> u64 {
 
 /// `value & MASK` that the compiler cannot remove: it may know that the value is small, older verifiers do not.
 #[inline(always)]
-fn masked<const MASK: u64>(mut value: u64) -> u64 {
+pub(crate) fn masked<const MASK: u64>(mut value: u64) -> u64 {
     // SAFETY: one AND on a register.
     unsafe { asm!("{0} &= {1}", inout(reg) value, const MASK, options(pure, nomem, nostack)) };
     value
@@ -45,10 +45,18 @@ pub(crate) fn opaque<const NUMBER: usize>() -> usize {
 
 /// All of `state` is in memory behind this, nothing of it in registers.
 #[inline(always)]
-fn settle<T>(state: &mut T) {
+pub(crate) fn settle<T>(state: &mut T) {
     // SAFETY: one move of a register to itself; the compiler has to believe that it reads and writes `state`. (Without
     // an instruction two lines of source would stand at one place, which the kernel refuses.)
     unsafe { asm!("{0} = {0}", in(reg) &raw mut *state, options(nostack)) };
+}
+
+/// What was written before this is in memory before what is written or read behind it. (Of other CPUs x86 and the
+/// memory that one connection's directions share ask no more.)
+#[inline(always)]
+pub(crate) fn barrier() {
+    // SAFETY: one move of a register to itself; the compiler has to believe that it reads and writes memory.
+    unsafe { asm!("{0} = {0}", inout(reg) 0_u64 => _, options(nostack)) };
 }
 
 /// The frame under a tc hook.

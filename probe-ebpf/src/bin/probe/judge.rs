@@ -4,12 +4,13 @@ use aya_ebpf::EbpfContext;
 use aya_log_ebpf::warn;
 use probe_ebpf::{
     abi::{Direction, MalformedKey, Scratch, Slot, Tally, Traffic},
-    classify::{Layer, Meta},
-    fast,
+    classify::{Layer, Meta, Network, Transport},
+    fast::{self, Onlooker},
+    flow::Passing,
     frame::Frame,
 };
 
-use crate::{events, layers, maps};
+use crate::{events, flows, layers, maps};
 
 /// A frame under a hook.
 pub(crate) trait Hooked: Frame {
@@ -31,11 +32,36 @@ pub(crate) struct Point<'m> {
 /// Judges and counts a frame.
 #[inline(always)]
 pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point: Point<'_>) {
-    match fast::ordinary(frame, meta) {
-        Some(packet) => {
+    let mut passer = Passer { direction: point.direction, is_tracked: point.slot.track != 0, is_plain: false };
+    let packet = fast::ordinary_with(frame, meta, &mut passer);
+    match packet {
+        Some(packet) if !passer.is_tracked || packet.transport != Transport::Tcp => {
             count(point.traffic, frame, meta, packet.header_bytes);
         }
-        None => examine(context, frame, meta, point),
+        Some(packet) if passer.is_plain && flows::is_next(frame, (meta, &packet), &point) => {
+            count(point.traffic, frame, meta, packet.header_bytes);
+        }
+        _ => examine(context, frame, meta, point),
+    }
+}
+
+/// Puts what a connection wants to know into the scratch space: the stack is short.
+struct Passer {
+    direction: Direction,
+    is_tracked: bool,
+    is_plain: bool,
+}
+
+impl<F: Frame> Onlooker<F> for Passer {
+    #[inline(always)]
+    fn tcp(&mut self, frame: &F, network: Network, at: (usize, usize)) {
+        if self.is_tracked
+            && let Some(scratch) = maps::scratch()
+            && let Some(passing) = Passing::plain(frame, network, at, self.direction)
+        {
+            scratch.passing = passing;
+            self.is_plain = true;
+        }
     }
 }
 
@@ -65,6 +91,9 @@ fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point
         Layer::Unseen => traffic.unseen_frames += 1,
         _ => {}
     }
+    if slot.track != 0 && outcome == Layer::End && scratch.cursor.is_sound_tcp() {
+        traffic.tcp_segments += flows::observe(scratch, slot, direction, segments);
+    }
     if let Some(reason) = scratch.cursor.counted_finding() {
         let key = MalformedKey { slot: slot.slot as u16, direction: direction as u8, reason };
         events::show_malformed(scratch, reason, (slot.ifindex, direction), segments);
@@ -74,21 +103,28 @@ fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point
     }
 }
 
+/// Wire segments of a frame: 1, or those that the kernel has merged into it.
+#[inline(always)]
+pub(crate) fn segments(frame: &impl Hooked, meta: &Meta, header_bytes: u16) -> u64 {
+    if meta.gso_size == 0 {
+        return 1;
+    }
+    match u64::from(frame.gso_segs()) {
+        0 => {
+            let payload_bytes = u64::from(meta.frame_bytes).saturating_sub(u64::from(header_bytes));
+            payload_bytes.div_ceil(u64::from(meta.gso_size)).max(1)
+        }
+        segments => segments,
+    }
+}
+
 /// Adds the frame's wire segments and their bytes: each repeats the headers, and the tag that was taken out. Returns how
 /// many segments.
 #[inline(always)]
 fn count(traffic: &mut Traffic, frame: &impl Hooked, meta: &Meta, header_bytes: u16) -> u64 {
-    let header_bytes = u64::from(header_bytes);
-    let frame_bytes = u64::from(meta.frame_bytes);
+    let segments = segments(frame, meta, header_bytes);
     let tag_bytes = if meta.tag_protocol == 0 { 0 } else { 4 };
-    let mut segments = 1;
-    if meta.gso_size != 0 {
-        segments = match u64::from(frame.gso_segs()) {
-            0 => (frame_bytes.saturating_sub(header_bytes)).div_ceil(u64::from(meta.gso_size)).max(1),
-            segments => segments,
-        };
-    }
     traffic.frames += segments;
-    traffic.bytes += frame_bytes + (segments - 1) * header_bytes + segments * tag_bytes;
+    traffic.bytes += u64::from(meta.frame_bytes) + (segments - 1) * u64::from(header_bytes) + segments * tag_bytes;
     segments
 }

@@ -2,11 +2,12 @@
 #![allow(unsafe_code, reason = "the verifier knows global functions by their unmangled names")]
 
 use probe_ebpf::{
+    abi::Direction,
     classify::{Cursor, Layer, Step, headers, landed, walk},
     wire::ipv4,
 };
 
-use crate::{context::Window, maps};
+use crate::{context::Window, flows, maps};
 
 /// Walks the layers of the frame in this CPU's scratch space, `cursor` included.
 #[inline(always)]
@@ -36,6 +37,28 @@ extern "C" fn classify_headers(layer: u64) -> u64 {
 #[inline(never)]
 extern "C" fn classify_ipv4_options() -> u64 {
     enter(|window, cursor| ipv4::options(window, cursor))
+}
+
+/// Shows the TCP packet in this CPU's scratch space to its connection. `false` if that is not followed.
+#[inline(always)]
+pub(crate) fn follow_connection(direction: Direction) -> bool {
+    let followed = match direction {
+        Direction::Ingress => follow_connection_in(),
+        Direction::Egress => follow_connection_out(),
+    };
+    followed != 0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn follow_connection_in() -> u64 {
+    maps::scratch().map_or(0, |scratch| flows::look(scratch, Direction::Ingress).is_some().into())
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn follow_connection_out() -> u64 {
+    maps::scratch().map_or(0, |scratch| flows::look(scratch, Direction::Egress).is_some().into())
 }
 
 #[unsafe(link_section = "license")]

@@ -4,18 +4,19 @@
 use core::arch::asm;
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::{bpf_jiffies64, bpf_ktime_get_ns},
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
+    helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
     maps::{Array, PerCpuArray, PerCpuHashMap, RingBuf, ring_buf::RingBufEntry},
 };
 use probe_ebpf::{
     abi::{
-        Bucket, Control, DropKey, EVENT_BUCKETS, EVENTS_PER_TENTH, Event, EventKind, FaultKey, INERT_AFTER_SECONDS,
-        MalformedKey, NamespaceKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings, Slot, Tally,
-        Traffic,
+        Bucket, Control, Direction, DropKey, EVENT_BUCKETS, EVENTS_PER_TENTH, Event, EventKind, FaultKey, FlowNames,
+        FlowSet, INERT_AFTER_SECONDS, MalformedKey, NamespaceKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES,
+        Scratch, Settings, Slot, Tally, Traffic, ledger_index,
     },
     classify::{Cursor, Meta},
+    flow::Ledger,
     storm::{STORM_REASONS, Storm, Waiting},
 };
 
@@ -48,6 +49,16 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 #[map]
 static BUCKETS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(EVENT_BUCKETS, 0);
+
+// Mapped into memory only so that each entry begins a cache line.
+#[map]
+static FLOWS_IN: Array<FlowSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static FLOWS_OUT: Array<FlowSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static FLOW_NAMES: Array<FlowNames> = Array::with_max_entries(1, 0);
+#[map]
+static LEDGERS: PerCpuArray<Ledger> = PerCpuArray::with_max_entries(2, 0);
 
 #[unsafe(no_mangle)]
 static OFFSETS: Offsets = Offsets::UNKNOWN;
@@ -163,6 +174,39 @@ pub(crate) fn slot_of(ifindex: u32) -> Option<&'static Slot> {
 pub(crate) fn traffic(index: u32) -> Option<&'static mut Traffic> {
     // SAFETY: this CPU's entry; a hook is not interrupted by itself in the same direction.
     TRAFFIC.get_ptr_mut(index).map(|traffic| unsafe { &mut *traffic })
+}
+
+/// The places of a connection at this hook direction.
+#[inline(always)]
+pub(crate) fn flows(direction: Direction, index: u32) -> Option<&'static mut FlowSet> {
+    let map = match direction {
+        Direction::Ingress => &FLOWS_IN,
+        Direction::Egress => &FLOWS_OUT,
+    };
+    // SAFETY: written by hooks of this direction only. A connection's packets come one after the other; where they do not
+    // (another CPU takes over), both may write, each field whole: that is noticed and counted as `cpu_move`.
+    map.get_ptr_mut(index).map(|set| unsafe { &mut *set })
+}
+
+/// Names of the connections at that place.
+#[inline(always)]
+pub(crate) fn flow_names(index: u32) -> Option<&'static mut FlowNames> {
+    // SAFETY: both directions may write; their counters are apart, and the rest says the same.
+    FLOW_NAMES.get_ptr_mut(index).map(|names| unsafe { &mut *names })
+}
+
+/// This CPU's ledger of a track point and direction.
+#[inline(always)]
+pub(crate) fn ledger(track: u8, direction: Direction) -> Option<&'static mut Ledger> {
+    // SAFETY: as in `traffic`.
+    LEDGERS.get_ptr_mut(ledger_index(track, direction)).map(|ledger| unsafe { &mut *ledger })
+}
+
+/// The CPU that this runs on.
+#[inline(always)]
+pub(crate) fn cpu() -> u32 {
+    // SAFETY: the helper has no arguments.
+    unsafe { bpf_get_smp_processor_id() }
 }
 
 /// This CPU's scratch space.

@@ -133,7 +133,7 @@ fn feature(name: &str, available: Option<bool>, found: &str) -> Check {
 
 /// What the kernel is, whether it takes the programs, and what it gives. Gives up privileges on the way.
 pub(super) fn kernel_and_features(
-    max_interfaces: u32,
+    capacity: Capacity,
     tcx: (Option<bool>, &str),
     memory: &[Check],
 ) -> (Vec<Check>, Vec<Check>) {
@@ -143,7 +143,7 @@ pub(super) fn kernel_and_features(
     let (load, loaded) = match failed {
         // Where memory is short the kernel would kill whoever tries.
         Some(failed) => (Check::new("load", Status::Unknown, format!("not tried: see {}", failed.name)), None),
-        None => load(max_interfaces),
+        None => load(capacity),
     };
     kernel.push(load);
 
@@ -235,7 +235,7 @@ fn from_types(types: &KernelTypes, found: &mut BTreeMap<&str, (Option<bool>, Str
 }
 
 /// Loads all programs and attaches none.
-fn load(max_interfaces: u32) -> (Check, Option<Loaded>) {
+fn load(capacity: Capacity) -> (Check, Option<Loaded>) {
     const NAME: &str = "load";
     let missing = match privilege::held() {
         Ok(held) => needed(&held),
@@ -246,7 +246,7 @@ fn load(max_interfaces: u32) -> (Check, Option<Loaded>) {
         return (check.without("", "run as root to see whether the kernel takes the programs"), None);
     }
     privilege::allow_locked_memory();
-    match load_only(Capacity::for_interfaces(max_interfaces)) {
+    match load_only(capacity) {
         Ok(loaded) => (Check::ok(NAME, format!("the kernel takes {} programs", loaded.programs.len())), Some(loaded)),
         Err(error) => {
             let check = Check::new(NAME, Status::Failure, last_lines(&format!("{error:#}")));
@@ -318,18 +318,18 @@ fn capability(used: &privilege::Used, held: &CapsHashSet) -> Check {
 }
 
 /// What the maps will take against what is allowed.
-pub(super) fn memory(max_interfaces: u32) -> (Vec<Check>, Option<Memory>) {
+pub(super) fn memory(capacity: Capacity) -> (Vec<Check>, Option<Memory>) {
     const NAME: &str = "maps";
-    let (memory, limit) = match memory::examine(Capacity::for_interfaces(max_interfaces)) {
+    let (memory, limit) = match memory::examine(capacity) {
         Ok(examined) => examined,
         Err(error) => return (vec![Check::new(NAME, Status::Unknown, format!("{error:#}"))], None),
     };
-    let maps = format!("{} for {max_interfaces} interfaces", memory::mib(memory.maps_bytes));
+    let maps = format!("{} for {}", memory::mib(memory.maps_bytes), capacity.words());
     let check = match limit {
         None => Check::ok(NAME, format!("{maps}; nothing limits it")),
         Some(limit) if limit.allows(memory.maps_bytes) => Check::ok(NAME, format!("{maps}, {limit}")),
         Some(limit) => Check::new(NAME, Status::Failure, format!("{maps}, {limit}"))
-            .without("the agent refuses to start", "lower --max-interfaces or raise the limit"),
+            .without("the agent refuses to start", "lower --max-interfaces or --flows, or raise the limit"),
     };
     (vec![check], Some(memory))
 }

@@ -133,7 +133,8 @@ impl Kernel {
             mtu_bytes: 1500,
             link_kind: LinkKind::Ethernet as u8,
             flags: FROM_WIRE,
-            pad: [0; 2],
+            track: 0,
+            group: 0,
         };
         maps.set_slot(LOOPBACK_INDEX, slot)?;
         Ok(Self { ebpf, heartbeat, maps })

@@ -120,8 +120,15 @@ fn attach_100_times_under_traffic() -> Result<()> {
     let mut maps = Maps::take(&mut loaded.ebpf)?;
     for (_, _, ifindex) in ends {
         // With a slot, so that the programs do all of their work.
-        let slot =
-            Slot { ifindex, slot: SLOT, mtu_bytes: 1500, link_kind: LinkKind::Ethernet as u8, flags: 0, pad: [0; 2] };
+        let slot = Slot {
+            ifindex,
+            slot: SLOT,
+            mtu_bytes: 1500,
+            link_kind: LinkKind::Ethernet as u8,
+            flags: 0,
+            track: 0,
+            group: 0,
+        };
         maps.set_slot(ifindex, slot)?;
     }
     let is_over = AtomicBool::new(false);

@@ -129,7 +129,8 @@ impl Kernel {
             mtu_bytes: meta.mtu_bytes,
             link_kind: LinkKind::Ethernet as u8,
             flags: meta.flags,
-            pad: [0; 2],
+            track: 0,
+            group: 0,
         };
         if slot != self.slot {
             self.maps.set_slot(LOOPBACK_INDEX, slot)?;

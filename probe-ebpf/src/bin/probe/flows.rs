@@ -1,0 +1,210 @@
+//! Connections: a TCP packet is shown to the half of its connection that passes this way. The next segment of a
+//! connection of which nothing is missing takes the short way; everything else is examined, and shown from the window.
+
+use probe_ebpf::{
+    abi::{Direction, FlowName, FlowNames, FlowSet, Passage, Scratch, Slot},
+    classify::{Cursor, Meta, Packet},
+    flow::{
+        Clock, Cut, FLOW_WAYS, Key, Ledger, Passing, Place, Quality, Reverse, Sink, TcpEvent, encapsulation, place,
+    },
+    wire::ethernet,
+};
+
+use crate::{
+    context::{Window, barrier, masked, settle},
+    judge::{Hooked, Point, segments},
+    layers, maps,
+};
+
+/// The kernel's clocks.
+struct KernelClock;
+
+impl Clock for KernelClock {
+    #[inline(always)]
+    fn jiffies(&self) -> u32 {
+        maps::jiffies() as u32
+    }
+
+    #[inline(always)]
+    fn hertz(&self) -> u32 {
+        maps::hertz() as u32
+    }
+
+    #[inline(always)]
+    fn microseconds(&self) -> u32 {
+        (maps::nanoseconds() / 1_000) as u32
+    }
+
+    #[inline(always)]
+    fn settle<T>(&self, state: &mut T) {
+        settle(state);
+    }
+}
+
+/// Shows an ordinary packet, whose [`Passing`] is in the scratch space, to its connection. `false`, and nothing has
+/// happened, if it has to be looked at more closely.
+#[inline(always)]
+pub(crate) fn is_next<F: Hooked>(frame: &F, (meta, packet): (&Meta, &Packet), point: &Point<'_>) -> bool {
+    let Some(scratch) = maps::scratch() else { return false };
+    // Through memory: else the verifier would follow the rest for each kind of packet.
+    scratch.cursor.packet = *packet;
+    settle(scratch);
+    let Scratch { passing: Passing { key, segment, .. }, cursor: Cursor { packet, .. }, .. } = scratch;
+    key.group = u32::from(point.slot.group);
+    key.encapsulation = encapsulation(frame, meta, u32::from(usize::from(packet.network_at) != ethernet::HEADER_BYTES));
+    let tag = key.tag(&maps::settings().secret);
+    if !is_in_sample(tag) {
+        return true;
+    }
+    let segments = segments(frame, meta, packet.header_bytes) as u32;
+    segment.size(packet.payload_bytes, Cut { segments, gso_size: meta.gso_size });
+    let index = index(tag);
+    let Some([first, second]) = maps::flows(point.direction, index) else { return false };
+    let half = if first.tag == tag {
+        first
+    } else if second.tag == tag {
+        second
+    } else {
+        return false;
+    };
+    half.follow(&reverse(tag, point.direction, index), segment, &KernelClock, maps::cpu())
+}
+
+/// Shows a packet in the scratch space to its connection. Returns how many segments were, none if it is not followed.
+#[inline(always)]
+pub(crate) fn observe(scratch: &mut Scratch, slot: &Slot, direction: Direction, segments: u64) -> u64 {
+    scratch.passage = Passage {
+        ifindex: slot.ifindex,
+        segments: segments as u32,
+        gso_size: scratch.cursor.meta.gso_size,
+        track: slot.track,
+        group: slot.group,
+        pad: [0; 2],
+    };
+    if layers::follow_connection(direction) { segments } else { 0 }
+}
+
+#[inline(always)]
+fn is_in_sample(tag: u64) -> bool {
+    (tag >> 32) as u32 <= maps::settings().flow_share
+}
+
+#[inline(always)]
+fn index(tag: u64) -> u32 {
+    (tag >> 8) as u32 & maps::settings().flow_mask
+}
+
+const fn other(direction: Direction) -> Direction {
+    match direction {
+        Direction::Ingress => Direction::Egress,
+        Direction::Egress => Direction::Ingress,
+    }
+}
+
+/// What the other direction says, if it is the same connection's before and after it was read.
+#[inline(always)]
+fn reverse(tag: u64, direction: Direction, index: u32) -> Reverse {
+    let Some([first, second]) = maps::flows(other(direction), index) else { return Reverse::UNSEEN };
+    let half = if first.tag == tag { first } else { second };
+    Reverse::believed(half, tag, barrier)
+}
+
+/// What the global functions do: read the segment out of the window and show it to its connection. `None` if that is not
+/// followed. Between the steps nothing is in registers, so that a verifier follows each of them once.
+#[inline(always)]
+pub(crate) fn look(scratch: &mut Scratch, direction: Direction) -> Option<()> {
+    let Scratch { bytes, captured_bytes, cursor, passage, passing } = scratch;
+    let window = Window { bytes, captured_bytes: *captured_bytes };
+    let cut = Cut { segments: passage.segments, gso_size: passage.gso_size };
+    passing.segment.read(&window, &cursor.packet, cut)?;
+    settle(passing);
+    passing.key = Key::of(&window, &cursor.packet, direction)?;
+    passing.key.group = u32::from(passage.group);
+    passing.key.encapsulation = encapsulation(&window, &cursor.meta, u32::from(cursor.tags_in_frame));
+    settle(passing);
+    passing.tag = passing.key.tag(&maps::settings().secret);
+    if !is_in_sample(passing.tag) {
+        return None;
+    }
+    passing.reverse = reverse(passing.tag, direction, index(passing.tag));
+    settle(passing);
+    let ledger = maps::ledger(passage.track, direction)?;
+    passing.way = find(maps::flows(direction, index(passing.tag))?, passing, ledger)?;
+    settle(passing);
+    let names = maps::flow_names(index(passing.tag))?;
+    passing.name_way = name(names, passing);
+    settle(passing);
+    let half = at(maps::flows(direction, index(passing.tag))?, passing.way)?;
+    let name = at(names, passing.name_way)?;
+    name.ifindex[direction as usize] = passage.ifindex;
+    let mut sink = Telling { ledger, name, direction };
+    half.observe(&passing.reverse, &passing.segment, (&KernelClock, maps::cpu()), &mut sink);
+    Some(())
+}
+
+/// One of those that share a place, by a number that the verifier forgets: else it would follow each of them.
+#[inline(always)]
+fn at<T>(ways: &mut [T; FLOW_WAYS], way: u32) -> Option<&mut T> {
+    ways.get_mut(masked::<{ FLOW_WAYS as u64 - 1 }>(u64::from(way)) as usize)
+}
+
+/// Where this connection is; its half is made if it may be. A bare acknowledgement makes none, unless the other direction
+/// is there.
+#[inline(always)]
+fn find(set: &mut FlowSet, passing: &Passing, ledger: &mut Ledger) -> Option<u32> {
+    let Passing { segment, reverse, tag, .. } = passing;
+    match place(set, *tag, segment.is_opening(), &KernelClock) {
+        Place::Resident(way) => Some(way as u32),
+        Place::Free(way) if segment.may_begin(reverse) => {
+            at(set, way as u32)?.admit(*tag, barrier);
+            Some(way as u32)
+        }
+        Place::Free(_) => None,
+        Place::Full => {
+            ledger.quality(Quality::TableFull);
+            None
+        }
+    }
+}
+
+/// Where the connection's name is, written down where it is not yet.
+#[inline(always)]
+fn name(names: &mut FlowNames, passing: &Passing) -> u32 {
+    let [first, second] = names;
+    let is_first = first.tag == passing.tag || (second.tag != passing.tag && passing.way == 0);
+    let name = if is_first { first } else { second };
+    if name.tag != passing.tag {
+        *name = FlowName { tag: passing.tag, key: passing.key, ..FlowName::default() };
+    }
+    u32::from(!is_first)
+}
+
+/// Counts what a segment says, for its interface and for its connection.
+struct Telling<'m> {
+    ledger: &'m mut Ledger,
+    name: &'m mut FlowName,
+    direction: Direction,
+}
+
+impl Sink for Telling<'_> {
+    #[inline(always)]
+    fn event(&mut self, event: TcpEvent, segments: u32) {
+        self.ledger.event(event, segments);
+        match event {
+            TcpEvent::RetransmitSeen => self.name.seen_again[self.direction as usize] += segments,
+            TcpEvent::Dsack => self.name.not_needed[other(self.direction) as usize] += segments,
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn quality(&mut self, cause: Quality) {
+        self.ledger.quality(cause);
+    }
+
+    #[inline(always)]
+    fn lost_before(&mut self, segments: u32) {
+        self.ledger.lost_before(segments);
+        self.name.lost_before[self.direction as usize] += segments;
+    }
+}

@@ -1,0 +1,201 @@
+//! Connections of track points: which interfaces are followed, by which ledgers, and what their events come to.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use anyhow::{Context as _, Result};
+use probe_ebpf::{
+    abi::{Direction, Slot},
+    flow::{Ledger, Quality, TcpEvent},
+};
+use tracing::warn;
+
+use super::{Counted, Probe, slot_of};
+use crate::{
+    classes::Class,
+    conservation::{BACKLOG, between, is_beyond_hooks},
+    derive::{PathLoss, PathSide, Totals},
+    kernel::slots::Pool,
+    snapshot::{self, Snapshot, State},
+};
+
+/// Device causes that are one loss seen by several counters: the receive ring had no room.
+const RING: [&str; 3] = ["missed", "fifo", "no_buffer"];
+
+/// Ledgers and the names of track groups.
+#[derive(Debug)]
+pub(super) struct Tracks {
+    ledgers: Pool,
+    groups: Vec<String>,
+    /// It was said that there are too few.
+    warned: bool,
+}
+
+/// One interface that is, or was, a track point.
+#[derive(Debug)]
+pub(super) struct Track {
+    ledger: u8,
+    /// Its group's number now; `None` while it is none.
+    group: Option<u8>,
+    /// What the ledgers showed before.
+    baseline: [Ledger; 2],
+    loss: PathLoss,
+}
+
+impl Tracks {
+    pub(super) const fn new(capacity: u32) -> Self {
+        Self { ledgers: Pool::new(capacity), groups: Vec::new(), warned: false }
+    }
+
+    /// The number of a group; those beyond the last number share it.
+    fn group(&mut self, name: &str) -> u8 {
+        let known = self.groups.iter().position(|known| known == name);
+        let at = known.unwrap_or_else(|| {
+            self.groups.push(name.to_owned());
+            self.groups.len() - 1
+        });
+        u8::try_from(at).unwrap_or(u8::MAX)
+    }
+}
+
+impl Track {
+    /// Writes into a slot whether and as what its connections are followed.
+    pub(super) fn mark(&self, slot: &mut Slot) {
+        if let Some(group) = self.group {
+            (slot.track, slot.group) = (self.ledger, group);
+        }
+    }
+}
+
+impl Probe {
+    /// The line of an interface in the kernel's table.
+    pub(super) fn line(&self, counted: &Counted, link: &crate::collect::links::Link, slot: u32) -> Slot {
+        let mut line = slot_of(link, slot);
+        if let Some(track) = &counted.track {
+            track.mark(&mut line);
+        }
+        line
+    }
+
+    /// Follows the connections of what is a track point now, and of nothing else.
+    pub(super) fn follow_connections(&mut self) -> Result<()> {
+        let counted: Vec<u32> = self.counted.keys().copied().collect();
+        for ifindex in counted {
+            let name = self.places.get(&ifindex).map_or("", |place| place.track.as_str());
+            let wanted = (!name.is_empty() && self.loaded.capacity.flows > 0).then(|| self.tracks.group(name));
+            let Some(counted) = self.counted.get_mut(&ifindex) else { continue };
+            let Some(place) = counted.place else { continue };
+            match (&mut counted.track, wanted) {
+                (None, None) => continue,
+                (Some(track), wanted) if track.group == wanted => continue,
+                (Some(track), wanted) => {
+                    track.group = wanted;
+                    track.loss.restart();
+                }
+                (none, Some(group)) => {
+                    let Some((ledger, reused)) = self.tracks.ledgers.take(Instant::now()) else {
+                        if !std::mem::replace(&mut self.tracks.warned, true) {
+                            warn!("connections of further interfaces are not followed: all ledgers are taken");
+                        }
+                        continue;
+                    };
+                    let ledger = u8::try_from(ledger).context("a ledger's number")?;
+                    let baseline =
+                        if reused { self.maps.ledgers(ledger)? } else { [Ledger::default(), Ledger::default()] };
+                    *none = Some(Track { ledger, group: Some(group), baseline, loss: PathLoss::default() });
+                }
+            }
+            if let Some(link) = self.links.get(&ifindex)
+                && let Some(counted) = self.counted.get(&ifindex)
+            {
+                let line = self.line(counted, link, place.slot);
+                self.maps.set_slot(place.line, line)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The interface is gone: its ledgers will be somebody else's.
+    pub(super) fn give_up_track(&mut self, track: &Track) {
+        self.tracks.ledgers.release(u32::from(track.ledger), Instant::now());
+    }
+
+    /// Puts into a snapshot what connections tell.
+    pub(super) fn show_connections(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        let mut quality = Ledger::default();
+        for ledger in self.tracks.ledgers.used() {
+            for read in self.maps.ledgers(u8::try_from(ledger).context("a ledger's number")?)? {
+                quality.add(&read);
+            }
+        }
+        if self.loaded.capacity.flows > 0 {
+            let causes = Quality::ALL.iter().map(|cause| (cause.id().to_owned(), quality.quality[*cause as usize]));
+            snapshot.probe.flow_quality = causes.collect();
+        }
+        let now = Instant::now();
+        let explained: BTreeMap<u32, [u64; 3]> =
+            snapshot.interfaces.iter().map(|interface| (interface.ifindex, own_losses(snapshot, interface))).collect();
+        for interface in &mut snapshot.interfaces {
+            let Some(track) = self.counted.get_mut(&interface.ifindex).and_then(|counted| counted.track.as_mut())
+            else {
+                continue;
+            };
+            let [ingress, egress] = self.maps.ledgers(track.ledger)?;
+            let ledgers = [ingress.since(&track.baseline[0]), egress.since(&track.baseline[1])];
+            let of = |event: TcpEvent| [ledgers[0].of(event), ledgers[1].of(event)];
+            let [host_before, host_behind, host_within] =
+                explained.get(&interface.ifindex).copied().unwrap_or_default();
+            let totals = Totals {
+                followed: [interface.ingress.tcp_segments, interface.egress.tcp_segments],
+                frames: [interface.ingress.frames, interface.egress.frames],
+                lost_before: [ledgers[0].lost_before, ledgers[1].lost_before],
+                seen_again: of(TcpEvent::RetransmitSeen),
+                not_needed: of(TcpEvent::Dsack),
+                host_before,
+                host_behind,
+                host_within,
+            };
+            if self.state == State::Running && track.group.is_some() {
+                track.loss.add(now, totals);
+            } else {
+                track.loss.restart();
+            }
+            interface.wire = Some(snapshot::Wire {
+                ingress: events(&ledgers[Direction::Ingress as usize]),
+                egress: events(&ledgers[Direction::Egress as usize]),
+                lost: PathSide::ALL.iter().map(|side| (side.id().to_owned(), side_loss(&track.loss, *side))).collect(),
+                judged_ratio: track.loss.judged(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What the host itself has lost of an interface's packets, in wire segments: between wire and ingress hook, between
+/// egress hook and wire, and of what has passed the ingress hook. Where several sources count the same, the greatest.
+fn own_losses(snapshot: &Snapshot, interface: &snapshot::Interface) -> [u64; 3] {
+    let sum = |parts: &[snapshot::Explained]| -> u64 {
+        parts.iter().filter(|part| part.what != BACKLOG).map(|part| part.packets).sum()
+    };
+    let [before, behind] = between(snapshot, interface).map(|parts| sum(&parts));
+    let causes = interface.device.counters.iter().filter(|counter| counter.direction == "ingress");
+    let ring = causes.filter(|counter| RING.contains(&counter.cause.as_str())).map(|counter| counter.packets).max();
+    let queues: u64 = interface.qdiscs.iter().map(|qdisc| qdisc.dropped_packets).sum();
+    let own = snapshot.drops.iter().filter(|drop| drop.netns == "own" && drop.interface == interface.name);
+    let within = own.filter(|drop| drop.class != Class::Noise.id() && !is_beyond_hooks(&drop.reason));
+    [before + ring.unwrap_or(0), behind.max(queues), within.map(|drop| drop.packets).sum()]
+}
+
+fn events(ledger: &Ledger) -> BTreeMap<String, u64> {
+    TcpEvent::ALL.iter().map(|event| (event.id().to_owned(), ledger.of(*event))).collect()
+}
+
+fn side_loss(loss: &PathLoss, side: PathSide) -> snapshot::SideLoss {
+    snapshot::SideLoss {
+        segments: loss.lost(side),
+        share: loss.share(side).map(|share| snapshot::Share {
+            ratio: share.ratio,
+            lower: share.lower,
+            upper: share.upper,
+        }),
+    }
+}
