@@ -172,6 +172,7 @@ fn model(frame: &[u8], meta: &Meta, gso_segs: u32) -> (Option<(Cursor, Layer)>, 
         bytes: bytes + (segments - 1) * header_bytes,
         unseen_frames: u64::from(outcome == Layer::Unseen),
         other_frames: u64::from(outcome == Layer::Other),
+        tcp_segments: 0,
     };
     (examined.err(), traffic)
 }

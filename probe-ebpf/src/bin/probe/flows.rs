@@ -41,11 +41,11 @@ impl Clock for KernelClock {
     }
 }
 
-/// Shows an ordinary packet, whose [`Passing`] is in the scratch space, to its connection. `false`, and nothing has
-/// happened, if it has to be looked at more closely.
+/// Shows an ordinary packet, whose [`Passing`] is in the scratch space, to its connection. `None`, and nothing has
+/// happened, if it has to be looked at more closely; `Some(false)` if its connection is not in the sample.
 #[inline(always)]
-pub(crate) fn is_next<F: Hooked>(frame: &F, (meta, packet): (&Meta, &Packet), point: &Point<'_>) -> bool {
-    let Some(scratch) = maps::scratch() else { return false };
+pub(crate) fn is_next<F: Hooked>(frame: &F, (meta, packet): (&Meta, &Packet), point: &Point<'_>) -> Option<bool> {
+    let scratch = maps::scratch()?;
     // Through memory: else the verifier would follow the rest for each kind of packet.
     scratch.cursor.packet = *packet;
     settle(scratch);
@@ -54,20 +54,20 @@ pub(crate) fn is_next<F: Hooked>(frame: &F, (meta, packet): (&Meta, &Packet), po
     key.encapsulation = encapsulation(frame, meta, u32::from(usize::from(packet.network_at) != ethernet::HEADER_BYTES));
     let tag = key.tag(&maps::settings().secret);
     if !is_in_sample(tag) {
-        return true;
+        return Some(false);
     }
     let segments = segments(frame, meta, packet.header_bytes) as u32;
     segment.size(packet.payload_bytes, Cut { segments, gso_size: meta.gso_size });
     let index = index(tag);
-    let Some([first, second]) = maps::flows(point.direction, index) else { return false };
+    let [first, second] = maps::flows(point.direction, index)?;
     let half = if first.tag == tag {
         first
     } else if second.tag == tag {
         second
     } else {
-        return false;
+        return None;
     };
-    half.follow(&reverse(tag, point.direction, index), segment, &KernelClock, maps::cpu())
+    half.follow(&reverse(tag, point.direction, index), segment, &KernelClock, maps::cpu()).then_some(true)
 }
 
 /// Shows a packet in the scratch space to its connection. Returns how many segments were, none if it is not followed.

@@ -34,14 +34,22 @@ pub(crate) struct Point<'m> {
 pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point: Point<'_>) {
     let mut passer = Passer { direction: point.direction, is_tracked: point.slot.track != 0, is_plain: false };
     let packet = fast::ordinary_with(frame, meta, &mut passer);
-    match packet {
-        Some(packet) if !passer.is_tracked || packet.transport != Transport::Tcp => {
-            count(point.traffic, frame, meta, packet.header_bytes);
+    let followed = match packet {
+        None => None,
+        Some(packet) if !passer.is_tracked || packet.transport != Transport::Tcp => Some((packet, false)),
+        Some(packet) if passer.is_plain => {
+            flows::is_next(frame, (meta, &packet), &point).map(|followed| (packet, followed))
         }
-        Some(packet) if passer.is_plain && flows::is_next(frame, (meta, &packet), &point) => {
-            count(point.traffic, frame, meta, packet.header_bytes);
+        Some(_) => None,
+    };
+    match followed {
+        Some((packet, is_followed)) => {
+            let segments = count(point.traffic, frame, meta, packet.header_bytes);
+            if is_followed {
+                point.traffic.tcp_segments += segments;
+            }
         }
-        _ => examine(context, frame, meta, point),
+        None => examine(context, frame, meta, point),
     }
 }
 

@@ -152,6 +152,7 @@ impl Kernel {
             bytes: total.bytes - before.bytes,
             unseen_frames: total.unseen_frames - before.unseen_frames,
             other_frames: total.other_frames - before.other_frames,
+            tcp_segments: 0,
         };
         Ok((View::from_kernel(&scratch), traffic))
     }
