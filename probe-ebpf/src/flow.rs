@@ -22,4 +22,4 @@ pub use event::{Ledger, Quality, Sink, TcpEvent};
 pub use half::{Clock, Half, Reverse};
 pub use key::{Key, Passing, Secret, encapsulation};
 pub use segment::{Cut, Segment};
-pub use table::{FLOW_WAYS, Place, place};
+pub use table::{FLOW_WAYS, Place, place, set_of};

@@ -4,6 +4,7 @@
 mod balance;
 mod coverage;
 mod events;
+mod flows;
 mod hooks;
 mod ports;
 mod roles;

@@ -16,7 +16,7 @@ pub use self::sources::{
     Trap,
 };
 
-pub use self::wire::{Flow, FlowDirection, Share, SideLoss, Wire};
+pub use self::wire::{Flow, FlowDirection, Flows, Share, SideLoss, Wire};
 
 /// Version of the JSON form.
 pub const SCHEMA: u32 = 1;

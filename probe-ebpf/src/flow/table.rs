@@ -23,6 +23,13 @@ pub enum Place {
     Full,
 }
 
+/// Number of the places of a connection, among `mask` + 1, a power of two.
+#[inline(always)]
+#[must_use]
+pub const fn set_of(tag: u64, mask: u32) -> u32 {
+    (tag >> 8) as u32 & mask
+}
+
 /// Looks for `tag` in its places; `opens` is whether it comes with a SYN.
 #[inline(always)]
 #[must_use]
@@ -46,9 +53,16 @@ pub fn place<C: Clock>(ways: &[Half; FLOW_WAYS], tag: u64, opens: bool, clock: &
 }
 
 impl Half {
+    /// Jiffies since it was last seen, to 256 of them; after some hours any.
+    #[inline(always)]
+    #[must_use]
+    pub const fn silent_jiffies(&self, now: u32) -> u32 {
+        (((now >> 8) as u16).wrapping_sub(self.seen) as u32) << 8
+    }
+
     #[inline(always)]
     fn makes_room<C: Clock>(&self, opens: bool, clock: &C) -> bool {
-        let silent = u32::from(((clock.jiffies() >> 8) as u16).wrapping_sub(self.seen)) << 8;
+        let silent = self.silent_jiffies(clock.jiffies());
         let seconds = if self.is_closed() {
             1
         } else if self.is_embryonic() {

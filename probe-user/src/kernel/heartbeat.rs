@@ -44,6 +44,14 @@ impl Heartbeat {
         Ok(())
     }
 
+    /// Jiffies at the last [`Heartbeat::beat`], their lower half.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn last(&self) -> Result<u32> {
+        Ok(self.control()?.heartbeat as u32)
+    }
+
     /// From now on the programs do nothing.
     ///
     /// # Errors

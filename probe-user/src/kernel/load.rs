@@ -125,6 +125,8 @@ pub struct Loaded {
     pub capacity: Capacity,
     /// Inode number of the agent's network namespace.
     pub netns: u32,
+    /// Jiffies in a second.
+    pub hertz: u32,
     heartbeat: Heartbeat,
 }
 
@@ -135,6 +137,14 @@ impl Loaded {
     /// If the kernel refuses.
     pub fn beat(&mut self) -> Result<()> {
         self.heartbeat.beat(&mut self.ebpf)
+    }
+
+    /// The kernel's jiffies at the last sign of life, their lower half.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn jiffies(&self) -> Result<u32> {
+        self.heartbeat.last()
     }
 
     /// The number of a drop's reason, for its name.
@@ -270,7 +280,18 @@ pub fn load_only(capacity: Capacity) -> Result<Loaded> {
     let symbols = Symbols::read();
     heap::give_back();
     debug!(?programs, ?features, "loaded");
-    Ok(Loaded { ebpf, types, symbols, features, programs, unwatched, capacity, netns, heartbeat })
+    Ok(Loaded {
+        ebpf,
+        types,
+        symbols,
+        features,
+        programs,
+        unwatched,
+        capacity,
+        netns,
+        hertz: settings.hertz,
+        heartbeat,
+    })
 }
 
 /// Numbers by lot.

@@ -13,10 +13,10 @@ use aya::{
 };
 use probe_ebpf::{
     abi::{
-        Direction, DropKey, FaultKey, MalformedKey, NamespaceKey, RetransmitKey, Slot, Tally, Traffic, ledger_index,
-        map, traffic_index,
+        Direction, DropKey, FaultKey, FlowName, FlowNames, FlowSet, MalformedKey, NamespaceKey, RetransmitKey, Slot,
+        Tally, Traffic, ledger_index, map, traffic_index,
     },
-    flow::Ledger,
+    flow::{Half, Ledger, set_of},
     storm::Storm,
 };
 
@@ -51,6 +51,8 @@ pub struct Maps {
     tallies: PerCpuArray<MapData, u64>,
     storm: PerCpuArray<MapData, Storm>,
     ledgers: PerCpuArray<MapData, Ledger>,
+    flows: [Array<MapData, FlowSet>; 2],
+    flow_names: Array<MapData, FlowNames>,
 }
 
 impl std::fmt::Debug for Maps {
@@ -81,6 +83,8 @@ impl Maps {
             tallies: take(ebpf, map::TALLIES)?,
             storm: take(ebpf, map::STORM)?,
             ledgers: take(ebpf, map::LEDGERS)?,
+            flows: [take(ebpf, map::FLOWS_IN)?, take(ebpf, map::FLOWS_OUT)?],
+            flow_names: take(ebpf, map::FLOW_NAMES)?,
         })
     }
 
@@ -128,6 +132,31 @@ impl Maps {
             per_cpu.iter().for_each(|cpu| sum.add(cpu));
         }
         Ok(sums)
+    }
+
+    /// Names of all connections that were followed since the last one in their place.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn flow_names(&self) -> Result<Vec<FlowName>> {
+        let mut names = Vec::new();
+        for set in self.flow_names.iter() {
+            names.extend(set.context("read the names of connections")?.into_iter().filter(|name| name.tag != 0));
+        }
+        Ok(names)
+    }
+
+    /// Both halves of a connection, of those that are still there.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn halves(&self, tag: u64) -> Result<[Option<Half>; 2]> {
+        let mut halves = [None; 2];
+        for (half, map) in halves.iter_mut().zip(&self.flows) {
+            let set = map.get(&set_of(tag, map.len() - 1), 0).context("read a connection")?;
+            *half = set.into_iter().find(|half| half.tag == tag);
+        }
+        Ok(halves)
     }
 
     /// All rare counters.

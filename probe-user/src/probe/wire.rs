@@ -55,6 +55,11 @@ impl Tracks {
         });
         u8::try_from(at).unwrap_or(u8::MAX)
     }
+
+    /// The group of this number.
+    pub(super) fn name(&self, group: u32) -> &str {
+        self.groups.get(group as usize).map_or("", String::as_str)
+    }
 }
 
 impl Track {

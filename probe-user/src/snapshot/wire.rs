@@ -37,7 +37,18 @@ pub struct Share {
     pub upper: f64,
 }
 
-/// One TCP connection that is followed (`GET /api/v1/flows`).
+/// TCP connections that have lost most (`GET /api/v1/flows`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    /// Connections that have a place, also those that have ended and whose place nobody has taken yet.
+    pub known: u64,
+    /// Places.
+    pub capacity: u64,
+    /// The worst first.
+    pub flows: Vec<Flow>,
+}
+
+/// One TCP connection that is followed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// Track group.
@@ -69,6 +80,6 @@ pub struct FlowDirection {
     pub seen_again: u64,
     /// And of how many of these the receiver said that it had not needed them.
     pub not_needed: u64,
-    /// Milliseconds since the last one, to some 250 ms.
-    pub silent_ms: u64,
+    /// Milliseconds since the last one, to 256 of the kernel's jiffies; `None` if it is not followed any more.
+    pub silent_ms: Option<u64>,
 }

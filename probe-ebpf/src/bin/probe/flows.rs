@@ -6,6 +6,7 @@ use probe_ebpf::{
     classify::{Cursor, Meta, Packet},
     flow::{
         Clock, Cut, FLOW_WAYS, Key, Ledger, Passing, Place, Quality, Reverse, Sink, TcpEvent, encapsulation, place,
+        set_of,
     },
     wire::ethernet,
 };
@@ -59,13 +60,17 @@ pub(crate) fn is_next<F: Hooked>(frame: &F, (meta, packet): (&Meta, &Packet), po
     let segments = segments(frame, meta, packet.header_bytes) as u32;
     segment.size(packet.payload_bytes, Cut { segments, gso_size: meta.gso_size });
     let index = index(tag);
-    let [first, second] = maps::flows(point.direction, index)?;
-    let half = if first.tag == tag {
-        first
-    } else if second.tag == tag {
-        second
-    } else {
-        return None;
+    let set = maps::flows(point.direction, index)?;
+    let half = match place(set, tag, segment.is_opening(), &KernelClock) {
+        Place::Resident(way) => {
+            let [first, second] = set;
+            if way == 0 { first } else { second }
+        }
+        Place::Free(_) => return None,
+        Place::Full => {
+            maps::ledger(point.slot.track, point.direction)?.quality(Quality::TableFull);
+            return Some(false);
+        }
     };
     half.follow(&reverse(tag, point.direction, index), segment, &KernelClock, maps::cpu()).then_some(true)
 }
@@ -91,7 +96,7 @@ fn is_in_sample(tag: u64) -> bool {
 
 #[inline(always)]
 fn index(tag: u64) -> u32 {
-    (tag >> 8) as u32 & maps::settings().flow_mask
+    set_of(tag, maps::settings().flow_mask)
 }
 
 const fn other(direction: Direction) -> Direction {
