@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use netlink_packet_core::{NLM_F_DUMP, NlasIterator};
 use netlink_packet_route::{RouteNetlinkMessage, tc::TcMessage};
 
-use super::counter::Counter;
+use super::{counter::Counter, links::Link};
 use crate::{netlink::request, snapshot::Qdisc};
 
 // uapi/linux/rtnetlink.h, pkt_sched.h, gen_stats.h.
@@ -63,16 +63,33 @@ pub struct QdiscSums {
     debts: BTreeMap<(u32, u32, u32), u64>,
     /// Whether what a discipline has counted before it is seen for the first time is the agent's.
     running: bool,
+    /// Devices that were up at the first reading, and of which no list has shown a discipline yet.
+    unlisted: BTreeSet<u32>,
 }
 
 impl QdiscSums {
-    /// Reads them; `counts` is whether what happened since the last time counts.
+    /// Reads those of all devices, which `links` are, and keeps the sums of the `selected`; `counts` is whether what
+    /// happened since the last time counts.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn read(&mut self, counts: bool) -> Result<()> {
-        self.add(&list()?, counts);
+    pub fn read(&mut self, links: &BTreeMap<u32, Link>, selected: &BTreeSet<u32>, counts: bool) -> Result<()> {
+        self.take(list()?, links, counts);
+        self.retain(selected);
         Ok(())
+    }
+
+    /// A device that is up has a discipline. Where the first list shows none it has skipped the device, which the kernel
+    /// does without a word (`tc_dump_qdisc` goes by position, and never says `NLM_F_DUMP_INTR`; 6.18).
+    fn take(&mut self, mut disciplines: Vec<Discipline>, links: &BTreeMap<u32, Link>, counts: bool) {
+        let listed: BTreeSet<u32> = disciplines.iter().map(|discipline| discipline.ifindex).collect();
+        if !self.running {
+            self.unlisted = links.values().filter(|link| link.up).map(|link| link.ifindex).collect();
+            self.unlisted.retain(|ifindex| !listed.contains(ifindex));
+        }
+        disciplines.retain(|discipline| discipline.kind != NO_QUEUE);
+        self.add(&disciplines, counts);
+        self.unlisted.retain(|ifindex| links.contains_key(ifindex) && !listed.contains(ifindex));
     }
 
     fn add(&mut self, disciplines: &[Discipline], counts: bool) {
@@ -90,10 +107,12 @@ impl QdiscSums {
                 continue;
             }
             let before = self.seen.remove(&key).filter(|before| before.kind == now.kind);
+            let counted_before =
+                |reading: u32| if counts_new && !self.unlisted.contains(&now.ifindex) { 0 } else { reading.into() };
             let mut before = before.unwrap_or_else(|| Seen {
                 kind: now.kind.clone(),
-                drops: Counter::after(if counts_new { 0 } else { now.drops.into() }),
-                overlimits: Counter::after(if counts_new { 0 } else { now.overlimits.into() }),
+                drops: Counter::after(counted_before(now.drops)),
+                overlimits: Counter::after(counted_before(now.overlimits)),
                 absent: 0,
             });
             before.absent = 0;
@@ -154,9 +173,9 @@ impl QdiscSums {
         self.sums.get(&ifindex).into_iter().flat_map(BTreeMap::values).cloned().collect()
     }
 
-    /// Forgets devices that are gone.
-    pub fn retain(&mut self, is_there: impl Fn(u32) -> bool) {
-        self.sums.retain(|ifindex, _| is_there(*ifindex));
+    /// After each reading: what others drop is not kept for the day when they are selected.
+    fn retain(&mut self, selected: &BTreeSet<u32>) {
+        self.sums.retain(|ifindex, _| selected.contains(ifindex));
     }
 }
 
@@ -175,8 +194,7 @@ fn list() -> Result<Vec<Discipline>> {
     let mut disciplines = Vec::new();
     request(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()), NLM_F_DUMP, |message_type, payload| {
         if message_type == RTM_NEWQDISC {
-            let discipline = parse(payload)?;
-            disciplines.extend(Some(discipline).filter(|discipline| discipline.kind != NO_QUEUE));
+            disciplines.push(parse(payload)?);
         }
         Ok(())
     })
@@ -286,8 +304,10 @@ mod tests {
         sums.add(&pfifo(0x1_0000, 9), false);
         sums.add(&pfifo(0x1_0000, 10), true);
         assert_eq!(sums.shown(7)[0].dropped_packets, 1, "nothing counts while the agent stands still");
-        sums.retain(|_| false);
+        sums.retain(&BTreeSet::new());
         assert!(sums.shown(7).is_empty());
+        sums.add(&pfifo(0x1_0000, 12), true);
+        assert_eq!(sums.shown(7)[0].dropped_packets, 2, "selected again");
     }
 
     /// The kernel lists in pieces: while devices vanish a list may lack one that is there, or have it twice.
@@ -301,6 +321,25 @@ mod tests {
         gone.insert(0, &before);
         gone.push(&later);
         assert_eq!(after(&gone), [("fq_codel".to_owned(), 4)], "another one with its handle");
+    }
+
+    #[test]
+    fn what_the_first_list_has_skipped_is_not_new() {
+        for (name, up, first, expected) in [
+            ("skipped", true, None, 1),
+            ("down: it has none yet", false, None, 9),
+            ("it had no queue", true, Some(discipline(NO_QUEUE, 0, ROOT, 0)), 9),
+        ] {
+            let links = BTreeMap::from([(7, Link { ifindex: 7, up, ..Link::default() })]);
+            let mut sums = QdiscSums::default();
+            for reading in [first, Some(discipline("tbf", 0x1_0000, ROOT, 8)), Some(discipline("tbf", 0x1_0000, ROOT, 9))]
+            {
+                sums.take(reading.into_iter().collect(), &links, true);
+            }
+            let shown: Vec<_> = sums.shown(7).into_iter().map(|sum| (sum.kind, sum.dropped_packets)).collect();
+            assert_eq!(shown, [("tbf".to_owned(), expected)], "{name}");
+            assert!(sums.unlisted.is_empty(), "{name}");
+        }
     }
 
     #[test]
@@ -329,6 +368,6 @@ mod tests {
 
     #[test]
     fn the_running_kernel() {
-        QdiscSums::default().read(true).unwrap();
+        QdiscSums::default().read(&BTreeMap::new(), &BTreeSet::new(), true).unwrap();
     }
 }

@@ -39,6 +39,9 @@ const SETTINGS_EVERY: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Witnesses {
     devices: BTreeMap<u32, Device>,
+    /// Devices that were there before the agent, or were not selected at an earlier reading: what they have counted until
+    /// they are selected is not the agent's.
+    older: BTreeSet<u32>,
     qdiscs: QdiscSums,
     softnet: SoftnetSums,
     protocols: ProtocolSums,
@@ -64,6 +67,8 @@ struct Device {
     packets: Option<Passed>,
     rings: Option<Rings>,
     offloads: Vec<String>,
+    /// What it has counted before it was first read is left out.
+    is_older: bool,
     /// Its driver has been asked.
     asked: bool,
     /// When it was asked for what hardly changes.
@@ -71,10 +76,17 @@ struct Device {
 }
 
 impl Witnesses {
-    /// Reads every source for these interfaces. `counts` is whether what happened since the last time counts. Returns the
-    /// sources that failed.
-    pub(super) fn read(&mut self, links: &[&Link], counts: bool) -> Vec<&'static str> {
+    /// Reads every source for the `selected` of these interfaces. `counts` is whether what happened since the last time
+    /// counts. Returns the sources that failed.
+    pub(super) fn read(
+        &mut self,
+        links: &BTreeMap<u32, Link>,
+        selected: &[&Link],
+        counts: bool,
+    ) -> Vec<&'static str> {
         let mut failed = Vec::new();
+        let chosen: BTreeSet<u32> = selected.iter().map(|link| link.ifindex).collect();
+        self.note_older(links, &chosen);
         let now = Instant::now();
         let (drivers, settings) =
             (is_due(self.drivers_asked, DRIVERS_EVERY, now), is_due(self.settings_asked, SETTINGS_EVERY, now));
@@ -83,14 +95,14 @@ impl Witnesses {
             self.settings_asked = Some(now);
             self.judge("ethtool", families, &mut failed);
         }
-        let devices = self.read_devices(links, counts);
+        let devices = stats64::all().map(|all| self.take_devices(selected, &all, counts));
         self.judge("device", devices, &mut failed);
         if drivers {
             self.drivers_asked = Some(now);
-            let asked = self.ask_drivers(links, now, counts);
+            let asked = self.ask_drivers(selected, now, counts);
             self.judge("ethtool", asked, &mut failed);
         }
-        let qdiscs = self.qdiscs.read(counts);
+        let qdiscs = self.qdiscs.read(links, &chosen, counts);
         self.judge("qdisc", qdiscs, &mut failed);
         let softnet = self.softnet.read(counts);
         self.judge("softnet", softnet, &mut failed);
@@ -119,21 +131,26 @@ impl Witnesses {
         }
     }
 
-    fn read_devices(&mut self, links: &[&Link], counts: bool) -> Result<()> {
-        let there: BTreeSet<u32> = links.iter().map(|link| link.ifindex).collect();
-        self.devices.retain(|ifindex, _| there.contains(ifindex));
-        self.qdiscs.retain(|ifindex| there.contains(&ifindex));
-        self.driver_counters.retain(|ifindex| there.contains(&ifindex));
-        let all = stats64::all()?;
+    /// By what is announced, not by lists of counters, which miss a device when they are interrupted.
+    fn note_older(&mut self, links: &BTreeMap<u32, Link>, selected: &BTreeSet<u32>) {
+        self.devices.retain(|ifindex, _| selected.contains(ifindex));
+        self.driver_counters.retain(|ifindex| selected.contains(&ifindex));
+        self.older.retain(|ifindex| links.contains_key(ifindex));
+        let is_older = |ifindex: &u32| !self.running || !selected.contains(ifindex);
+        self.older.extend(links.keys().copied().filter(is_older));
+    }
+
+    fn take_devices(&mut self, links: &[&Link], all: &BTreeMap<u32, Stats64>, counts: bool) {
         for link in links.iter().filter(|link| !is_repeater(&link.kind)) {
             let Some(stats) = all.get(&link.ifindex) else { continue };
             let is_new = !self.devices.contains_key(&link.ifindex);
             let device = self.devices.entry(link.ifindex).or_default();
-            // A card has counted since the machine's start, whoever had it; others since they were made.
-            let from_now = is_new && (!self.running || link.has_parent_device);
-            device.take_stats(link, stats, from_now, counts);
+            if is_new {
+                // A card has counted since the machine's start, whoever had it; others since they were made.
+                device.is_older = self.older.contains(&link.ifindex) || link.has_parent_device;
+            }
+            device.take_stats(link, stats, is_new && device.is_older, counts);
         }
-        Ok(())
     }
 
     /// Asks the drivers of as many devices as there is time for; all of them the first time, before which nothing counts.
@@ -148,7 +165,7 @@ impl Witnesses {
                 break;
             }
             let Some(device) = self.devices.get_mut(&link.ifindex) else { continue };
-            let from_now = device.asked || !self.running || link.has_parent_device;
+            let from_now = device.asked || device.is_older;
             let mut read = || -> Result<()> {
                 let own = self.driver_counters.read(link.ifindex, &link.name, &link.driver)?;
                 device.take(Source::Driver, &own, from_now, counts);
@@ -348,12 +365,65 @@ mod tests {
         assert_eq!(Device::default().shown(&veth).not_observable, ["ingress/no_buffer", "ingress/xdp_drop"]);
     }
 
+    /// A reading of the devices: (index, missed packets) of all, the last names what is selected of what is announced.
+    fn read(witnesses: &mut Witnesses, listed: &[(u32, u64)], announced: &[u32], selected: &[u32]) {
+        let link = |ifindex: &u32| Link { ifindex: *ifindex, driver: "veth".into(), ..Link::default() };
+        let links: BTreeMap<u32, Link> = announced.iter().map(|ifindex| (*ifindex, link(ifindex))).collect();
+        let chosen: Vec<&Link> = selected.iter().map(|ifindex| &links[ifindex]).collect();
+        let stats = |(ifindex, missed): &(u32, u64)| {
+            let mut fields = [0; 25];
+            fields[15] = *missed;
+            (*ifindex, Stats64::parse(&fields.map(u64::to_ne_bytes).concat()))
+        };
+        witnesses.note_older(&links, &selected.iter().copied().collect());
+        witnesses.take_devices(&chosen, &listed.iter().map(stats).collect(), true);
+        witnesses.running = true;
+    }
+
+    #[test]
+    fn what_is_older_than_its_selection_starts_from_now() {
+        type Reading = (&'static [(u32, u64)], &'static [u32], &'static [u32]);
+        let rows: [(&str, &[Reading], u64); 6] = [
+            ("there at the start", &[(&[(7, 50)], &[7], &[7]), (&[(7, 53)], &[7], &[7])], 3),
+            ("made later", &[(&[], &[], &[]), (&[(7, 50)], &[7], &[7]), (&[(7, 53)], &[7], &[7])], 53),
+            (
+                "there at the start, selected later",
+                &[(&[(7, 50)], &[7], &[]), (&[(7, 60)], &[7], &[7]), (&[(7, 63)], &[7], &[7])],
+                3,
+            ),
+            (
+                "made later, selected later still",
+                &[(&[], &[], &[]), (&[(7, 50)], &[7], &[]), (&[(7, 60)], &[7], &[7]), (&[(7, 63)], &[7], &[7])],
+                3,
+            ),
+            (
+                "there at the start, and missing from an interrupted list",
+                &[(&[], &[7], &[7]), (&[(7, 60)], &[7], &[7]), (&[(7, 63)], &[7], &[7])],
+                3,
+            ),
+            (
+                "listed before it was announced",
+                &[(&[], &[], &[]), (&[(7, 50)], &[], &[]), (&[(7, 53)], &[7], &[7])],
+                53,
+            ),
+        ];
+        for (name, readings, expected) in rows {
+            let mut witnesses = Witnesses::default();
+            for (listed, announced, selected) in readings {
+                read(&mut witnesses, listed, announced, selected);
+            }
+            assert_eq!(witnesses.devices[&7].counters[&MISSED].1.total(), expected, "{name}");
+            read(&mut witnesses, &[], &[], &[]);
+            assert!(witnesses.older.is_empty(), "bounded by what is there");
+        }
+    }
+
     #[test]
     fn the_running_kernel() {
         let loopback = crate::collect::links::list().unwrap().into_iter().find(Link::is_loopback).unwrap();
         let mut witnesses = Witnesses::default();
-        assert_eq!(witnesses.read(&[&loopback], true), Vec::<&str>::new());
         let links = BTreeMap::from([(loopback.ifindex, loopback)]);
+        assert_eq!(witnesses.read(&links, &[&links[&1]], true), Vec::<&str>::new());
         let mut snapshot = snapshot::Snapshot {
             interfaces: vec![snapshot::Interface { ifindex: 1, ..snapshot::Interface::default() }],
             ..snapshot::Snapshot::default()
