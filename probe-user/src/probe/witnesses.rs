@@ -93,7 +93,7 @@ impl Witnesses {
         if settings {
             let families = genetlink::families().map(|families| self.families = families);
             self.settings_asked = Some(now);
-            self.judge("ethtool", families, &mut failed);
+            self.judge("genetlink", families, &mut failed);
         }
         let devices = stats64::all().map(|all| self.take_devices(selected, &all, counts));
         self.judge("device", devices, &mut failed);
@@ -108,9 +108,17 @@ impl Witnesses {
         self.judge("softnet", softnet, &mut failed);
         let snmp = snmp::read_with_ipv6().map(|snmp| self.protocols.add(&snmp, counts));
         self.judge("snmp", snmp.map_err(Into::into), &mut failed);
-        let tables = self.read_tables(counts);
-        self.judge("conntrack", tables, &mut failed);
-        let host = self.read_host(settings, counts);
+        let connections = self.read_connections(counts);
+        self.judge("conntrack", connections, &mut failed);
+        let neighbours = self.read_neighbours(counts);
+        self.judge("neighbour", neighbours, &mut failed);
+        let upcalls = self.read_upcalls(counts);
+        self.judge("openvswitch", upcalls, &mut failed);
+        if settings {
+            let traps = self.read_traps();
+            self.judge("devlink", traps, &mut failed);
+        }
+        let host = self.read_host(counts);
         self.judge("host", host, &mut failed);
         self.running = true;
         failed
@@ -190,18 +198,26 @@ impl Witnesses {
         first_error
     }
 
-    fn read_tables(&mut self, counts: bool) -> Result<()> {
-        let conntrack = conntrack::read()?;
-        self.is_there("conntrack", conntrack.is_some());
-        for (cause, count) in conntrack.into_iter().flatten() {
+    fn read_connections(&mut self, counts: bool) -> Result<()> {
+        self.host.conntrack = conntrack::occupancy();
+        let connections = conntrack::read()?;
+        self.is_there("conntrack", connections.is_some());
+        for (cause, count) in connections.into_iter().flatten() {
             self.protocols.add_one(("conntrack", cause), count, counts);
         }
-        self.host.conntrack = conntrack::occupancy();
+        Ok(())
+    }
+
+    fn read_neighbours(&mut self, counts: bool) -> Result<()> {
         let neighbours = neighbour::read()?;
         self.is_there("neighbour_tables", !neighbours.is_empty());
         for (protocol, cause, count) in neighbours {
             self.protocols.add_one((protocol, cause), count, counts);
         }
+        Ok(())
+    }
+
+    fn read_upcalls(&mut self, counts: bool) -> Result<()> {
         let datapath = self.families.get(openvswitch::FAMILY).copied();
         self.is_there("openvswitch", datapath.is_some());
         if let Some(lost) = datapath.map_or(Ok(None), openvswitch::lost)? {
@@ -210,17 +226,21 @@ impl Witnesses {
         Ok(())
     }
 
-    fn read_host(&mut self, settings: bool, counts: bool) -> Result<()> {
+    fn read_traps(&mut self) -> Result<()> {
+        let devlink = self.families.get(devlink::FAMILY).copied();
+        self.is_there("devlink_traps", devlink.is_some());
+        if let Some(family) = devlink {
+            self.host.devlink_traps = devlink::traps(family)?;
+        }
+        Ok(())
+    }
+
+    fn read_host(&mut self, counts: bool) -> Result<()> {
+        self.host.congestion_marked_packets = self.protocols.congestion_marks();
         if let Some(stolen) = cpu::stolen_ms()? {
             add(self.stolen_ms.get_or_insert(Counter::after(stolen)), stolen, counts);
         }
         self.host.cpu_steal_ms = self.stolen_ms.map(Counter::total);
-        self.host.congestion_marked_packets = self.protocols.congestion_marks();
-        let devlink = self.families.get(devlink::FAMILY).copied();
-        self.is_there("devlink_traps", devlink.is_some());
-        if let (true, Some(family)) = (settings, devlink) {
-            self.host.devlink_traps = devlink::traps(family)?;
-        }
         Ok(())
     }
 
@@ -416,6 +436,21 @@ mod tests {
             read(&mut witnesses, &[], &[], &[]);
             assert!(witnesses.older.is_empty(), "bounded by what is there");
         }
+    }
+
+    /// No family has the last number, so the kernel refuses; the other sources are not to blame.
+    #[test]
+    fn a_failure_is_its_own_sources() {
+        let mut witnesses = Witnesses {
+            families: [openvswitch::FAMILY, devlink::FAMILY].map(|name| (name.to_owned(), u16::MAX)).into(),
+            settings_asked: Some(Instant::now()),
+            ..Witnesses::default()
+        };
+        let mut failed = witnesses.read(&BTreeMap::new(), &[], true);
+        let traps = witnesses.read_traps();
+        witnesses.judge("devlink", traps, &mut failed);
+        assert_eq!(failed, ["openvswitch", "devlink"]);
+        assert!(failed.iter().all(|source| super::super::SOURCES.contains(source)), "each has its series");
     }
 
     #[test]
