@@ -95,11 +95,13 @@ impl Witnesses {
             self.settings_asked = Some(now);
             self.judge("genetlink", families, &mut failed);
         }
-        let devices = stats64::all().map(|all| self.take_devices(selected, &all, counts));
+        let all = stats64::all();
+        let listed: BTreeSet<u32> = all.iter().flat_map(BTreeMap::keys).copied().collect();
+        let devices = all.map(|all| self.take_devices(selected, &all, counts));
         self.judge("device", devices, &mut failed);
         if drivers {
             self.drivers_asked = Some(now);
-            let asked = self.ask_drivers(selected, now, counts);
+            let asked = self.ask_drivers(selected, &listed, now, counts);
             self.judge("ethtool", asked, &mut failed);
         }
         let qdiscs = self.qdiscs.read(links, &chosen, counts);
@@ -162,7 +164,10 @@ impl Witnesses {
     }
 
     /// Asks the drivers of as many devices as there is time for; all of them the first time, before which nothing counts.
-    fn ask_drivers(&mut self, links: &[&Link], now: Instant, counts: bool) -> Result<()> {
+    /// Those that were not `listed` just now are gone, and drivers are asked by the device's name: for a name that nobody
+    /// has the kernel tries to load a module `netdev-NAME` (`dev_load` in net/core/dev_ioctl.c), on the agent's account,
+    /// which has `CAP_NET_ADMIN`.
+    fn ask_drivers(&mut self, links: &[&Link], listed: &BTreeSet<u32>, now: Instant, counts: bool) -> Result<()> {
         let (started, mut first_error) = (Instant::now(), Ok(()));
         let split = links.partition_point(|link| link.ifindex < self.drivers_from);
         let (later, first) = links.split_at(split);
@@ -172,7 +177,8 @@ impl Witnesses {
                 self.drivers_from = link.ifindex;
                 break;
             }
-            let Some(device) = self.devices.get_mut(&link.ifindex) else { continue };
+            let device = self.devices.get_mut(&link.ifindex).filter(|_| listed.contains(&link.ifindex));
+            let Some(device) = device else { continue };
             let from_now = device.asked || device.is_older;
             let mut read = || -> Result<()> {
                 let own = self.driver_counters.read(link.ifindex, &link.name, &link.driver)?;
@@ -436,6 +442,17 @@ mod tests {
             read(&mut witnesses, &[], &[], &[]);
             assert!(witnesses.older.is_empty(), "bounded by what is there");
         }
+    }
+
+    #[test]
+    fn drivers_of_vanished_devices_are_not_asked() {
+        let mut witnesses = Witnesses::default();
+        read(&mut witnesses, &[(7, 0), (8, 0)], &[7, 8], &[7, 8]);
+        let link = |ifindex: u32| Link { ifindex, name: format!("no-such-{ifindex}"), driver: "veth".into(), ..Link::default() };
+        let links = [link(7), link(8)];
+        witnesses.ask_drivers(&links.each_ref(), &[8].into(), Instant::now(), true).unwrap();
+        let asked = |device: &Device| device.asked;
+        assert_eq!(witnesses.devices.values().map(asked).collect::<Vec<_>>(), [false, true]);
     }
 
     /// No family has the last number, so the kernel refuses; the other sources are not to blame.
