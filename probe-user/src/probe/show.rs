@@ -81,7 +81,7 @@ impl Probe {
     }
 
     /// Reads what others have counted; nothing of it counts while the programs are to be still.
-    fn read_witnesses(&mut self) {
+    pub(super) fn read_witnesses(&mut self) {
         let selected: Vec<&Link> = self.counted.keys().filter_map(|ifindex| self.links.get(ifindex)).collect();
         let failed = self.witnesses.read(&self.links, &selected, self.state == State::Running);
         failed.into_iter().for_each(|source| self.collect_error(source));

@@ -28,8 +28,9 @@ use crate::{
     snapshot::{self, DeviceCounter, Host, Passed, Rings},
 };
 
-/// Between two questions to drivers; scrapes come as they like.
-const DRIVERS_EVERY: Duration = Duration::from_millis(900);
+/// Between two questions about devices, queueing disciplines and to drivers, which all wait for the kernel's one lock of
+/// its network configuration (RTNL); scrapes come as they like.
+const DEVICES_EVERY: Duration = Duration::from_millis(900);
 /// Longest round of questions to drivers, some of which ask their firmware: the rest is asked the next time.
 const DRIVERS_ROUND: Duration = Duration::from_millis(5);
 /// Between two questions for what hardly changes: generic netlink families, sizes of rings, offloads, traps.
@@ -49,7 +50,7 @@ pub(super) struct Witnesses {
     stolen_ms: Option<Counter>,
     host: Host,
     families: BTreeMap<String, u16>,
-    drivers_asked: Option<Instant>,
+    devices_asked: Option<Instant>,
     /// Where the next round of questions to drivers starts.
     drivers_from: u32,
     settings_asked: Option<Instant>,
@@ -65,6 +66,8 @@ struct Device {
     counters: BTreeMap<Key, (Source, Counter)>,
     evidence: BTreeMap<&'static str, Counter>,
     packets: Option<Passed>,
+    /// `packets` are as old as this reading.
+    is_fresh: bool,
     rings: Option<Rings>,
     offloads: Vec<String>,
     /// What it has counted before it was first read is left out.
@@ -88,24 +91,25 @@ impl Witnesses {
         let chosen: BTreeSet<u32> = selected.iter().map(|link| link.ifindex).collect();
         self.note_older(links, &chosen);
         let now = Instant::now();
-        let (drivers, settings) =
-            (is_due(self.drivers_asked, DRIVERS_EVERY, now), is_due(self.settings_asked, SETTINGS_EVERY, now));
+        let (devices, settings) =
+            (is_due(self.devices_asked, DEVICES_EVERY, now), is_due(self.settings_asked, SETTINGS_EVERY, now));
         if settings {
             let families = genetlink::families().map(|families| self.families = families);
             self.settings_asked = Some(now);
             self.judge("genetlink", families, &mut failed);
         }
-        let all = stats64::all();
-        let listed: BTreeSet<u32> = all.iter().flat_map(BTreeMap::keys).copied().collect();
-        let devices = all.map(|all| self.take_devices(selected, &all, counts));
-        self.judge("device", devices, &mut failed);
-        if drivers {
-            self.drivers_asked = Some(now);
+        self.devices.values_mut().for_each(|device| device.is_fresh = false);
+        if devices {
+            self.devices_asked = Some(now);
+            let all = stats64::all();
+            let listed: BTreeSet<u32> = all.iter().flat_map(BTreeMap::keys).copied().collect();
+            let taken = all.map(|all| self.take_devices(selected, &all, counts));
+            self.judge("device", taken, &mut failed);
             let asked = self.ask_drivers(selected, &listed, now, counts);
             self.judge("ethtool", asked, &mut failed);
+            let qdiscs = self.qdiscs.read(links, &chosen, counts);
+            self.judge("qdisc", qdiscs, &mut failed);
         }
-        let qdiscs = self.qdiscs.read(links, &chosen, counts);
-        self.judge("qdisc", qdiscs, &mut failed);
         let softnet = self.softnet.read(counts);
         self.judge("softnet", softnet, &mut failed);
         let snmp = snmp::read_with_ipv6().map(|snmp| self.protocols.add(&snmp, counts));
@@ -124,6 +128,16 @@ impl Witnesses {
         self.judge("host", host, &mut failed);
         self.running = true;
         failed
+    }
+
+    /// The next reading is of all sources, however soon it comes.
+    pub(super) const fn hurry(&mut self) {
+        self.devices_asked = None;
+    }
+
+    /// Whether what the device has passed is of the last reading, and not of one before it.
+    pub(super) fn is_fresh(&self, ifindex: u32) -> bool {
+        self.devices.get(&ifindex).is_some_and(|device| device.is_fresh)
     }
 
     /// Warns of a source that fails, once until it works again.
@@ -275,6 +289,7 @@ impl Device {
     fn take_stats(&mut self, link: &Link, stats: &Stats64, from_now: bool, counts: bool) {
         let [ingress, egress] = stats.packets();
         self.packets = Some(Passed { ingress, egress });
+        self.is_fresh = true;
         for (key, count) in stats.lost() {
             let source = if is_filled(&link.driver, key) { Source::Stats64 } else { Source::Unknown };
             // Of a driver of which nothing is known a zero says nothing.
@@ -453,6 +468,27 @@ mod tests {
         witnesses.ask_drivers(&links.each_ref(), &[8].into(), Instant::now(), true).unwrap();
         let asked = |device: &Device| device.asked;
         assert_eq!(witnesses.devices.values().map(asked).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
+    fn many_scrapes_are_one_question() {
+        let loopback = crate::collect::links::list().unwrap().into_iter().find(Link::is_loopback).unwrap();
+        let links = BTreeMap::from([(loopback.ifindex, loopback)]);
+        let mut witnesses = Witnesses::default();
+        let mut fresh = |hurry: bool| {
+            if hurry {
+                witnesses.hurry();
+            }
+            assert_eq!(witnesses.read(&links, &[&links[&1]], true), Vec::<&str>::new());
+            let is_fresh = witnesses.is_fresh(1);
+            // As if the next scrape came so soon.
+            witnesses.devices_asked = Some(Instant::now());
+            is_fresh
+        };
+        assert_eq!([fresh(false), fresh(false), fresh(true), fresh(false)], [true, false, true, false]);
+        witnesses.devices_asked = Instant::now().checked_sub(DEVICES_EVERY);
+        witnesses.read(&links, &[&links[&1]], true);
+        assert!(witnesses.is_fresh(1));
     }
 
     /// No family has the last number, so the kernel refuses; the other sources are not to blame.
