@@ -26,6 +26,54 @@ const SUMS: [&str; 3] = ["mq", "mqprio", "taprio"];
 /// It keeps nothing, so it drops nothing.
 const NO_QUEUE: &str = "noqueue";
 
+/// What a kind is called that is none of [`KINDS`].
+const OTHER: &str = "other";
+/// Kinds of the kernel's own, from 5.10 to 7.0. Since 6.16 a BPF program can be a discipline, under any name that whoever
+/// loads it likes: such names are no label's values.
+const KINDS: [&str; 41] = [
+    "atm",
+    "bfifo",
+    "blackhole",
+    "cake",
+    "cake_mq",
+    "cbq",
+    "cbs",
+    "choke",
+    "clsact",
+    "codel",
+    "drr",
+    "dsmark",
+    "dualpi2",
+    "etf",
+    "ets",
+    "fq",
+    "fq_codel",
+    "fq_pie",
+    "gred",
+    "hfsc",
+    "hhf",
+    "htb",
+    "ingress",
+    "mq",
+    "mqprio",
+    "multiq",
+    "netem",
+    "pfifo",
+    "pfifo_fast",
+    "pfifo_head_drop",
+    "pie",
+    "plug",
+    "prio",
+    "qfq",
+    "red",
+    "sfb",
+    "sfq",
+    "skbprio",
+    "taprio",
+    "tbf",
+    "teql0",
+];
+
 /// One discipline at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Discipline {
@@ -57,7 +105,7 @@ const GONE_AFTER: u8 = 5;
 pub struct QdiscSums {
     /// By device, handle and parent: leaves without a handle are told apart by the class they hang on.
     seen: BTreeMap<(u32, u32, u32), Seen>,
-    sums: BTreeMap<u32, BTreeMap<String, Qdisc>>,
+    sums: BTreeMap<u32, BTreeMap<&'static str, Qdisc>>,
     /// What a discipline has beyond those below it is the difference of numbers that were read one after the other: what
     /// it was too little is taken off what comes next.
     debts: BTreeMap<(u32, u32, u32), u64>,
@@ -152,11 +200,12 @@ impl QdiscSums {
             if owed > drops {
                 debts.insert(key, owed - drops);
             }
+            let kind = shown_kind(&now.kind);
             let sum = sums
                 .entry(now.ifindex)
                 .or_default()
-                .entry(now.kind.clone())
-                .or_insert_with(|| Qdisc { kind: now.kind.clone(), ..Qdisc::default() });
+                .entry(kind)
+                .or_insert_with(|| Qdisc { kind: kind.to_owned(), ..Qdisc::default() });
             sum.dropped_packets += drops.saturating_sub(owed);
             sum.overlimits += overlimits;
             if below.is_empty() {
@@ -177,6 +226,11 @@ impl QdiscSums {
     fn retain(&mut self, selected: &BTreeSet<u32>) {
         self.sums.retain(|ifindex, _| selected.contains(ifindex));
     }
+}
+
+/// The label: one of [`KINDS`], or [`OTHER`].
+fn shown_kind(kind: &str) -> &'static str {
+    KINDS.into_iter().find(|known| *known == kind).unwrap_or(OTHER)
 }
 
 impl Discipline {
@@ -323,6 +377,19 @@ mod tests {
         assert_eq!(after(&gone), [("fq_codel".to_owned(), 4)], "another one with its handle");
     }
 
+    /// 100 programs by names of their own, each in the place of the one before it.
+    #[test]
+    fn names_of_programs_are_no_kinds() {
+        let replaced: Vec<[Discipline; 1]> =
+            (0..=100_u32).map(|at| [discipline(&format!("bpf_{at}"), at << 16, ROOT, at.min(1))]).collect();
+        let readings: Vec<&[Discipline]> = replaced.iter().map(|reading| &reading[..]).collect();
+        assert_eq!(after(&readings), [(OTHER.to_owned(), 100)]);
+        let kinds: BTreeSet<&str> = KINDS.into();
+        assert!(
+            kinds.len() == KINDS.len() && SUMS.iter().all(|kind| kinds.contains(kind)) && !kinds.contains(NO_QUEUE)
+        );
+    }
+
     #[test]
     fn what_the_first_list_has_skipped_is_not_new() {
         for (name, up, first, expected) in [
@@ -332,7 +399,8 @@ mod tests {
         ] {
             let links = BTreeMap::from([(7, Link { ifindex: 7, up, ..Link::default() })]);
             let mut sums = QdiscSums::default();
-            for reading in [first, Some(discipline("tbf", 0x1_0000, ROOT, 8)), Some(discipline("tbf", 0x1_0000, ROOT, 9))]
+            for reading in
+                [first, Some(discipline("tbf", 0x1_0000, ROOT, 8)), Some(discipline("tbf", 0x1_0000, ROOT, 9))]
             {
                 sums.take(reading.into_iter().collect(), &links, true);
             }

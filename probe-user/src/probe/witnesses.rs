@@ -81,12 +81,7 @@ struct Device {
 impl Witnesses {
     /// Reads every source for the `selected` of these interfaces. `counts` is whether what happened since the last time
     /// counts. Returns the sources that failed.
-    pub(super) fn read(
-        &mut self,
-        links: &BTreeMap<u32, Link>,
-        selected: &[&Link],
-        counts: bool,
-    ) -> Vec<&'static str> {
+    pub(super) fn read(&mut self, links: &BTreeMap<u32, Link>, selected: &[&Link], counts: bool) -> Vec<&'static str> {
         let mut failed = Vec::new();
         let chosen: BTreeSet<u32> = selected.iter().map(|link| link.ifindex).collect();
         self.note_older(links, &chosen);
@@ -463,7 +458,12 @@ mod tests {
     fn drivers_of_vanished_devices_are_not_asked() {
         let mut witnesses = Witnesses::default();
         read(&mut witnesses, &[(7, 0), (8, 0)], &[7, 8], &[7, 8]);
-        let link = |ifindex: u32| Link { ifindex, name: format!("no-such-{ifindex}"), driver: "veth".into(), ..Link::default() };
+        let link = |ifindex: u32| Link {
+            ifindex,
+            name: format!("no-such-{ifindex}"),
+            driver: "veth".into(),
+            ..Link::default()
+        };
         let links = [link(7), link(8)];
         witnesses.ask_drivers(&links.each_ref(), &[8].into(), Instant::now(), true).unwrap();
         let asked = |device: &Device| device.asked;
