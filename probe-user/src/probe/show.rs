@@ -311,7 +311,7 @@ impl Probe {
             program_missed: missed_runs(&self.loaded.ebpf, &self.loaded.programs),
             drop_members: tally(Tally::DropMembers),
             uncounted_ms: u64::try_from(self.uncounted.as_millis()).unwrap_or(u64::MAX),
-            events_suppressed: tally(Tally::EventsSuppressed),
+            events_suppressed: Tally::NOT_SHOWN.into_iter().map(tally).sum(),
             drop_storm_packets: tally(Tally::StormSegments),
             drop_storm_waiting_packets: counters.waiting,
             snapshot_us: 0,
