@@ -28,8 +28,8 @@ const NO_QUEUE: &str = "noqueue";
 
 /// What a kind is called that is none of [`KINDS`].
 const OTHER: &str = "other";
-/// Kinds of the kernel's own, from 5.10 to 7.0. Since 6.16 a BPF program can be a discipline, under any name that whoever
-/// loads it likes: such names are no label's values.
+/// Kinds of the kernel's own since 5.10, those that have gone meanwhile included. Since 6.16 a BPF program can be a
+/// discipline, under any name that whoever loads it likes: such names are no label's values.
 const KINDS: [&str; 41] = [
     "atm",
     "bfifo",
