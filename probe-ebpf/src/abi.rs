@@ -453,12 +453,16 @@ macro_rules! tallies {
             StormSegments,
             /// Events that nobody was shown, because too many of their kind came at once.
             EventsSuppressed,
+            /// Events that nobody was shown, because the reader was too slow for [`map::EVENTS`].
+            EventsFull,
             $(#[doc = concat!("Counts lost: ", $map, " ", $cause, ".")] $variant,)+
         }
 
         impl Tally {
             /// How many there are: entries of [`map::TALLIES`].
-            pub const COUNT: u32 = Self::FAILURES.len() as u32 + 3;
+            pub const COUNT: u32 = Self::FAILURES.len() as u32 + 4;
+            /// Events that were counted, but nobody was shown.
+            pub const NOT_SHOWN: [Self; 2] = [Self::EventsSuppressed, Self::EventsFull];
             /// Lost counts with the metric labels `map` and `cause`.
             pub const FAILURES: &'static [(Self, &'static str, &'static str)] = &[$((Self::$variant, $map, $cause),)+];
         }
@@ -472,7 +476,6 @@ tallies! {
     DropsBusy "drops" "busy";
     NamespacesFull "namespaces" "full";
     NamespacesBusy "namespaces" "busy";
-    EventsFull "events" "full";
     RetransmitsFull "retransmits" "full";
     RetransmitsBusy "retransmits" "busy";
     FaultsFull "faults" "full";
@@ -729,8 +732,16 @@ mod tests {
     #[test]
     fn tallies_are_numbered_by_position() {
         for (position, (tally, _, _)) in Tally::FAILURES.iter().enumerate() {
-            assert_eq!(*tally as usize, position + 3);
+            assert_eq!(*tally as usize, position + 4);
         }
+        assert_eq!(Tally::COUNT as usize, Tally::FAILURES.len() + 4);
+    }
+
+    #[test]
+    fn what_is_not_shown_is_no_lost_count() {
+        let failures: Vec<Tally> = Tally::FAILURES.iter().map(|(tally, _, _)| *tally).collect();
+        assert!(Tally::NOT_SHOWN.iter().all(|tally| !failures.contains(tally)));
+        assert!(Tally::FAILURES.iter().all(|(_, map, _)| *map != "events"));
     }
 
     #[test]

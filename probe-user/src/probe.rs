@@ -56,8 +56,22 @@ use crate::{
 const FORGET_AFTER: Duration = Duration::from_mins(2);
 
 /// What is read besides, as in the label `source`.
-const SOURCES: [&str; 10] =
-    ["conntrack", "device", "ethtool", "host", "links", "maps", "qdisc", "routes", "snmp", "softnet"];
+const SOURCES: [&str; 14] = [
+    "conntrack",
+    "device",
+    "devlink",
+    "ethtool",
+    "genetlink",
+    "host",
+    "links",
+    "maps",
+    "neighbour",
+    "openvswitch",
+    "qdisc",
+    "routes",
+    "snmp",
+    "softnet",
+];
 
 /// An interface that is selected.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use netlink_packet_core::{NLM_F_DUMP, NlasIterator};
 use netlink_packet_route::{RouteNetlinkMessage, tc::TcMessage};
 
-use super::counter::Counter;
+use super::{counter::Counter, links::Link};
 use crate::{netlink::request, snapshot::Qdisc};
 
 // uapi/linux/rtnetlink.h, pkt_sched.h, gen_stats.h.
@@ -25,6 +25,54 @@ const HEADER_BYTES: usize = 20;
 const SUMS: [&str; 3] = ["mq", "mqprio", "taprio"];
 /// It keeps nothing, so it drops nothing.
 const NO_QUEUE: &str = "noqueue";
+
+/// What a kind is called that is none of [`KINDS`].
+const OTHER: &str = "other";
+/// Kinds of the kernel's own since 5.10, those that have gone meanwhile included. Since 6.16 a BPF program can be a
+/// discipline, under any name that whoever loads it likes: such names are no label's values.
+const KINDS: [&str; 41] = [
+    "atm",
+    "bfifo",
+    "blackhole",
+    "cake",
+    "cake_mq",
+    "cbq",
+    "cbs",
+    "choke",
+    "clsact",
+    "codel",
+    "drr",
+    "dsmark",
+    "dualpi2",
+    "etf",
+    "ets",
+    "fq",
+    "fq_codel",
+    "fq_pie",
+    "gred",
+    "hfsc",
+    "hhf",
+    "htb",
+    "ingress",
+    "mq",
+    "mqprio",
+    "multiq",
+    "netem",
+    "pfifo",
+    "pfifo_fast",
+    "pfifo_head_drop",
+    "pie",
+    "plug",
+    "prio",
+    "qfq",
+    "red",
+    "sfb",
+    "sfq",
+    "skbprio",
+    "taprio",
+    "tbf",
+    "teql0",
+];
 
 /// One discipline at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,22 +105,39 @@ const GONE_AFTER: u8 = 5;
 pub struct QdiscSums {
     /// By device, handle and parent: leaves without a handle are told apart by the class they hang on.
     seen: BTreeMap<(u32, u32, u32), Seen>,
-    sums: BTreeMap<u32, BTreeMap<String, Qdisc>>,
+    sums: BTreeMap<u32, BTreeMap<&'static str, Qdisc>>,
     /// What a discipline has beyond those below it is the difference of numbers that were read one after the other: what
     /// it was too little is taken off what comes next.
     debts: BTreeMap<(u32, u32, u32), u64>,
     /// Whether what a discipline has counted before it is seen for the first time is the agent's.
     running: bool,
+    /// Devices that were up at the first reading, and of which no list has shown a discipline yet.
+    unlisted: BTreeSet<u32>,
 }
 
 impl QdiscSums {
-    /// Reads them; `counts` is whether what happened since the last time counts.
+    /// Reads those of all devices, which `links` are, and keeps the sums of the `selected`; `counts` is whether what
+    /// happened since the last time counts.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn read(&mut self, counts: bool) -> Result<()> {
-        self.add(&list()?, counts);
+    pub fn read(&mut self, links: &BTreeMap<u32, Link>, selected: &BTreeSet<u32>, counts: bool) -> Result<()> {
+        self.take(list()?, links, counts);
+        self.retain(selected);
         Ok(())
+    }
+
+    /// A device that is up has a discipline. Where the first list shows none it has skipped the device, which the kernel
+    /// does without a word (`tc_dump_qdisc` goes by position, and never says `NLM_F_DUMP_INTR`; 6.18).
+    fn take(&mut self, mut disciplines: Vec<Discipline>, links: &BTreeMap<u32, Link>, counts: bool) {
+        let listed: BTreeSet<u32> = disciplines.iter().map(|discipline| discipline.ifindex).collect();
+        if !self.running {
+            self.unlisted = links.values().filter(|link| link.up).map(|link| link.ifindex).collect();
+            self.unlisted.retain(|ifindex| !listed.contains(ifindex));
+        }
+        disciplines.retain(|discipline| discipline.kind != NO_QUEUE);
+        self.add(&disciplines, counts);
+        self.unlisted.retain(|ifindex| links.contains_key(ifindex) && !listed.contains(ifindex));
     }
 
     fn add(&mut self, disciplines: &[Discipline], counts: bool) {
@@ -90,10 +155,12 @@ impl QdiscSums {
                 continue;
             }
             let before = self.seen.remove(&key).filter(|before| before.kind == now.kind);
+            let counted_before =
+                |reading: u32| if counts_new && !self.unlisted.contains(&now.ifindex) { 0 } else { reading.into() };
             let mut before = before.unwrap_or_else(|| Seen {
                 kind: now.kind.clone(),
-                drops: Counter::after(if counts_new { 0 } else { now.drops.into() }),
-                overlimits: Counter::after(if counts_new { 0 } else { now.overlimits.into() }),
+                drops: Counter::after(counted_before(now.drops)),
+                overlimits: Counter::after(counted_before(now.overlimits)),
                 absent: 0,
             });
             before.absent = 0;
@@ -133,11 +200,12 @@ impl QdiscSums {
             if owed > drops {
                 debts.insert(key, owed - drops);
             }
+            let kind = shown_kind(&now.kind);
             let sum = sums
                 .entry(now.ifindex)
                 .or_default()
-                .entry(now.kind.clone())
-                .or_insert_with(|| Qdisc { kind: now.kind.clone(), ..Qdisc::default() });
+                .entry(kind)
+                .or_insert_with(|| Qdisc { kind: kind.to_owned(), ..Qdisc::default() });
             sum.dropped_packets += drops.saturating_sub(owed);
             sum.overlimits += overlimits;
             if below.is_empty() {
@@ -154,10 +222,15 @@ impl QdiscSums {
         self.sums.get(&ifindex).into_iter().flat_map(BTreeMap::values).cloned().collect()
     }
 
-    /// Forgets devices that are gone.
-    pub fn retain(&mut self, is_there: impl Fn(u32) -> bool) {
-        self.sums.retain(|ifindex, _| is_there(*ifindex));
+    /// After each reading: what others drop is not kept for the day when they are selected.
+    fn retain(&mut self, selected: &BTreeSet<u32>) {
+        self.sums.retain(|ifindex, _| selected.contains(ifindex));
     }
+}
+
+/// The label: one of [`KINDS`], or [`OTHER`].
+fn shown_kind(kind: &str) -> &'static str {
+    KINDS.into_iter().find(|known| *known == kind).unwrap_or(OTHER)
 }
 
 impl Discipline {
@@ -175,8 +248,7 @@ fn list() -> Result<Vec<Discipline>> {
     let mut disciplines = Vec::new();
     request(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()), NLM_F_DUMP, |message_type, payload| {
         if message_type == RTM_NEWQDISC {
-            let discipline = parse(payload)?;
-            disciplines.extend(Some(discipline).filter(|discipline| discipline.kind != NO_QUEUE));
+            disciplines.push(parse(payload)?);
         }
         Ok(())
     })
@@ -286,8 +358,10 @@ mod tests {
         sums.add(&pfifo(0x1_0000, 9), false);
         sums.add(&pfifo(0x1_0000, 10), true);
         assert_eq!(sums.shown(7)[0].dropped_packets, 1, "nothing counts while the agent stands still");
-        sums.retain(|_| false);
+        sums.retain(&BTreeSet::new());
         assert!(sums.shown(7).is_empty());
+        sums.add(&pfifo(0x1_0000, 12), true);
+        assert_eq!(sums.shown(7)[0].dropped_packets, 2, "selected again");
     }
 
     /// The kernel lists in pieces: while devices vanish a list may lack one that is there, or have it twice.
@@ -301,6 +375,39 @@ mod tests {
         gone.insert(0, &before);
         gone.push(&later);
         assert_eq!(after(&gone), [("fq_codel".to_owned(), 4)], "another one with its handle");
+    }
+
+    /// 100 programs by names of their own, each in the place of the one before it.
+    #[test]
+    fn names_of_programs_are_no_kinds() {
+        let replaced: Vec<[Discipline; 1]> =
+            (0..=100_u32).map(|at| [discipline(&format!("bpf_{at}"), at << 16, ROOT, at.min(1))]).collect();
+        let readings: Vec<&[Discipline]> = replaced.iter().map(|reading| &reading[..]).collect();
+        assert_eq!(after(&readings), [(OTHER.to_owned(), 100)]);
+        let kinds: BTreeSet<&str> = KINDS.into();
+        assert!(
+            kinds.len() == KINDS.len() && SUMS.iter().all(|kind| kinds.contains(kind)) && !kinds.contains(NO_QUEUE)
+        );
+    }
+
+    #[test]
+    fn what_the_first_list_has_skipped_is_not_new() {
+        for (name, up, first, expected) in [
+            ("skipped", true, None, 1),
+            ("down: it has none yet", false, None, 9),
+            ("it had no queue", true, Some(discipline(NO_QUEUE, 0, ROOT, 0)), 9),
+        ] {
+            let links = BTreeMap::from([(7, Link { ifindex: 7, up, ..Link::default() })]);
+            let mut sums = QdiscSums::default();
+            for reading in
+                [first, Some(discipline("tbf", 0x1_0000, ROOT, 8)), Some(discipline("tbf", 0x1_0000, ROOT, 9))]
+            {
+                sums.take(reading.into_iter().collect(), &links, true);
+            }
+            let shown: Vec<_> = sums.shown(7).into_iter().map(|sum| (sum.kind, sum.dropped_packets)).collect();
+            assert_eq!(shown, [("tbf".to_owned(), expected)], "{name}");
+            assert!(sums.unlisted.is_empty(), "{name}");
+        }
     }
 
     #[test]
@@ -329,6 +436,6 @@ mod tests {
 
     #[test]
     fn the_running_kernel() {
-        QdiscSums::default().read(true).unwrap();
+        QdiscSums::default().read(&BTreeMap::new(), &BTreeSet::new(), true).unwrap();
     }
 }

@@ -31,7 +31,7 @@ pub enum Carried {
 }
 
 /// Routes of one device and family that are read in search of the default route. IPv4's comes first in its table.
-const LOOK_AT: u32 = 4096;
+pub const LOOK_AT: u32 = 4096;
 /// Longest round; it is all that the agent does meanwhile.
 const ROUND: Duration = Duration::from_millis(300);
 /// Shortest pause after a link has changed, and where nothing has; the longest is asked for by large tables.
@@ -81,7 +81,7 @@ impl Routes {
             if started.elapsed() > ROUND {
                 bail!("the routing tables are too large to ask for {} devices in {ROUND:?}", devices.len());
             }
-            match carried(*device).context("ask for routes by rtnetlink")? {
+            match carried(*device).context("ask for routes by rtnetlink")?.carried {
                 Some(carried) => self.known.insert(*device, carried),
                 None => self.known.remove(device),
             };
@@ -96,38 +96,48 @@ impl Routes {
     }
 }
 
+/// What is known of one device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// `None` where it carries nothing.
+    pub carried: Option<Carried>,
+    /// Routes that were read to know it: at most [`LOOK_AT`] for each family.
+    pub read: u32,
+}
+
 /// What one device carries.
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn carried(ifindex: u32) -> Result<Option<Carried>> {
-    let mut best = None;
+pub fn carried(ifindex: u32) -> Result<Answer> {
+    let mut best = Answer::default();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        if best < Some(Carried::DefaultRoute) {
-            best = best.max(carried_of(family, ifindex)?);
+        if best.carried < Some(Carried::DefaultRoute) {
+            let answer = carried_of(family, ifindex)?;
+            best = Answer { carried: best.carried.max(answer.carried), read: best.read + answer.read };
         }
     }
     Ok(best)
 }
 
-fn carried_of(family: AddressFamily, ifindex: u32) -> Result<Option<Carried>> {
+fn carried_of(family: AddressFamily, ifindex: u32) -> Result<Answer> {
     let mut ask = RouteMessage::default();
     ask.header.address_family = family;
     ask.header.kind = RouteType::Unicast;
     ask.attributes.push(RouteAttribute::Oif(ifindex));
-    let (mut best, mut seen) = (None, 0);
+    let (mut best, mut read) = (None, 0);
     let listed = list(RouteNetlinkMessage::GetRoute(ask), |message_type, payload| {
         if message_type == libc::RTM_NEWROUTE {
             best = best.max(counted(payload)?);
-            seen += 1;
+            read += 1;
         }
-        let enough = best == Some(Carried::DefaultRoute) || seen >= LOOK_AT;
+        let enough = best == Some(Carried::DefaultRoute) || read >= LOOK_AT;
         Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
     match listed {
         // Gone meanwhile.
-        Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
-        outcome => outcome.map(|_| best),
+        Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(Answer::default()),
+        outcome => outcome.map(|_| Answer { carried: best, read }),
     }
 }
 
@@ -229,7 +239,7 @@ mod tests {
     #[test]
     fn the_running_kernel() {
         // The loopback's routes are all in the table `local`, or IPv6's own.
-        assert_eq!(carried(1).unwrap(), None);
-        assert_eq!(carried(0x7fff_fffe).unwrap(), None, "no such device");
+        assert_eq!(carried(1).unwrap().carried, None);
+        assert_eq!(carried(0x7fff_fffe).unwrap(), Answer::default(), "no such device");
     }
 }

@@ -28,7 +28,8 @@ pub struct Stats64 {
 }
 
 impl Stats64 {
-    fn parse(value: &[u8]) -> Self {
+    /// What [`all`] finds of a device.
+    pub(crate) fn parse(value: &[u8]) -> Self {
         let mut fields = [0; FIELD_COUNT];
         let (words, _) = value.as_chunks::<8>();
         let known = words.len().min(FIELD_COUNT);

@@ -205,7 +205,8 @@ pub const METRICS: &[Metric] = &[
         unit: "packets",
         labels: &["interface", "kind"],
         help: "Packets that queueing disciplines dropped, a GSO packet being one; what a root repeats of its leaves is \
-               left out. The kernel has mostly dropped them with a reason, too: do not add.",
+               left out, and kind is `other` for what is not the kernel's own (a BPF program). The kernel has mostly \
+               dropped them with a reason, too: do not add.",
         samples: samples::qdisc_dropped,
     },
     Metric {

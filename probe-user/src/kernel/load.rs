@@ -10,7 +10,7 @@ use aya::{
     programs::{BtfTracePoint, Program, SchedClassifier},
 };
 use probe_ebpf::{
-    abi::{ABSENT, DropKey, Settings, global, map, program},
+    abi::{ABSENT, DropKey, Retransmit, Settings, global, map, program},
     flow::{FLOW_WAYS, Secret},
 };
 use tracing::{debug, warn};
@@ -41,9 +41,9 @@ pub struct Capacity {
     pub drops: u32,
     /// Distinct (namespace, reason) of drops in other namespaces.
     pub namespaces: u32,
-    /// Distinct (namespace, interface, type) of retransmits.
+    /// Distinct (interface, type) of retransmits: all types of every interface, and of those without one.
     pub retransmits: u32,
-    /// Distinct (interface, fault).
+    /// Distinct (interface, fault): a wrong checksum on each, and all that an XDP program can do on one in twenty.
     pub faults: u32,
     /// Connections that are followed at the same time, each direction of one; 0: none.
     pub flows: u32,
@@ -64,11 +64,11 @@ impl Capacity {
     pub fn for_interfaces(interfaces: u32) -> Self {
         Self {
             interfaces,
-            malformed: (interfaces * 4).clamp(256, 4096),
-            drops: (interfaces * 12).clamp(1024, 12_288),
+            malformed: (interfaces * 4).clamp(256, 3072),
+            drops: (interfaces * 12).clamp(1024, 8192),
             namespaces: (interfaces * 2).clamp(256, 1024),
-            retransmits: (interfaces * 2).clamp(256, 4096),
-            faults: interfaces.clamp(128, 2048),
+            retransmits: ((interfaces + 1) * Retransmit::ALL.len() as u32).max(256),
+            faults: (interfaces + interfaces / 2).max(128),
             flows: 0,
             flow_sample: 1,
             tracks: DEFAULT_TRACKS,
@@ -335,8 +335,21 @@ mod tests {
     use std::collections::BTreeSet;
 
     use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+    use probe_ebpf::abi::Fault;
 
     use super::*;
+    use crate::config::MAX_INTERFACES;
+
+    #[test]
+    fn there_is_room_for_every_interface() {
+        for interfaces in [1, 8, 128, 1000, 1024, MAX_INTERFACES] {
+            let capacity = Capacity::for_interfaces(interfaces);
+            let types = u32::try_from(Retransmit::ALL.len()).unwrap();
+            assert!(capacity.retransmits >= (interfaces + 1) * types, "{interfaces} interfaces");
+            let of_xdp = u32::try_from(Fault::ALL.len()).unwrap() - 1;
+            assert!(capacity.faults >= interfaces + interfaces / 20 * of_xdp, "{interfaces} interfaces");
+        }
+    }
 
     /// A name crosses the line once: what the object holds is what `abi` names, no more and no less.
     #[test]

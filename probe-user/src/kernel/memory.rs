@@ -190,9 +190,9 @@ mod tests {
     fn grows_with_interfaces_and_cpus() {
         assert!(bytes(129, 2) > bytes(128, 2));
         assert!(bytes(128, 3) > bytes(128, 2));
-        // 258 traffic counters of 40 bytes, 512 + 1,536 + 256 + 256 + 128 hashed ones and 15 tallies of 8, 256 reasons that wait
+        // 258 traffic counters of 40 bytes, 512 + 1,536 + 256 + 774 + 192 hashed ones and 15 tallies of 8, 256 reasons that wait
         // in a storm of 24, its state of 40, 528 of scratch, 32 buckets of 16, 16 ledgers of 216.
-        let hashed = 512 + 1536 + 256 + 256 + 128;
+        let hashed = 512 + 1536 + 256 + 774 + 192;
         assert_eq!(
             bytes(128, 3) - bytes(128, 2),
             258 * 40 + (hashed + 15) * 8 + 256 * 24 + 40 + 528 + 32 * 16 + 16 * 216

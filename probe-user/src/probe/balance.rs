@@ -17,8 +17,6 @@ use crate::{
 /// Drivers fetch what their hardware has counted this often at least (two seconds in e1000e and igb): a figure may be as
 /// old.
 const OLDEST_FIGURE: Duration = Duration::from_secs(2);
-/// Between two readings that are kept; scrapes come as they like.
-const READ_EVERY: Duration = Duration::from_millis(400);
 
 /// One device.
 #[derive(Debug, Default)]
@@ -26,6 +24,8 @@ pub(super) struct Balance {
     /// Segments at the hooks, by direction, of the last seconds.
     recent: VecDeque<(Instant, [u64; 2])>,
     base: Option<Base>,
+    /// What the last comparison has shown.
+    sides: [Option<Side>; 2],
 }
 
 /// Where the comparison begins.
@@ -38,11 +38,17 @@ struct Base {
 }
 
 impl Balance {
+    /// What the figures of one moment have shown last. `read` are those of this moment, if they are of one.
+    fn look(&mut self, now: Instant, read: Option<[[u64; 2]; 2]>, parts: &[Vec<Explained>; 2]) -> [Option<Side>; 2] {
+        if let Some(figures) = read {
+            self.sides = self.add(now, figures, parts);
+        }
+        self.sides.clone()
+    }
+
     /// Takes figures read just now; what has passed since the comparison began, once it has.
     fn add(&mut self, now: Instant, [device, hook]: [[u64; 2]; 2], parts: &[Vec<Explained>; 2]) -> [Option<Side>; 2] {
-        if self.recent.back().is_none_or(|(last, _)| now.duration_since(*last) >= READ_EVERY) {
-            self.recent.push_back((now, hook));
-        }
+        self.recent.push_back((now, hook));
         // One that is old enough stays as the beginning.
         while self.recent.get(1).is_some_and(|(second, _)| now.duration_since(*second) >= OLDEST_FIGURE) {
             self.recent.pop_front();
@@ -101,7 +107,8 @@ impl Probe {
                 let (device, hook) =
                     ([passed.ingress, passed.egress], [interface.ingress.frames, interface.egress.frames]);
                 let known = self.balances.entry(interface.ifindex).or_default();
-                let [ingress, egress] = known.add(now, [device, hook], &between(snapshot, interface));
+                let read = Some([device, hook]).filter(|_| self.witnesses.is_fresh(interface.ifindex));
+                let [ingress, egress] = known.look(now, read, &between(snapshot, interface));
                 balance.ingress = ingress.filter(|_| counts[0] && attached[0]);
                 balance.egress = egress.filter(|_| counts[1] && attached[1]);
             }
@@ -142,7 +149,9 @@ mod tests {
         let mut at = |ms: u64, device: u64, hook: u64, dropped: u64, waits: u64| {
             let part = |what: &str, packets| Explained { what: what.to_owned(), packets };
             let parts = [vec![part("xdp_drop", dropped)], vec![part(BACKLOG, waits)]];
-            let [ingress, egress] = balance.add(start + Duration::from_millis(ms), [[device, 0], [hook, 0]], &parts);
+            // A device's figure of 0 here: it was not read at that moment.
+            let read = (device > 0).then_some([[device, 0], [hook, 0]]);
+            let [ingress, egress] = balance.look(start + Duration::from_millis(ms), read, &parts);
             ingress.map(|side| {
                 let waits = egress.map(|side| side.explained[0].packets);
                 (side.device_packets, side.hook_packets, side.slack_packets, side.explained[0].packets, waits)
@@ -157,6 +166,7 @@ mod tests {
         assert_eq!(at(1000, 5010, 20, 7, 0), None);
         assert_eq!(at(2000, 5020, 30, 7, 3), Some((0, 0, 20 + 20, 0, Some(3))), "begins");
         assert_eq!(at(3000, 5130, 130, 17, 0), Some((110, 100, 110 + 20, 10, Some(0))));
+        assert_eq!(at(3500, 0, 180, 47, 0), Some((110, 100, 110 + 20, 10, Some(0))), "the hook alone says nothing");
         assert_eq!(at(5000, 5130, 130, 17, 0), Some((110, 100, 20, 10, Some(0))), "at rest: slack is the beginning's");
         assert_eq!(at(6000, 9, 140, 17, 0), Some((0, 0, 10 + 10, 0, Some(0))), "the driver was reset");
     }

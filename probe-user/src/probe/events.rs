@@ -44,7 +44,7 @@ impl Probe {
     /// # Errors
     /// If the kernel refuses.
     pub fn events_not_shown(&self) -> Result<u64> {
-        Ok(self.maps.tally(Tally::EventsSuppressed)? + self.maps.tally(Tally::EventsFull)?)
+        Tally::NOT_SHOWN.into_iter().map(|tally| self.maps.tally(tally)).sum()
     }
 
     /// What an example says; `None` where it is of no kind of this build.

@@ -127,6 +127,9 @@ impl Probe {
     /// # Errors
     /// If the programs cannot be told; then nothing has changed.
     pub fn obey(&mut self, order: Order) -> anyhow::Result<State> {
+        // What came until now belongs to the state until now.
+        self.witnesses.hurry();
+        self.read_witnesses();
         let before = self.state;
         match (order, before) {
             (Order::Resume, _) => {

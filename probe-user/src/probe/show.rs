@@ -82,9 +82,9 @@ impl Probe {
     }
 
     /// Reads what others have counted; nothing of it counts while the programs are to be still.
-    fn read_witnesses(&mut self) {
-        let links: Vec<&Link> = self.counted.keys().filter_map(|ifindex| self.links.get(ifindex)).collect();
-        let failed = self.witnesses.read(&links, self.state == State::Running);
+    pub(super) fn read_witnesses(&mut self) {
+        let selected: Vec<&Link> = self.counted.keys().filter_map(|ifindex| self.links.get(ifindex)).collect();
+        let failed = self.witnesses.read(&self.links, &selected, self.state == State::Running);
         failed.into_iter().for_each(|source| self.collect_error(source));
     }
 
@@ -312,7 +312,7 @@ impl Probe {
             program_missed: missed_runs(&self.loaded.ebpf, &self.loaded.programs),
             drop_members: tally(Tally::DropMembers),
             uncounted_ms: u64::try_from(self.uncounted.as_millis()).unwrap_or(u64::MAX),
-            events_suppressed: tally(Tally::EventsSuppressed),
+            events_suppressed: Tally::NOT_SHOWN.into_iter().map(tally).sum(),
             drop_storm_packets: tally(Tally::StormSegments),
             drop_storm_waiting_packets: counters.waiting,
             snapshot_us: 0,

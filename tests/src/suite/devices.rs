@@ -28,6 +28,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("devices::full_receive_buffer", full_receive_buffer),
         trial("devices::wrong_header_checksum", wrong_header_checksum),
         trial("devices::another_stations_address", another_stations_address),
+        trial("devices::older_than_its_selection", older_than_its_selection),
         trial("devices::absent_is_not_zero", absent_is_not_zero),
         trial("devices::dropped_by_xdp", dropped_by_xdp),
         trial("devices::losses_of_a_clean_topology", losses_of_a_clean_topology),
@@ -123,6 +124,31 @@ fn another_stations_address() -> Result<()> {
         ensure!(counted == Some(COUNT as f64), "{counted:?}");
         Ok(())
     })?;
+    agent.stop()
+}
+
+fn older_than_its_selection() -> Result<()> {
+    requires_kernel(5, 19, "rx_otherhost_dropped")?;
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
+    // Zeros are shown of uplinks only.
+    let agent = Agent::start(right, &["--interface", "b", "--uplink", "b"])?;
+    let shows = |expected: Option<f64>, what: &str| {
+        eventually(SOON, what, || {
+            let counted = nic_dropped(&agent.metrics()?, "otherhost");
+            ensure!(counted == expected, "{counted:?}");
+            Ok(())
+        })
+    };
+    send_elsewhere(left, COUNT)?;
+    shows(Some(COUNT as f64), "it is selected")?;
+    right.rename_down("b", "other")?;
+    shows(None, "it is not selected any more")?;
+    send_elsewhere(left, COUNT)?;
+    right.rename_down("other", "b")?;
+    shows(Some(0.0), "it is selected again, and has lost nothing since")?;
+    send_elsewhere(left, 7)?;
+    shows(Some(7.0), "they are counted, without those of before")?;
     agent.stop()
 }
 

@@ -261,7 +261,8 @@ fn golden(openmetrics: bool) -> String {
         "counter",
         "packets",
         "Packets that queueing disciplines dropped, a GSO packet being one; what a root repeats of its leaves is left \
-         out. The kernel has mostly dropped them with a reason, too: do not add.",
+         out, and kind is `other` for what is not the kernel's own (a BPF program). The kernel has mostly dropped them \
+         with a reason, too: do not add.",
         &[r#"{interface="eth0",kind="fq_codel"} 0"#, r#"{interface="we\"ird\\",kind="pfifo"} 9"#],
     );
     family(
