@@ -174,7 +174,8 @@ be made); where something was not shown, once a second
 
 These are examples: of many events of one kind at once the kernel shows some and says how many
 it left out, whatever the filters. `lossprobe stats` counts all. The first 128 bytes of a packet
-may hold payload.
+may hold payload. Upper and lower case are alike in filters, but for interfaces. Filters that no
+event can pass together are an error. At most 8 watch an agent at once.
 Exit codes: 0 ended by a signal, a closed pipe, --count or --for, 1 failed, 2 usage.";
 
 const EXPLAIN_EXAMPLES: &str = "\
@@ -362,7 +363,7 @@ pub struct WatchArgs {
     pub selection: SelectionArgs,
 
     /// Only what happened like this; repeatable [default: all]
-    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    #[arg(long = "type", value_name = "TYPE", value_enum, ignore_case = true)]
     pub kind: Vec<WatchKind>,
 
     /// Only drops of this class: capacity, malformed, config, policy, noise or unknown; repeatable [default: all]
@@ -371,12 +372,13 @@ pub struct WatchArgs {
 
     /// Only reasons of this name or pattern; repeatable [default: all]
     ///
-    /// Drop reasons, malformed reasons and types of retransmits, as `stats` shows them; see `lossprobe explain --list`.
+    /// Drop reasons, malformed reasons and types of retransmits, as `stats` shows them; see `lossprobe explain --list`. A
+    /// plain name must be one of them; a pattern that matches none is a warning.
     #[arg(long, value_name = "GLOB")]
     pub reason: Vec<String>,
 
     /// Only packets of this protocol; repeatable [default: all]
-    #[arg(long, value_name = "PROTOCOL", value_enum)]
+    #[arg(long, value_name = "PROTOCOL", value_enum, ignore_case = true)]
     pub protocol: Vec<Protocol>,
 
     /// Only packets from or to this address, or one of this network; repeatable [default: all]

@@ -23,7 +23,7 @@ use clap::ValueEnum;
 use hyper::Uri;
 use tracing::level_filters::LevelFilter;
 
-pub(crate) use self::selection::near;
+pub(crate) use self::{selection::near, watch::reasons_of};
 use self::{
     file::Source,
     roles::flag_tracked,
@@ -32,7 +32,7 @@ use self::{
 pub use self::{
     roles::Roles,
     selection::{Selection, UnknownInterface},
-    watch::{DEFAULT_RATE, Filter, Network, WatchConfig},
+    watch::{DEFAULT_RATE, Filter, Network, Reasons, WatchConfig},
 };
 use crate::{
     classes::Classes,

@@ -60,7 +60,7 @@ pub fn run(args: &ExplainArgs) -> Result<()> {
 }
 
 /// The drop reasons of the running kernel, `None` if it does not show them.
-fn running_kernel() -> Option<BTreeSet<String>> {
+pub(super) fn running_kernel() -> Option<BTreeSet<String>> {
     let types = KernelTypes::running().ok()?;
     let is_reason = |name: &&str| *name != "max" && !name.starts_with("subsys_");
     Some(types.reasons.names().filter(is_reason).map(str::to_owned).collect())
@@ -204,18 +204,11 @@ impl Names {
     fn unknown(&self, name: &str) -> anyhow::Error {
         let malformed = Malformed::ALL.iter().map(|reason| reason.id());
         let classes = Class::ALL.iter().map(|class| class.id());
-        let all: BTreeSet<&str> = self.drops.keys().map(String::as_str).chain(malformed).chain(classes).collect();
-        // Part of a name that somebody remembers is nearer than any misspelling.
-        let parts = all.iter().filter(|known| name.len() >= 3 && known.contains(name)).map(|known| (*known).to_owned());
-        let mut near: Vec<String> = parts.take(3).collect();
-        if near.is_empty() {
-            near = self::near(name, all.into_iter());
-        }
-        let near: Vec<_> = near.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
-        let hint = if near.is_empty() { String::new() } else { format!("did you mean {}? ", near.join(" or ")) };
+        let all = self.drops.keys().map(String::as_str).chain(malformed).chain(classes).collect();
         anyhow!(
-            "no drop reason, malformed reason or class `{}`; {hint}`lossprobe explain --list` shows all",
-            name.escape_debug()
+            "no drop reason, malformed reason or class `{}`; {}`lossprobe explain --list` shows all",
+            name.escape_debug(),
+            did_you_mean(name, &all)
         )
     }
 
@@ -246,6 +239,18 @@ impl Names {
             classes: wants(Listed::Classes).then(|| Class::ALL.iter().map(class).collect()),
         }
     }
+}
+
+/// `did you mean …? `, or nothing where nothing is near.
+pub(super) fn did_you_mean(name: &str, all: &BTreeSet<&str>) -> String {
+    // Part of a name that somebody remembers is nearer than any misspelling.
+    let parts = all.iter().filter(|known| name.len() >= 3 && known.contains(name)).map(|known| (*known).to_owned());
+    let mut near: Vec<String> = parts.take(3).collect();
+    if near.is_empty() {
+        near = self::near(name, all.iter().copied());
+    }
+    let near: Vec<_> = near.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
+    if near.is_empty() { String::new() } else { format!("did you mean {}? ", near.join(" or ")) }
 }
 
 fn drop_reason(name: &str, in_this_kernel: Option<bool>) -> Explanation {

@@ -139,6 +139,8 @@ fn bad_input() -> Result<()> {
         (&["explain"], 2, &["NAME"]),
         (&["watch", "--address", "nowhere"], 2, &["nowhere"]),
         (&["watch", "--class", "bad"], 2, &["bad", "capacity"]),
+        (&["watch", "--reason", "netfiltr_drop"], 1, &["netfiltr_drop", "`netfilter_drop`", "--list"]),
+        (&["watch", "--protocol", "icmp", "--port", "53"], 2, &["--port", "icmp"]),
     ] {
         let output = lossprobe(right, arguments)?;
         refuses(&output, status, expected).with_context(|| format!("{arguments:?}"))?;
