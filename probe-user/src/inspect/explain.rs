@@ -1,6 +1,7 @@
-//! `lossprobe explain`: what a drop reason, a malformed reason or a class means. It needs no agent and no privilege; the
+//! `lossprobe explain`: what a drop reason, a malformed reason, a type of retransmit, another cause or a class means. It needs no agent and no privilege; the
 //! running kernel is asked only for its own names.
 
+mod cause;
 mod text;
 
 use std::{
@@ -9,7 +10,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use probe_ebpf::reason::{Malformed, Severity};
+use probe_ebpf::{
+    abi::Retransmit,
+    reason::{Malformed, Severity},
+};
 use serde::Serialize;
 
 use crate::{
@@ -102,6 +106,21 @@ enum Explanation {
         #[serde(flatten)]
         advice: Advice,
     },
+    RetransmitType {
+        name: &'static str,
+        #[serde(flatten)]
+        advice: Advice,
+    },
+    /// What `stats --losses` shows besides drop reasons.
+    LossCause {
+        name: String,
+        /// As there: `device`, `xdp`, `queue`, `cpu` or `protocol`.
+        place: &'static str,
+        /// `""` where it is a witness only.
+        class: &'static str,
+        #[serde(flatten)]
+        advice: Advice,
+    },
     DropClass {
         name: &'static str,
         reasons: Vec<String>,
@@ -157,7 +176,11 @@ struct List {
     #[serde(skip_serializing_if = "Option::is_none")]
     reasons: Option<Vec<ReasonLine>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    classes: Option<Vec<ClassLine>>,
+    retransmits: Option<Vec<NameLine>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    causes: Option<Vec<CauseLine>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    classes: Option<Vec<NameLine>>,
 }
 
 #[derive(Serialize)]
@@ -177,7 +200,14 @@ struct ReasonLine {
 }
 
 #[derive(Serialize)]
-struct ClassLine {
+struct CauseLine {
+    name: String,
+    place: &'static str,
+    meaning: &'static str,
+}
+
+#[derive(Serialize)]
+struct NameLine {
     name: &'static str,
     meaning: &'static str,
 }
@@ -189,7 +219,7 @@ impl Names {
         Self { drops: known.map(|name| (name.clone(), is_here(&name))).collect() }
     }
 
-    /// Everything of this name: a drop reason, a malformed reason and a class can have the same.
+    /// Everything of this name: a drop reason, a malformed reason, a class and others can have the same.
     fn explain(&self, asked: &str) -> Result<Vec<Explanation>> {
         let name = asked.trim().to_lowercase();
         let name = name.strip_prefix(PREFIX).unwrap_or(&name);
@@ -197,16 +227,21 @@ impl Names {
         let malformed =
             Malformed::ALL.iter().find(|reason| reason.id() == name).map(|reason| malformed_reason(*reason));
         let class = Class::from_id(name).map(|class| self.class(class));
-        let found: Vec<_> = [drop, malformed, class].into_iter().flatten().collect();
+        let retransmit = Retransmit::ALL.iter().map(|kind| kind.id()).find(|id| *id == name).and_then(retransmit_type);
+        let found: Vec<_> = [drop, malformed, retransmit, class].into_iter().flatten().chain(cause::of(name)).collect();
         if found.is_empty() { Err(self.unknown(name)) } else { Ok(found) }
     }
 
     fn unknown(&self, name: &str) -> anyhow::Error {
         let malformed = Malformed::ALL.iter().map(|reason| reason.id());
         let classes = Class::ALL.iter().map(|class| class.id());
-        let all = self.drops.keys().map(String::as_str).chain(malformed).chain(classes).collect();
+        let retransmits = Retransmit::ALL.iter().map(|kind| kind.id());
+        let causes = cause::all();
+        let causes = causes.iter().map(|known| known.name.as_str());
+        let all = self.drops.keys().map(String::as_str).chain(malformed).chain(classes);
+        let all = all.chain(retransmits).chain(causes).collect();
         anyhow!(
-            "no drop reason, malformed reason or class `{}`; {}`lossprobe explain --list` shows all",
+            "nothing is called `{}`; {}`lossprobe explain` without a name shows all that can be explained",
             name.escape_debug(),
             did_you_mean(name, &all)
         )
@@ -230,12 +265,18 @@ impl Names {
             scope: reason.scope().id(),
             meaning: reason.meaning(),
         };
-        let class = |class: &Class| ClassLine { name: class.id(), meaning: texts::of_class(*class).meaning };
+        let retransmit = |kind: &Retransmit| {
+            Some(NameLine { name: kind.id(), meaning: texts::of_retransmit(kind.id())?.meaning })
+        };
+        let cause = |known: cause::Known| CauseLine { name: known.name, place: known.place, meaning: known.meaning };
+        let class = |class: &Class| NameLine { name: class.id(), meaning: texts::of_class(*class).meaning };
         let wants = |what| listed == Listed::All || listed == what;
         List {
             schema: SCHEMA,
             drops: wants(Listed::Drops).then(|| self.drops.iter().map(drop).collect()),
             reasons: wants(Listed::Reasons).then(|| Malformed::ALL.iter().map(reason).collect()),
+            retransmits: wants(Listed::Retransmits).then(|| Retransmit::ALL.iter().filter_map(retransmit).collect()),
+            causes: wants(Listed::Causes).then(|| cause::all().into_iter().map(cause).collect()),
             classes: wants(Listed::Classes).then(|| Class::ALL.iter().map(class).collect()),
         }
     }
@@ -268,6 +309,10 @@ fn drop_reason(name: &str, in_this_kernel: Option<bool>) -> Explanation {
             "which packets, and the kernel function that dropped them",
         ),
     }
+}
+
+fn retransmit_type(name: &'static str) -> Option<Explanation> {
+    Some(Explanation::RetransmitType { name, advice: Advice::of(texts::of_retransmit(name)?) })
 }
 
 fn malformed_reason(reason: Malformed) -> Explanation {
