@@ -38,7 +38,7 @@ pub enum Command {
     Stats(StatsArgs),
     /// Show drops, retransmits and malformed frames as they happen, one line each.
     Watch(WatchArgs),
-    /// Say what a drop reason, a malformed reason or a class means, and what to do about it.
+    /// Say what a name in the other commands means (drop reasons, malformed reasons, causes), and what to do about it.
     Explain(ExplainArgs),
     /// Tell the running agent to count nothing; its programs stay attached and do nothing.
     ///
@@ -176,7 +176,8 @@ be made); where something was not shown, once a second
 
 These are examples: of many events of one kind at once the kernel shows some and says how many
 it left out, whatever the filters. `lossprobe stats` counts all. The first 128 bytes of a packet
-may hold payload.
+may hold payload. Upper and lower case are alike in filters, but for interfaces. Filters that no
+event can pass together are an error. At most 8 watch an agent at once.
 Exit codes: 0 ended by a signal, a closed pipe, --count or --for, 1 failed, 2 usage.";
 
 const EXPLAIN_EXAMPLES: &str = "\
@@ -184,6 +185,8 @@ Examples:
   lossprobe explain qdisc_overlimit                  a drop reason, as `lossprobe stats` shows it
   lossprobe explain SKB_DROP_REASON_NETFILTER_DROP   the same in the kernel's own spelling
   lossprobe explain ip4_csum                         a malformed reason
+  lossprobe explain tail_probe                       a type of retransmit
+  lossprobe explain udp/receive_buffer               a cause, as `lossprobe stats --losses` shows it
   lossprobe explain capacity                         a class, with its reasons
   lossprobe explain --list drops                     all drop reasons with their classes
   lossprobe explain --list --output json | jq .      everything, for programs
@@ -280,7 +283,8 @@ pub struct PlanArgs {
     /// Count what comes in by native XDP on interfaces of this name or pattern; repeatable [default: none]
     ///
     /// Sees frames before the kernel has touched them, at the price of a place that others may want: refused, and tc used
-    /// instead, on a veth, beside another XDP program, and where the driver, its offloads, queues or MTU speak against it.
+    /// instead, on a veth, a bond or team (ask for its slaves), a tap that takes a guest's segments, beside another XDP
+    /// program, and where the driver, its offloads, queues or MTU speak against it.
     /// What was refused and why is in the log and in the snapshot; `lossprobe doctor` tells some of it before.
     #[arg(long, value_name = "GLOB")]
     pub xdp: Vec<String>,
@@ -303,6 +307,7 @@ pub struct StatsArgs {
     /// Losses are listed once: as the kernel's drops, or a device's where the kernel never saw the packet. What queueing
     /// disciplines, input queues and protocols count beside them stands below as witnesses. For devices that count wire
     /// frames two laws hold: device − hook at ingress, hook − device at egress; what is not explained is the remainder.
+    /// It is a sum since the agent's start, and so goes without --interval.
     #[arg(long, conflicts_with = "interval")]
     pub losses: bool,
 
@@ -310,7 +315,8 @@ pub struct StatsArgs {
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, conflicts_with = "interval")]
     pub watch: Option<Duration>,
 
-    /// Repeat with rates per second until Ctrl-C; seconds, or a duration like 500ms [default: show once]
+    /// Repeat with rates per second until Ctrl-C; seconds, or a duration like 500ms; not with --losses or --for [default:
+    /// show once]
     #[arg(long, value_name = "SECONDS", value_parser = duration)]
     pub interval: Option<Duration>,
 
@@ -377,7 +383,7 @@ pub struct WatchArgs {
     pub selection: SelectionArgs,
 
     /// Only what happened like this; repeatable [default: all]
-    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    #[arg(long = "type", value_name = "TYPE", value_enum, ignore_case = true)]
     pub kind: Vec<WatchKind>,
 
     /// Only drops of this class: capacity, malformed, config, policy, noise or unknown; repeatable [default: all]
@@ -386,12 +392,13 @@ pub struct WatchArgs {
 
     /// Only reasons of this name or pattern; repeatable [default: all]
     ///
-    /// Drop reasons, malformed reasons and types of retransmits, as `stats` shows them; see `lossprobe explain --list`.
+    /// Drop reasons, malformed reasons and types of retransmits, as `stats` shows them; see `lossprobe explain --list`. A
+    /// plain name must be one of them; a pattern that matches none is a warning.
     #[arg(long, value_name = "GLOB")]
     pub reason: Vec<String>,
 
     /// Only packets of this protocol; repeatable [default: all]
-    #[arg(long, value_name = "PROTOCOL", value_enum)]
+    #[arg(long, value_name = "PROTOCOL", value_enum, ignore_case = true)]
     pub protocol: Vec<Protocol>,
 
     /// Only packets from or to this address, or one of this network; repeatable [default: all]
@@ -460,11 +467,12 @@ pub enum Protocol {
 #[derive(Args, Clone, Debug, Default)]
 #[command(after_help = EXPLAIN_EXAMPLES)]
 pub struct ExplainArgs {
-    /// A drop reason, a malformed reason or a class; upper case and the kernel's prefix do not matter
-    #[arg(value_name = "NAME", required_unless_present = "list")]
+    /// A drop reason, a malformed reason, a type of retransmit, a cause as `stats --losses` shows it, or a class; upper case
+    /// and the kernel's prefix do not matter [default: list what there is, by group]
+    #[arg(value_name = "NAME")]
     pub name: Option<String>,
 
-    /// List what can be explained instead [default where nothing is named: all]
+    /// List what can be explained instead, all or one group [default where nothing is named: all]
     #[arg(long, value_name = "WHAT", value_enum, num_args = 0..=1, default_missing_value = "all", conflicts_with = "name")]
     pub list: Option<Listed>,
 
@@ -483,6 +491,10 @@ pub enum Listed {
     Drops,
     /// Malformed reasons
     Reasons,
+    /// Types of TCP's retransmits
+    Retransmits,
+    /// Other causes in `stats --losses`: of devices, XDP, queues, CPUs and protocols
+    Causes,
     /// Classes of drop reasons
     Classes,
 }
@@ -656,7 +668,7 @@ mod tests {
             ("lossprobe explain --list drops --output json", true),
             ("lossprobe explain --list everything", false),
             ("lossprobe explain netfilter_drop --list", false),
-            ("lossprobe explain", false),
+            ("lossprobe explain", true),
             ("lossprobe internal metrics-table", true),
             ("lossprobe", false),
         ] {

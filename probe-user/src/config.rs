@@ -23,7 +23,6 @@ use clap::ValueEnum;
 use hyper::Uri;
 use tracing::level_filters::LevelFilter;
 
-pub(crate) use self::selection::near;
 use self::{
     file::Source,
     roles::flag_tracked,
@@ -32,8 +31,9 @@ use self::{
 pub use self::{
     roles::Roles,
     selection::{Selection, UnknownInterface},
-    watch::{DEFAULT_RATE, Filter, Network, WatchConfig},
+    watch::{DEFAULT_RATE, Filter, Network, Reasons, WatchConfig},
 };
+pub(crate) use self::{selection::near, watch::reasons_of};
 use crate::{
     classes::Classes,
     cli::{AgentArgs, ControlArgs, LogFormat, LogLevel, Output, Ports, StatsArgs},

@@ -33,6 +33,9 @@ pub struct Snapshot {
     /// Whether anything is being counted.
     #[serde(default)]
     pub state: State,
+    /// Inode number of the agent's own network namespace, as in `readlink /proc/PID/ns/net`; 0 where it is not told.
+    #[serde(default)]
+    pub netns: u32,
     /// Selected interfaces that exist, by name.
     pub interfaces: Vec<Interface>,
     /// Ports of one bridge as one, by the name of the bridge.

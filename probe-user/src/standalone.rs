@@ -23,7 +23,7 @@ use crate::{
         losses::Losses,
         stats,
     },
-    kernel::preflight,
+    kernel::{load::own_netns, preflight},
     probe::Probe,
     snapshot::Snapshot,
 };
@@ -51,7 +51,10 @@ impl Feed {
                 let (probe, watcher) = agent::start(own).await?;
                 Ok(Self::Own(Box::new(probe), watcher))
             }
-            answer => answer.map(|_| Self::Agent(config.origin.clone())),
+            answer => {
+                say_where(&config.origin, &answer?);
+                Ok(Self::Agent(config.origin.clone()))
+            }
         }
     }
 
@@ -95,6 +98,18 @@ async fn ask(origin: &Origin) -> Result<Snapshot> {
             let mut addresses = lookup_host(authority).await.with_context(|| format!("look up {url}"))?;
             Ok(client::fetch(None, Some(addresses.next().with_context(|| format!("{url} has no address"))?)).await?)
         }
+    }
+}
+
+/// A path leads to an agent of any namespace of this machine. One that answers at a URL may be on another machine.
+fn say_where(origin: &Origin, snapshot: &Snapshot) {
+    let own = own_netns().unwrap_or_default();
+    if !matches!(origin, Origin::Url(_)) && ![0, own].contains(&snapshot.netns) {
+        eprintln!(
+            "the agent runs in another network namespace (net:[{}], here net:[{own}]): what follows are its interfaces, \
+             not those here",
+            snapshot.netns
+        );
     }
 }
 

@@ -6,9 +6,11 @@
 //! include/net/dropreason-core.h, net/openvswitch/drop.h and the places that use the reasons, Linux 6.18.
 
 mod capacity;
+pub mod cause;
 mod class;
 mod config;
 mod malformed;
+mod retransmit;
 
 pub use self::class::of_class;
 
@@ -28,10 +30,16 @@ pub struct Text {
 /// The hand-written text for a drop reason, `None` where only its class is known.
 #[must_use]
 pub fn of_reason(reason: &str) -> Option<&'static Text> {
-    all().find(|text| text.name == reason)
+    all().chain([&class::NOT_SPECIFIED]).find(|text| text.name == reason)
 }
 
-/// All hand-written texts.
+/// The text for a type of retransmit.
+#[must_use]
+pub fn of_retransmit(kind: &str) -> Option<&'static Text> {
+    retransmit::TEXTS.iter().find(|text| text.name == kind)
+}
+
+/// All hand-written texts of classes that are explained reason by reason.
 pub fn all() -> impl Iterator<Item = &'static Text> {
     [capacity::TEXTS, malformed::TEXTS, config::TEXTS].into_iter().flatten()
 }
@@ -40,8 +48,11 @@ pub fn all() -> impl Iterator<Item = &'static Text> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use probe_ebpf::abi::{Fault, Retransmit};
+
     use super::*;
     use crate::classes::{Class, class_of, known_names};
+    use crate::collect::{causes, conntrack, mib, neighbour};
 
     #[test]
     fn every_reason_that_is_a_loss_or_a_fault_has_a_text_and_no_text_is_left_over() {
@@ -62,10 +73,27 @@ mod tests {
     }
 
     #[test]
+    fn everything_that_is_shown_has_a_text() {
+        for kind in Retransmit::ALL {
+            assert!(of_retransmit(kind.id()).is_some(), "{}", kind.id());
+        }
+        for cause in causes::Cause::ALL {
+            assert!(cause::of_device(cause.id()).is_some(), "{}", cause.id());
+        }
+        for fault in Fault::ALL.iter().filter(|fault| **fault != Fault::TcpBadChecksum) {
+            assert!(cause::of_xdp(fault.id()).is_some(), "{}", fault.id());
+        }
+        let protocols = mib::causes().map(|(_, cause, _)| cause).chain(conntrack::causes());
+        for cause in protocols.chain(neighbour::causes().map(|(_, cause)| cause)).chain(["upcall_lost"]) {
+            assert!(cause::of_protocol(cause).is_some_and(|meaning| meaning.ends_with('.')), "{cause}");
+        }
+    }
+
+    #[test]
     fn texts_are_whole_and_none_is_another_s() {
         let classes = Class::ALL.map(of_class);
         let mut seen = BTreeSet::new();
-        for text in all().chain(classes) {
+        for text in all().chain(classes).chain(retransmit::TEXTS).chain([&class::NOT_SPECIFIED]) {
             assert!(text.meaning.len() >= 40 && text.meaning.ends_with('.'), "{}: {}", text.name, text.meaning);
             assert!((2..=4).contains(&text.causes.len()), "{}: causes", text.name);
             assert!((2..=4).contains(&text.next_steps.len()), "{}: next steps", text.name);

@@ -10,7 +10,10 @@ use tokio::{
 use tracing::warn;
 
 use super::Shared;
-use crate::event::{Message, Notice, Suppressor};
+use crate::{
+    event::{Event, Message, Notice, Suppressor},
+    export::watch::Watchers,
+};
 
 /// How often the kernel is asked: at once, to human eyes.
 pub(crate) const EVERY: Duration = Duration::from_millis(50);
@@ -52,15 +55,7 @@ async fn show_all(shared: &Shared) -> Result<()> {
         if state != before {
             shared.watchers.publish(&Notice::State { state }.into());
         }
-        for _ in 0..BATCHES {
-            let batch = shared.probe().examples(BATCH)?;
-            let is_last = batch.is_empty();
-            batch.into_iter().for_each(|event| shared.watchers.publish(&Message::Event(Box::new(event))));
-            if is_last {
-                break;
-            }
-            yield_now().await;
-        }
+        publish(&shared.watchers, || shared.probe().examples(BATCH)).await?;
         if said.elapsed() >= SAY_EVERY {
             said = Instant::now();
             let before = std::mem::replace(&mut not_shown, shared.probe().events_not_shown()?);
@@ -72,4 +67,40 @@ async fn show_all(shared: &Shared) -> Result<()> {
         shared.watchers.tidy();
     }
     Ok(())
+}
+
+/// Shows what has come, as far as the bound allows.
+async fn publish(watchers: &Watchers, mut read: impl FnMut() -> Result<Vec<Event>>) -> Result<()> {
+    for _ in 0..BATCHES {
+        let batch = read()?;
+        let is_last = batch.is_empty();
+        batch.into_iter().for_each(|event| watchers.publish(&Message::Event(Box::new(event))));
+        if is_last {
+            break;
+        }
+        yield_now().await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::tests::example;
+
+    /// Nobody would look whether anybody still watches, nor give way to the counters.
+    #[test]
+    fn what_never_ends_is_left_for_the_next_time() {
+        let read = |batches_there: usize| {
+            let mut reads = 0;
+            let source = || {
+                reads += 1;
+                assert!(reads <= BATCHES, "it reads for ever");
+                Ok(if reads <= batches_there { vec![example()] } else { Vec::new() })
+            };
+            crate::agent::runtime().unwrap().block_on(publish(&Watchers::default(), source)).unwrap();
+            reads
+        };
+        assert_eq!((read(usize::MAX), read(2), read(0)), (BATCHES, 3, 1));
+    }
 }

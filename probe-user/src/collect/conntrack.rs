@@ -11,6 +11,11 @@ use crate::snapshot::Occupancy;
 const COUNTERS: [(&str, &str); 3] =
     [("drop", "table_full"), ("insert_failed", "insert_failed"), ("early_drop", "early_drop")];
 
+/// All causes.
+pub fn causes() -> impl Iterator<Item = &'static str> {
+    COUNTERS.into_iter().map(|(_, cause)| cause)
+}
+
 /// Cause and count; `None` where connections are not tracked here, or the kernel does not show it by procfs.
 ///
 /// # Errors

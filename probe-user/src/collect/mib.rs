@@ -105,6 +105,11 @@ const ROWS: &[Row] = &[
 /// Packets whose last router marked them as having met congestion (RFC 3168): (IPv4, IPv6).
 const CONGESTION_MARKS: [(&str, &str); 2] = [("IpExt", "InCEPkts"), ("Ip6", "InCEPkts")];
 
+/// All protocols with their causes, and the counter's name as `nstat` has it.
+pub fn causes() -> impl Iterator<Item = (&'static str, &'static str, String)> {
+    ROWS.iter().map(|row| (row.protocol, row.cause, format!("{}{}", row.counter.0, row.counter.1)))
+}
+
 /// Errors by protocol and cause from the agent's start on.
 #[derive(Debug, Default)]
 pub struct ProtocolSums {

@@ -11,6 +11,11 @@ const TABLES: [(&str, &str); 2] = [("arp", "arp_cache"), ("ndisc", "ndisc_cache"
 /// not answered yet. `table_fulls`: no entry was to be had (since Linux 4.9).
 const COUNTERS: [(&str, &str); 2] = [("unresolved_discards", "unresolved_discard"), ("table_fulls", "table_full")];
 
+/// All protocols with their causes.
+pub fn causes() -> impl Iterator<Item = (&'static str, &'static str)> {
+    TABLES.into_iter().flat_map(|(protocol, _)| COUNTERS.map(|(_, cause)| (protocol, cause)))
+}
+
 /// Protocol, cause and count; empty outside of the first namespace.
 ///
 /// # Errors

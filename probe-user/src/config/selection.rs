@@ -114,8 +114,8 @@ pub(crate) fn near<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Vec<
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
     pub(super) glob: Glob,
-    /// Without any special character: exactly one interface is meant.
-    is_name: bool,
+    /// Without any special character: exactly one is meant.
+    pub(super) is_name: bool,
 }
 
 pub(super) fn pattern(text: &str) -> Result<Pattern, Fault> {

@@ -4,12 +4,14 @@ use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use globset::GlobSet;
 
+use probe_ebpf::{abi::Retransmit, reason::Malformed};
+
 use super::{
     Fault, Origin, UsageError, agent_socket,
-    selection::{Selection, flag_globs, glob_set},
+    selection::{Pattern, Selection, flag_globs, glob_set},
 };
 use crate::{
-    classes::Class,
+    classes::{self, Class},
     cli::{Lines, WatchArgs},
     event::Kind,
 };
@@ -45,14 +47,58 @@ pub struct Filter {
     pub kinds: Vec<Kind>,
     /// By class: drops only.
     pub classes: Vec<Class>,
-    /// By reason, in lower case.
-    pub reasons: Option<GlobSet>,
+    /// By reason; `None`: all.
+    pub reasons: Option<Reasons>,
     /// By protocol: `ipv4` and `ipv6` also mean what lies in them.
     pub protocols: Vec<&'static str>,
     /// By the address of either end.
     pub addresses: Vec<Network>,
     /// By the port of either end.
     pub ports: Vec<u16>,
+}
+
+/// Names and patterns of reasons, in lower case.
+#[derive(Clone, Debug)]
+pub struct Reasons {
+    patterns: Vec<Pattern>,
+    set: GlobSet,
+}
+
+impl Reasons {
+    /// Validates what was typed; the kernel's own spelling means the same, as `explain` takes it.
+    fn from_flags(globs: &[String]) -> Result<Self, UsageError> {
+        let lower = |glob: &String| {
+            let glob = glob.to_lowercase();
+            glob.strip_prefix("skb_drop_reason_").unwrap_or(&glob).to_owned()
+        };
+        let lower: Vec<String> = globs.iter().map(lower).collect();
+        let patterns = flag_globs(&lower, "--reason")?;
+        let set = glob_set(&patterns).map_err(|fault| fault.at("--reason"))?;
+        Ok(Self { patterns, set })
+    }
+
+    /// Whether a reason is meant.
+    #[must_use]
+    pub fn is_match(&self, reason: &str) -> bool {
+        self.set.is_match(reason)
+    }
+
+    /// What matches none of these names: each as it is understood, and whether it is a plain name.
+    pub fn unmatched<'n>(&self, known: impl Iterator<Item = &'n str>) -> Vec<(&str, bool)> {
+        let mut found = vec![false; self.patterns.len()];
+        known.flat_map(|name| self.set.matches(name)).for_each(|index| found[index] = true);
+        let unmatched = self.patterns.iter().zip(found).filter(|(_, found)| !found);
+        unmatched.map(|(pattern, _)| (pattern.glob.glob(), pattern.is_name)).collect()
+    }
+}
+
+/// All names that reasons of one kind can have; of drops those that are known without asking the kernel.
+pub(crate) fn reasons_of(kind: Kind) -> Box<dyn Iterator<Item = &'static str>> {
+    match kind {
+        Kind::Drop => Box::new(classes::known_names()),
+        Kind::Retransmit => Box::new(Retransmit::ALL.iter().map(|kind| kind.id())),
+        Kind::Malformed => Box::new(Malformed::ALL.iter().map(|reason| reason.id())),
+    }
 }
 
 /// Addresses that begin alike.
@@ -103,30 +149,24 @@ impl WatchConfig {
     /// What is wrong, where, and what to do.
     pub fn from_args(args: &WatchArgs) -> Result<Self, UsageError> {
         let selection = Selection::from_flags(&args.selection.interface, &args.selection.exclude)?;
-        // As `explain` takes them: the kernel's own spelling, too.
-        let lower = |glob: &String| {
-            let glob = glob.to_lowercase();
-            glob.strip_prefix("skb_drop_reason_").unwrap_or(&glob).to_owned()
-        };
-        let lower: Vec<String> = args.reason.iter().map(lower).collect();
-        let reasons = flag_globs(&lower, "--reason")?;
-        let set = || glob_set(&reasons).map_err(|fault| fault.at("--reason"));
         let class = |id: &String| {
-            Class::from_id(id).ok_or_else(|| {
+            Class::from_id(&id.to_lowercase()).ok_or_else(|| {
                 let known = Class::ALL.map(Class::id).join(", ");
                 Fault::new(format!("unknown class `{id}`"), format!("write one of {known}")).at("--class")
             })
         };
+        let filter = Filter {
+            selection: selection.clone(),
+            kinds: args.kind.iter().map(|kind| (*kind).into()).collect(),
+            classes: args.class.iter().map(class).collect::<Result<_, _>>()?,
+            reasons: if args.reason.is_empty() { None } else { Some(Reasons::from_flags(&args.reason)?) },
+            protocols: args.protocol.iter().map(|protocol| protocol.id()).collect(),
+            addresses: args.address.clone(),
+            ports: args.port.clone(),
+        };
+        filter.check()?;
         Ok(Self {
-            filter: Filter {
-                selection: selection.clone(),
-                kinds: args.kind.iter().map(|kind| (*kind).into()).collect(),
-                classes: args.class.iter().map(class).collect::<Result<_, _>>()?,
-                reasons: if reasons.is_empty() { None } else { Some(set()?) },
-                protocols: args.protocol.iter().map(|protocol| protocol.id()).collect(),
-                addresses: args.address.clone(),
-                ports: args.port.clone(),
-            },
+            filter,
             selection,
             output: args.output,
             origin: match &args.socket {
@@ -146,6 +186,60 @@ impl WatchConfig {
             Origin::Socket(path) => path.clone(),
             Origin::Any | Origin::Url(_) => super::DEFAULT_SOCKET.into(),
         }
+    }
+}
+
+impl Filter {
+    /// What an event can be that passes: only drops have a class.
+    pub(crate) fn kinds(&self) -> Vec<Kind> {
+        let asked = |kind: &Kind| self.kinds.is_empty() || self.kinds.contains(kind);
+        let all = [Kind::Drop, Kind::Retransmit, Kind::Malformed].into_iter().filter(asked);
+        all.filter(|kind| self.classes.is_empty() || *kind == Kind::Drop).collect()
+    }
+
+    /// Refuses what no event can pass, whatever happens: silence would look like good news. Whether the running kernel has
+    /// a reason is asked later, and which class a reason has is the agent's to say.
+    fn check(&self) -> Result<(), UsageError> {
+        let kinds = self.kinds();
+        if kinds.is_empty() {
+            let fault = Fault::new("only drops have a class, and --type asks for none", "leave one of the two out");
+            return Err(fault.at("--class"));
+        }
+        if let Some(reasons) = &self.reasons {
+            let own: Vec<&str> = kinds.iter().flat_map(|kind| reasons_of(*kind)).collect();
+            for (reason, is_name) in reasons.unmatched(own.iter().copied()) {
+                let shown = kinds.iter().map(|kind| kind.id()).collect::<Vec<_>>().join(" and ");
+                let of = |kind: &Kind| reasons_of(*kind).any(|name| is_name && name == reason);
+                let elsewhere = [Kind::Drop, Kind::Retransmit, Kind::Malformed].into_iter().find(of);
+                let cause = match elsewhere {
+                    Some(kind) => format!("`{reason}` is a reason of type {}, and only {shown} is shown", kind.id()),
+                    // The kernel may have one that is not known here.
+                    None if kinds.contains(&Kind::Drop) => continue,
+                    None => format!("`{reason}` matches no reason of type {shown}"),
+                };
+                return Err(Fault::new(cause, "look at --type and --class, or leave it out").at("--reason"));
+            }
+        }
+        if !self.ports.is_empty() && !self.can_be(&["tcp", "udp", "ipv4", "ipv6"]) {
+            let protocols = self.protocols.join(" and ");
+            let fault =
+                Fault::new(format!("{protocols} has no ports"), "ask for tcp or udp, or leave one of the two out");
+            return Err(fault.at("--port"));
+        }
+        let has_family = |network: &Network| match network.address {
+            IpAddr::V4(_) => self.can_be(&["ipv4", "tcp", "udp", "icmp", "fragment", "arp"]),
+            IpAddr::V6(_) => self.can_be(&["ipv6", "tcp", "udp", "icmpv6", "fragment"]),
+        };
+        if !self.addresses.is_empty() && !self.addresses.iter().any(has_family) {
+            let protocols = self.protocols.join(" and ");
+            let cause = format!("{protocols} has no such addresses");
+            return Err(Fault::new(cause, "leave --protocol or --address out").at("--address"));
+        }
+        Ok(())
+    }
+
+    fn can_be(&self, protocols: &[&str]) -> bool {
+        self.protocols.is_empty() || self.protocols.iter().any(|protocol| protocols.contains(protocol))
     }
 }
 
@@ -179,7 +273,10 @@ impl From<crate::cli::WatchKind> for Kind {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::{Cli, Command};
 
     #[test]
     fn networks() {
@@ -210,6 +307,37 @@ mod tests {
             let args = WatchArgs { reason: vec![glob.to_owned()], ..WatchArgs::default() };
             let reasons = WatchConfig::from_args(&args).unwrap().filter.reasons.unwrap();
             assert!(reasons.is_match("netfilter_drop") && !reasons.is_match("no_socket"), "{glob}");
+        }
+    }
+
+    #[test]
+    fn what_no_event_can_pass_is_refused() {
+        for (flags, expected) in [
+            ("--class policy --type retransmit", Some("--class: only drops have a class")),
+            ("--class policy --type retransmit --type drop", None),
+            ("--class POLICY --type DROP --protocol UDP --reason NetFilter_Drop", None),
+            ("--class capacity --reason ip4_csum", Some("--reason: `ip4_csum` is a reason of type malformed")),
+            ("--type drop --reason tail_probe", Some("--reason: `tail_probe` is a reason of type retransmit")),
+            ("--type malformed --reason netfilter_drop", Some("--reason: `netfilter_drop` is a reason of type drop")),
+            ("--type retransmit --reason some*", Some("--reason: `some*` matches no reason of type retransmit")),
+            ("--type malformed --reason tcp_flags", None),
+            ("--class malformed --reason tcp_flags", None),
+            ("--class capacity --reason brand_new", None),
+            ("--reason tail_probe --reason ip4_csum", None),
+            ("--protocol icmp --port 53", Some("--port: icmp has no ports")),
+            ("--protocol arp --protocol icmp --port 53", Some("--port: arp and icmp has no ports")),
+            ("--protocol icmp --protocol tcp --port 53", None),
+            ("--protocol ipv6 --port 53", None),
+            ("--protocol icmpv6 --address 192.0.2.1", Some("--address: icmpv6 has no such addresses")),
+            ("--protocol arp --address 2001:db8::/32", Some("--address: arp has no such addresses")),
+            ("--protocol other --address 192.0.2.1", Some("--address: other has no such addresses")),
+            ("--protocol icmpv6 --address 192.0.2.1 --address 2001:db8::1", None),
+        ] {
+            let line = ["lossprobe", "watch"].into_iter().chain(flags.split(' '));
+            let Ok(Cli { command: Command::Watch(args) }) = Cli::try_parse_from(line) else { unreachable!("{flags}") };
+            let said = WatchConfig::from_args(&args).err().map(|error| error.to_string());
+            assert_eq!(said.is_some(), expected.is_some(), "{flags}: {said:?}");
+            assert!(said.as_deref().unwrap_or_default().starts_with(expected.unwrap_or_default()), "{flags}: {said:?}");
         }
     }
 

@@ -11,7 +11,7 @@ use axum::{
     Extension, Json, Router,
     body::{Body, HttpBody as _},
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::{get, post},
@@ -37,6 +37,8 @@ use crate::{
     snapshot::{Snapshot, State as AgentState},
 };
 
+/// Where everything lies that is for programs and no scraper.
+const API: &str = "/api/";
 /// Pause after an accept that failed for want of descriptors or memory; trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -176,6 +178,9 @@ async fn guard(State(orders): State<&'static [Order]>, request: Request, next: N
     } else if !request.body().is_end_stream() {
         let refused = error(StatusCode::PAYLOAD_TOO_LARGE, "requests have no body here");
         ([(header::CONNECTION, "close")], refused).into_response()
+    } else if let Some(parameter) = parameter(request.uri()) {
+        let message = format!("unknown parameter `{parameter}`; the API has none");
+        error(StatusCode::BAD_REQUEST, &message)
     } else {
         debug!(method = %request.method(), uri = %request.uri(), "request");
         next.run(request).await
@@ -184,6 +189,13 @@ async fn guard(State(orders): State<&'static [Order]>, request: Request, next: N
         response.headers_mut().insert(name, value);
     }
     response
+}
+
+/// The name of the first parameter, as it was written: the API has none, and one that is passed over in silence would be
+/// taken for a filter. Scrapers may be told to send what they like to `/metrics`.
+fn parameter(uri: &Uri) -> Option<&str> {
+    let query = uri.query().filter(|_| uri.path().starts_with(API))?;
+    query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name)).find(|name| !name.is_empty())
 }
 
 /// Answers are of this moment, and what they say they are: labels and names in them are hostile input.

@@ -1,6 +1,7 @@
-//! `lossprobe explain`: what a drop reason, a malformed reason or a class means. It needs no agent and no privilege; the
+//! `lossprobe explain`: what a drop reason, a malformed reason, a type of retransmit, another cause or a class means. It needs no agent and no privilege; the
 //! running kernel is asked only for its own names.
 
+mod cause;
 mod text;
 
 use std::{
@@ -9,7 +10,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use probe_ebpf::reason::{Malformed, Severity};
+use probe_ebpf::{
+    abi::Retransmit,
+    reason::{Malformed, Severity},
+};
 use serde::Serialize;
 
 use crate::{
@@ -60,7 +64,7 @@ pub fn run(args: &ExplainArgs) -> Result<()> {
 }
 
 /// The drop reasons of the running kernel, `None` if it does not show them.
-fn running_kernel() -> Option<BTreeSet<String>> {
+pub(super) fn running_kernel() -> Option<BTreeSet<String>> {
     let types = KernelTypes::running().ok()?;
     let is_reason = |name: &&str| *name != "max" && !name.starts_with("subsys_");
     Some(types.reasons.names().filter(is_reason).map(str::to_owned).collect())
@@ -99,6 +103,21 @@ enum Explanation {
         layer: &'static str,
         scope: &'static str,
         standard: &'static str,
+        #[serde(flatten)]
+        advice: Advice,
+    },
+    RetransmitType {
+        name: &'static str,
+        #[serde(flatten)]
+        advice: Advice,
+    },
+    /// What `stats --losses` shows besides drop reasons.
+    LossCause {
+        name: String,
+        /// As there: `device`, `xdp`, `queue`, `cpu` or `protocol`.
+        place: &'static str,
+        /// `""` where it is a witness only.
+        class: &'static str,
         #[serde(flatten)]
         advice: Advice,
     },
@@ -157,7 +176,11 @@ struct List {
     #[serde(skip_serializing_if = "Option::is_none")]
     reasons: Option<Vec<ReasonLine>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    classes: Option<Vec<ClassLine>>,
+    retransmits: Option<Vec<NameLine>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    causes: Option<Vec<CauseLine>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    classes: Option<Vec<NameLine>>,
 }
 
 #[derive(Serialize)]
@@ -177,7 +200,14 @@ struct ReasonLine {
 }
 
 #[derive(Serialize)]
-struct ClassLine {
+struct CauseLine {
+    name: String,
+    place: &'static str,
+    meaning: &'static str,
+}
+
+#[derive(Serialize)]
+struct NameLine {
     name: &'static str,
     meaning: &'static str,
 }
@@ -189,7 +219,7 @@ impl Names {
         Self { drops: known.map(|name| (name.clone(), is_here(&name))).collect() }
     }
 
-    /// Everything of this name: a drop reason, a malformed reason and a class can have the same.
+    /// Everything of this name: a drop reason, a malformed reason, a class and others can have the same.
     fn explain(&self, asked: &str) -> Result<Vec<Explanation>> {
         let name = asked.trim().to_lowercase();
         let name = name.strip_prefix(PREFIX).unwrap_or(&name);
@@ -197,25 +227,23 @@ impl Names {
         let malformed =
             Malformed::ALL.iter().find(|reason| reason.id() == name).map(|reason| malformed_reason(*reason));
         let class = Class::from_id(name).map(|class| self.class(class));
-        let found: Vec<_> = [drop, malformed, class].into_iter().flatten().collect();
+        let retransmit = Retransmit::ALL.iter().map(|kind| kind.id()).find(|id| *id == name).and_then(retransmit_type);
+        let found: Vec<_> = [drop, malformed, retransmit, class].into_iter().flatten().chain(cause::of(name)).collect();
         if found.is_empty() { Err(self.unknown(name)) } else { Ok(found) }
     }
 
     fn unknown(&self, name: &str) -> anyhow::Error {
         let malformed = Malformed::ALL.iter().map(|reason| reason.id());
         let classes = Class::ALL.iter().map(|class| class.id());
-        let all: BTreeSet<&str> = self.drops.keys().map(String::as_str).chain(malformed).chain(classes).collect();
-        // Part of a name that somebody remembers is nearer than any misspelling.
-        let parts = all.iter().filter(|known| name.len() >= 3 && known.contains(name)).map(|known| (*known).to_owned());
-        let mut near: Vec<String> = parts.take(3).collect();
-        if near.is_empty() {
-            near = self::near(name, all.into_iter());
-        }
-        let near: Vec<_> = near.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
-        let hint = if near.is_empty() { String::new() } else { format!("did you mean {}? ", near.join(" or ")) };
+        let retransmits = Retransmit::ALL.iter().map(|kind| kind.id());
+        let causes = cause::all();
+        let causes = causes.iter().map(|known| known.name.as_str());
+        let all = self.drops.keys().map(String::as_str).chain(malformed).chain(classes);
+        let all = all.chain(retransmits).chain(causes).collect();
         anyhow!(
-            "no drop reason, malformed reason or class `{}`; {hint}`lossprobe explain --list` shows all",
-            name.escape_debug()
+            "nothing is called `{}`; {}`lossprobe explain` without a name shows all that can be explained",
+            name.escape_debug(),
+            did_you_mean(name, &all)
         )
     }
 
@@ -237,15 +265,32 @@ impl Names {
             scope: reason.scope().id(),
             meaning: reason.meaning(),
         };
-        let class = |class: &Class| ClassLine { name: class.id(), meaning: texts::of_class(*class).meaning };
+        let retransmit =
+            |kind: &Retransmit| Some(NameLine { name: kind.id(), meaning: texts::of_retransmit(kind.id())?.meaning });
+        let cause = |known: cause::Known| CauseLine { name: known.name, place: known.place, meaning: known.meaning };
+        let class = |class: &Class| NameLine { name: class.id(), meaning: texts::of_class(*class).meaning };
         let wants = |what| listed == Listed::All || listed == what;
         List {
             schema: SCHEMA,
             drops: wants(Listed::Drops).then(|| self.drops.iter().map(drop).collect()),
             reasons: wants(Listed::Reasons).then(|| Malformed::ALL.iter().map(reason).collect()),
+            retransmits: wants(Listed::Retransmits).then(|| Retransmit::ALL.iter().filter_map(retransmit).collect()),
+            causes: wants(Listed::Causes).then(|| cause::all().into_iter().map(cause).collect()),
             classes: wants(Listed::Classes).then(|| Class::ALL.iter().map(class).collect()),
         }
     }
+}
+
+/// `did you mean …? `, or nothing where nothing is near.
+pub(super) fn did_you_mean(name: &str, all: &BTreeSet<&str>) -> String {
+    // Part of a name that somebody remembers is nearer than any misspelling.
+    let parts = all.iter().filter(|known| name.len() >= 3 && known.contains(name)).map(|known| (*known).to_owned());
+    let mut near: Vec<String> = parts.take(3).collect();
+    if near.is_empty() {
+        near = self::near(name, all.iter().copied());
+    }
+    let near: Vec<_> = near.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
+    if near.is_empty() { String::new() } else { format!("did you mean {}? ", near.join(" or ")) }
 }
 
 fn drop_reason(name: &str, in_this_kernel: Option<bool>) -> Explanation {
@@ -263,6 +308,10 @@ fn drop_reason(name: &str, in_this_kernel: Option<bool>) -> Explanation {
             "which packets, and the kernel function that dropped them",
         ),
     }
+}
+
+fn retransmit_type(name: &'static str) -> Option<Explanation> {
+    Some(Explanation::RetransmitType { name, advice: Advice::of(texts::of_retransmit(name)?) })
 }
 
 fn malformed_reason(reason: Malformed) -> Explanation {

@@ -23,8 +23,10 @@ pub struct Losses<'s> {
     uptime_ms: u64,
     /// Whether anything is being counted.
     state: State,
-    /// Packets lost, noise and what has no known reason left out.
+    /// Packets lost: noise, what somebody decided to drop and what has no known reason left out.
     lost_packets: u64,
+    /// Packets that a rule or a program dropped as it was told to: no loss if the decision is right.
+    policy_packets: u64,
     /// Packets dropped for a reason that the kernel does not name, or whose class is not known.
     unknown_packets: u64,
     /// By place and cause, the most first, noise last.
@@ -126,7 +128,8 @@ impl<'s> Losses<'s> {
             time: &snapshot.time,
             uptime_ms: snapshot.uptime_ms,
             state: snapshot.state,
-            lost_packets: of_class(&lost, |class| !matches!(class, "noise" | "unknown")),
+            lost_packets: of_class(&lost, |class| !matches!(class, "noise" | "policy" | "unknown")),
+            policy_packets: of_class(&lost, |class| class == "policy"),
             unknown_packets: of_class(&lost, |class| class == "unknown"),
             lost,
             witnesses,
@@ -152,10 +155,12 @@ impl<'s> Losses<'s> {
             text.push_str("Nothing was lost.\n");
         } else {
             page.table(&mut text, rows(&self.lost, "lost in"));
-            let (lost, unknown) = (grouped(self.lost_packets), grouped(self.unknown_packets));
+            let figures = [self.lost_packets, self.policy_packets, self.unknown_packets].map(grouped);
+            let [lost, policy, unknown] = figures;
             let _infallible = writeln!(
                 text,
-                "\n{lost} packets lost in this host, and {unknown} more of unknown class; noise left out."
+                "\n{lost} packets lost in this host; besides, {policy} dropped by policy and {unknown} of unknown class; noise \
+                 left out."
             );
         }
         if !self.witnesses.is_empty() {
@@ -418,7 +423,7 @@ mod tests {
                 "kernel eth0 no_socket 5000",
             ]
         );
-        assert_eq!((losses.lost_packets, losses.unknown_packets), (1_291, 6));
+        assert_eq!((losses.lost_packets, losses.policy_packets, losses.unknown_packets), (1_280, 11, 6));
         assert_eq!(
             names(&losses.witnesses),
             [
@@ -433,7 +438,10 @@ mod tests {
         );
         assert_eq!(losses.unexplained_packets, Some(10));
         let json: serde_json::Value = serde_json::from_str(&losses.json()).unwrap();
-        assert_eq!((&json["lost_packets"], &json["laws"][0]["remainder_packets"]), (&1_291.into(), &10.into()));
+        assert_eq!(
+            (&json["lost_packets"], &json["policy_packets"], &json["laws"][0]["remainder_packets"]),
+            (&1_280.into(), &11.into(), &10.into())
+        );
         assert_eq!(json["not_observable"]["eth0"][0], "ingress/xdp_drop");
     }
 
@@ -452,7 +460,7 @@ kernel   veth1               not_specified      unknown         2
 xdp      eth0                exception_aborted  config          1
 kernel   eth0                no_socket          noise       5,000
 
-1,291 packets lost in this host, and 6 more of unknown class; noise left out.
+1,280 packets lost in this host; besides, 11 dropped by policy and 6 of unknown class; noise left out.
 
 Counted beside it, mostly of the same packets:
 

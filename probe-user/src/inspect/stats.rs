@@ -246,7 +246,10 @@ fn notes(now: &Snapshot) -> Vec<Line> {
     if let Some(sent) = now.tcp.sent_segments.filter(|sent| *sent > 0) {
         let percent = 100.0 * float(again) / float(sent + once);
         let (sent, again) = (grouped(sent), grouped(again));
-        let text = format!("\nTCP of this namespace: {sent} segments sent, {again} retransmitted ({percent:.2} %).");
+        let text = format!(
+            "\nTCP of this namespace: {sent} segments sent, {again} retransmitted: {percent:.2} % of all, first times and \
+             retransmits together."
+        );
         notes.push(Line { style: Style::Plain, text });
     }
     let mut warn = |text: String| notes.push(Line { style: Style::Error, text });

@@ -4,6 +4,7 @@ mod filter;
 mod limit;
 mod line;
 mod origin;
+mod reasons;
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
@@ -25,8 +26,9 @@ const TICK: std::time::Duration = std::time::Duration::from_millis(250);
 /// Shows what was asked for until it is told to end.
 ///
 /// # Errors
-/// If there is no agent where one was named, if it goes away, or attaching is not possible.
+/// If a reason is none, if there is no agent where one was named, if it goes away, or attaching is not possible.
 pub fn run(config: &WatchConfig) -> Result<()> {
+    reasons::check(&config.filter)?;
     agent::runtime()?.block_on(show(config))
 }
 

@@ -6,6 +6,8 @@
 //! Native XDP counts ingress where it is asked for and nothing speaks against it, in the place of tc: one hook for each
 //! direction, so that nothing is counted twice.
 
+use std::ffi::CStr;
+
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
@@ -227,7 +229,27 @@ impl Attached {
     }
 }
 
+/// Whether programs can be attached to an interface: that is done by its name, which must be text for the library. The
+/// kernel lets a name have any byte but `/`, `:` and spaces.
+///
+/// # Errors
+/// With what to do. An interface that is gone is no error here.
+pub fn check_name(ifindex: u32) -> Result<()> {
+    if_indextoname(ifindex).map_or(Ok(()), |name| check_text(ifindex, &name))
+}
+
+fn check_text(ifindex: u32, name: &CStr) -> Result<()> {
+    if name.to_str().is_err() {
+        let shown = name.to_bytes().escape_ascii();
+        bail!(
+            "the name of interface {ifindex} is not UTF-8 (\"{shown}\"), and programs are attached by name; rename it"
+        );
+    }
+    Ok(())
+}
+
 fn check_identity(Target { name, ifindex, .. }: Target<'_>) -> Result<()> {
+    check_name(ifindex)?;
     let found = if_nametoindex(name).with_context(|| format!("interface {name} is gone"))?;
     if found != ifindex {
         bail!("interface {name} is another one now (index {found}, not {ifindex})");
@@ -267,5 +289,18 @@ fn position((place, count): (usize, usize)) -> &'static str {
         0 => "first",
         last if last + 1 == count => "last",
         _ => "middle",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_no_text_is_said_to_be_none() {
+        assert!(check_text(7, c"eth0").is_ok() && check_text(7, c"\u{fffd}").is_ok());
+        let said = check_text(7, c"a\xffb").unwrap_err().to_string();
+        assert!(said.contains("interface 7 is not UTF-8 (\"a\\xffb\")") && said.contains("rename it"), "{said}");
+        assert!(check_name(u32::MAX).is_ok(), "gone");
     }
 }

@@ -217,14 +217,22 @@ fn tracing_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTrac
     program.try_into().with_context(|| format!("program {name} is for no tracepoint"))
 }
 
+/// Inode number of the network namespace that this thread is in.
+///
+/// # Errors
+/// If procfs does not tell.
+pub fn own_netns() -> Result<u32> {
+    let netns = std::fs::metadata("/proc/thread-self/ns/net").context("stat /proc/thread-self/ns/net")?.ino();
+    u32::try_from(netns).context("the network namespace's inode number is too large")
+}
+
 /// As [`load`], attaching nothing: whether the kernel takes it all.
 ///
 /// # Errors
 /// See [`load`].
 pub fn load_only(capacity: Capacity) -> Result<Loaded> {
     let types = KernelTypes::running()?;
-    let netns = std::fs::metadata("/proc/thread-self/ns/net").context("stat /proc/thread-self/ns/net")?.ino();
-    let netns = u32::try_from(netns).context("the network namespace's inode number is too large")?;
+    let netns = own_netns()?;
     let release_data = symbols::addresses_of("skb_release_data");
     let settings = Settings {
         release_data_start: release_data.as_ref().map_or(0, |range| range.start),

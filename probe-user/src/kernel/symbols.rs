@@ -182,6 +182,29 @@ ffffffffc0009000 t bpf_prog_0123456789abcdef\t[bpf]
         assert_eq!(table.resolve(1), None);
     }
 
+    /// Else drops at an address of a module that is gone would have megabytes read every minute.
+    #[test]
+    fn an_address_that_the_file_does_not_tell_is_looked_for_once() {
+        const GONE: [u64; 2] = [0xffff_ffff_8200_0300, 0xffff_ffff_8300_0300];
+        let path = std::env::temp_dir().join(format!("lossprobe-symbols-{}", std::process::id()));
+        std::fs::write(&path, TEXT).unwrap();
+        let file = File::open(&path).ok();
+        std::fs::remove_file(&path).unwrap();
+        let mut symbols = Symbols { file, ..Symbols::default() };
+        symbols.read_again();
+        let long_ago = Instant::now().checked_sub(READ_AGAIN);
+        let mut is_read_for = |address| {
+            symbols.read = long_ago;
+            assert_eq!(symbols.resolve(address), None);
+            symbols.read != long_ago
+        };
+        assert!(long_ago.is_some(), "the machine runs for a minute");
+        assert_eq!(
+            [GONE[0], GONE[0], GONE[1], GONE[0], GONE[1]].map(&mut is_read_for),
+            [true, false, true, false, false]
+        );
+    }
+
     #[test]
     fn the_running_kernel() {
         let mut symbols = Symbols::read();

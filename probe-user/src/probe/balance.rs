@@ -87,40 +87,48 @@ impl Balance {
 impl Probe {
     /// Compares the devices of a snapshot that count wire frames with their hooks.
     pub(super) fn compare(&mut self, snapshot: &mut Snapshot) {
-        if self.state != State::Running {
-            self.balances.clear();
+        let witnesses = &self.witnesses;
+        let is_fresh = |ifindex| witnesses.is_fresh(ifindex);
+        compare(&mut self.balances, (self.state, Instant::now()), is_fresh, snapshot);
+    }
+}
+
+/// `is_fresh`: the device's figures are of this moment.
+fn compare(
+    balances: &mut BTreeMap<u32, Balance>,
+    (state, now): (State, Instant),
+    is_fresh: impl Fn(u32) -> bool,
+    snapshot: &mut Snapshot,
+) {
+    if state != State::Running {
+        balances.clear();
+    }
+    let mut compared = BTreeMap::new();
+    for interface in &snapshot.interfaces {
+        let counts = Direction::ALL.map(|direction| counts_wire_frames(&interface.driver, direction));
+        let is_attached = |hooks: &[&str]| interface.attached.iter().any(|at| hooks.contains(&at.hook.as_str()));
+        let attached = [is_attached(&["tc_ingress", "xdp"]), is_attached(&["tc_egress"])];
+        let mut balance =
+            snapshot::Balance { not_observable: why_not(interface, counts, attached), ..Default::default() };
+        if (0..2).any(|at| counts[at] && !attached[at]) {
+            // What passes while no hook looks is no loss.
+            balances.remove(&interface.ifindex);
+        } else if let (Some(passed), State::Running, true) = (interface.device.packets, state, counts != [false; 2]) {
+            let (device, hook) = ([passed.ingress, passed.egress], [interface.ingress.frames, interface.egress.frames]);
+            let known = balances.entry(interface.ifindex).or_default();
+            let read = Some([device, hook]).filter(|_| is_fresh(interface.ifindex));
+            let [ingress, egress] = known.look(now, read, &between(snapshot, interface));
+            balance.ingress = ingress.filter(|_| counts[0] && attached[0]);
+            balance.egress = egress.filter(|_| counts[1] && attached[1]);
         }
-        let now = Instant::now();
-        let mut compared = BTreeMap::new();
-        for interface in &snapshot.interfaces {
-            let counts = Direction::ALL.map(|direction| counts_wire_frames(&interface.driver, direction));
-            let is_attached = |hooks: &[&str]| interface.attached.iter().any(|at| hooks.contains(&at.hook.as_str()));
-            let attached = [is_attached(&["tc_ingress", "xdp"]), is_attached(&["tc_egress"])];
-            let mut balance =
-                snapshot::Balance { not_observable: why_not(interface, counts, attached), ..Default::default() };
-            if (0..2).any(|at| counts[at] && !attached[at]) {
-                // What passes while no hook looks is no loss.
-                self.balances.remove(&interface.ifindex);
-            } else if let (Some(passed), State::Running, true) =
-                (interface.device.packets, self.state, counts != [false; 2])
-            {
-                let (device, hook) =
-                    ([passed.ingress, passed.egress], [interface.ingress.frames, interface.egress.frames]);
-                let known = self.balances.entry(interface.ifindex).or_default();
-                let read = Some([device, hook]).filter(|_| self.witnesses.is_fresh(interface.ifindex));
-                let [ingress, egress] = known.look(now, read, &between(snapshot, interface));
-                balance.ingress = ingress.filter(|_| counts[0] && attached[0]);
-                balance.egress = egress.filter(|_| counts[1] && attached[1]);
-            }
-            if balance.ingress.is_some() && balance.egress.is_some() {
-                balance.not_observable.clear();
-            }
-            compared.insert(interface.ifindex, balance);
+        if balance.ingress.is_some() && balance.egress.is_some() {
+            balance.not_observable.clear();
         }
-        self.balances.retain(|ifindex, _| compared.contains_key(ifindex));
-        for interface in &mut snapshot.interfaces {
-            interface.balance = compared.remove(&interface.ifindex).unwrap_or_default();
-        }
+        compared.insert(interface.ifindex, balance);
+    }
+    balances.retain(|ifindex, _| compared.contains_key(ifindex));
+    for interface in &mut snapshot.interfaces {
+        interface.balance = compared.remove(&interface.ifindex).unwrap_or_default();
     }
 }
 
@@ -141,6 +149,37 @@ fn why_not(interface: &Interface, counts: [bool; 2], attached: [bool; 2]) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::{Attachment, Device, Passed, Traffic};
+
+    /// What the device counts while a hook is away, nobody has seen.
+    #[test]
+    fn a_hook_that_was_away_begins_the_comparison_anew() {
+        let start = Instant::now();
+        let mut balances = BTreeMap::new();
+        let mut at = |seconds: u64, device: u64, hook: u64, hooks: &[&str]| {
+            let attached = |hook: &&str| Attachment { hook: (*hook).to_owned(), ..Attachment::default() };
+            let interface = Interface {
+                ifindex: 7,
+                driver: "igb".to_owned(),
+                attached: hooks.iter().map(attached).collect(),
+                device: Device { packets: Some(Passed { ingress: device, egress: 0 }), ..Device::default() },
+                ingress: Traffic { frames: hook, ..Traffic::default() },
+                ..Interface::default()
+            };
+            let mut snapshot = Snapshot { interfaces: vec![interface], ..Snapshot::default() };
+            compare(&mut balances, (State::Running, start + Duration::from_secs(seconds)), |_| true, &mut snapshot);
+            let side = snapshot.interfaces.remove(0).balance.ingress;
+            side.map(|side| (side.device_packets, side.hook_packets))
+        };
+        let both = &["tc_ingress", "tc_egress"];
+        assert_eq!(at(0, 100, 100, both), None);
+        assert_eq!(at(2, 100, 100, both), Some((0, 0)));
+        assert_eq!(at(3, 150, 150, both), Some((50, 50)));
+        assert_eq!(at(4, 1150, 150, &["tc_egress"]), None, "a thousand pass unseen");
+        assert_eq!(at(5, 1150, 150, both), None, "nothing is known of before");
+        assert_eq!(at(7, 1150, 150, both), Some((0, 0)), "and they are no loss");
+        assert_eq!(at(8, 1160, 160, both), Some((10, 10)));
+    }
 
     #[test]
     fn since_the_comparison_began() {

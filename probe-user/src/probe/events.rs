@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use anyhow::Result;
 use probe_ebpf::{
     abi::{self, Direction, DropKey, Retransmit, Tally},
-    classify::{Layer, Meta, Network, Packet, Transport, classify},
-    reason,
+    classify::{Cursor, Layer, Meta, Network, Packet, Transport, classify},
+    reason::Malformed,
 };
 
 use super::Probe;
@@ -98,7 +98,7 @@ impl Probe {
                 described.reason = kind.to_owned();
             }
             kind if kind == abi::EventKind::Malformed as u8 => {
-                let reason = reason::Malformed::from_number(u8::try_from(event.reason).ok()?)?;
+                let reason = Malformed::from_number(u8::try_from(event.reason).ok()?)?;
                 let direction = Direction::ALL.get(usize::from(event.direction))?;
                 described.kind = Kind::Malformed;
                 described.bytes_from = "frame".to_owned();
@@ -125,7 +125,7 @@ impl Probe {
 fn ends(seen: &[u8], event: &abi::Event) -> (&'static str, Option<Endpoint>, Option<Endpoint>) {
     let meta = Meta { frame_bytes: event.packet_bytes, first_protocol: event.first_protocol, ..Meta::default() };
     let (cursor, layer) = classify(seen, meta);
-    let packet = cursor.packet;
+    let packet = with_transport(cursor);
     let address = |at: usize| address(seen, packet, at);
     let (source, destination) = match packet.network {
         Network::Ipv4 => (address(12), address(16)),
@@ -141,6 +141,19 @@ fn ends(seen: &[u8], event: &abi::Event) -> (&'static str, Option<Endpoint>, Opt
     };
     let end = |address: Option<IpAddr>, at| Some(Endpoint { address: address?, port: port(at) });
     (protocol(packet, layer), end(source, 0), end(destination, 2))
+}
+
+/// A transport header that contradicts itself in its first fields is not taken for one, and its ports are its first fields.
+fn with_transport(cursor: Cursor) -> Packet {
+    let transport = match cursor.finding().map(|finding| finding.reason) {
+        Some(Malformed::TcpShort | Malformed::TcpDoff) => Transport::Tcp,
+        Some(Malformed::UdpShort) => Transport::Udp,
+        _understood => cursor.packet.transport,
+    };
+    // Such a finding ends the walk where the header begins.
+    let is_told = cursor.packet.transport == Transport::None && transport != Transport::None;
+    let transport_at = if is_told { cursor.at as u16 } else { cursor.packet.transport_at };
+    Packet { transport, transport_at, ..cursor.packet }
 }
 
 fn address(seen: &[u8], packet: Packet, at: usize) -> Option<IpAddr> {
@@ -220,6 +233,7 @@ mod tests {
     #[test]
     fn ends_of_packets() {
         let udp = [0x0f, 0xa0, 0, 53, 0, 8, 0, 0];
+        let tcp = |offset: u8| [&[0x0f, 0xa0, 0, 80][..], &[0; 8], &[offset, 0x10], &[0; 6]].concat();
         let whole = ip4(17, &udp, 0);
         let mut bad_sum = whole.clone();
         bad_sum[10] ^= 1;
@@ -239,6 +253,12 @@ mod tests {
             (&ip4(47, &[0; 8], 0)[..], 0x0800, 28, "ipv4 192.0.2.1 192.0.2.2"),
             (&ip4(1, &[8, 0, 0, 0, 0, 0, 0, 0], 0)[..], 0x0800, 28, "icmp 192.0.2.1 192.0.2.2"),
             (&ip4(17, &udp, 0x2000)[..], 0x0800, 28, "fragment 192.0.2.1 192.0.2.2"),
+            (&ip4(6, &tcp(0x10), 0)[..], 0x0800, 40, "tcp 192.0.2.1:4000 192.0.2.2:80"),
+            (&ip4(6, &tcp(0xf0), 0)[..], 0x0800, 40, "tcp 192.0.2.1:4000 192.0.2.2:80"),
+            (&ip4(6, &tcp(0x50)[..6], 0)[..], 0x0800, 26, "tcp 192.0.2.1:4000 192.0.2.2:80"),
+            (&ip4(6, &tcp(0x50)[..3], 0)[..], 0x0800, 23, "tcp 192.0.2.1:4000 192.0.2.2"),
+            (&ip4(17, &udp[..4], 0)[..], 0x0800, 24, "udp 192.0.2.1:4000 192.0.2.2:53"),
+            (&ip4(17, &[&udp[..4], &[0, 3, 0, 0]].concat(), 0)[..], 0x0800, 28, "udp 192.0.2.1:4000 192.0.2.2:53"),
             (&bad_sum[..], 0x0800, 28, "ipv4 192.0.2.1 192.0.2.2"),
             (&whole[..10], 0x0800, 28, "other - -"),
             (&whole[..], 0x88cc, 28, "other - -"),

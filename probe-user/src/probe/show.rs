@@ -48,6 +48,7 @@ impl Probe {
         let port_groups = self.ports.groups().map(|(bridge, group)| self.port_group(bridge, group, &interfaces));
         let mut snapshot = Snapshot {
             schema: snapshot::SCHEMA,
+            netns: self.loaded.netns,
             time: jiff::Timestamp::now().to_string(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             port_groups: port_groups.collect(),

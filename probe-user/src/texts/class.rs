@@ -86,6 +86,23 @@ const NOISE: Text = Text {
     ],
 };
 
+/// The one reason of class unknown that every kernel has.
+pub(super) const NOT_SPECIFIED: Text = Text {
+    name: "not_specified",
+    meaning: "The kernel freed the packet in a place that gives no reason. Which place, and so what it stands for, the kernel \
+              function tells: `lossprobe stats` lists them, `lossprobe watch` shows it for each packet.",
+    causes: &[
+        "multicast and broadcast for which no socket is open here: the stack frees what nobody takes without a reason",
+        "an XDP program on a veth, and drivers and tunnels that have no reasons of their own yet",
+        "a kernel before 5.17, which has no reasons: only some functions imply one",
+    ],
+    next_steps: &[
+        ("lossprobe stats", "the kernel functions that freed them, the most first"),
+        ("lossprobe watch --reason not_specified", "which packets, and the function of each"),
+        ("lossprobe agent --config FILE", "[drop_classes] in the file gives it the class that you find right"),
+    ],
+};
+
 const UNKNOWN: Text = Text {
     name: "unknown",
     meaning: "The kernel gave no reason, or one that this lossprobe does not know: it may be a loss and it may be nothing, so it \

@@ -135,10 +135,11 @@ fn bad_input() -> Result<()> {
         (&["agent", "--config", "/nonexistent/lossprobe.toml"], 2, &["/nonexistent/lossprobe.toml"]),
         (&["stats", "--for", "yesterday"], 2, &["yesterday"]),
         (&["frobnicate"], 2, &["frobnicate"]),
-        (&["explain", "qdisc_overlimt"], 1, &["qdisc_overlimt", "`qdisc_overlimit`", "--list"]),
-        (&["explain"], 2, &["NAME"]),
+        (&["explain", "qdisc_overlimt"], 1, &["qdisc_overlimt", "`qdisc_overlimit`", "without a name"]),
         (&["watch", "--address", "nowhere"], 2, &["nowhere"]),
         (&["watch", "--class", "bad"], 2, &["bad", "capacity"]),
+        (&["watch", "--reason", "netfiltr_drop"], 1, &["netfiltr_drop", "`netfilter_drop`", "--list"]),
+        (&["watch", "--protocol", "icmp", "--port", "53"], 2, &["--port", "icmp"]),
     ] {
         let output = lossprobe(right, arguments)?;
         refuses(&output, status, expected).with_context(|| format!("{arguments:?}"))?;
@@ -190,6 +191,10 @@ fn explain() -> Result<()> {
     let both: Value = serde_json::from_str(&both)?;
     ensure!(both["explanations"][0]["kind"] == "drop_reason", "{both}");
     ensure!(both["explanations"][1]["kind"] == "malformed_reason", "{both}");
+    let all = finished(lossprobe(&namespace, &["explain"])?)?;
+    for part in ["Drop reasons", "Malformed reasons", "Other causes", "Types of TCP's retransmits", "Classes"] {
+        ensure!(all.contains(part), "no {part:?} in {all}");
+    }
     let list = finished(lossprobe(&namespace, &["explain", "--list", "--output", "json"])?)?;
     let list: Value = serde_json::from_str(&list)?;
     let drops = list["drops"].as_array().context("no drops")?;
@@ -215,6 +220,12 @@ fn stats_from_the_agent() -> Result<()> {
         check_json(&finished(lossprobe(right, &["stats", "--socket", socket, "--output", "json"])?)?)
     })?;
     check_table(&finished(lossprobe(right, &["stats", "--socket", socket])?)?)?;
+    // Another namespace has other interfaces, perhaps of the same names.
+    for (namespace, elsewhere) in [(right, false), (left, true)] {
+        let output = lossprobe(namespace, &["stats", "--socket", socket])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success() && said.contains("another network namespace") == elsewhere, "{said}");
+    }
 
     let repeating = ["stats", "--socket", socket, "--interval", "200ms", "--output", "json"];
     let mut stats = Stats::spawn(right, &repeating)?;

@@ -226,7 +226,7 @@ fn losses_by_place() -> Result<()> {
         let found = losses(&agent, right)?;
         let rows = rows_of_b(&found)?;
         ensure!(rows.len() == 1 && rows[0]["place"] == "kernel" && rows[0]["packets"] == COUNT, "{found}");
-        ensure!(found["lost_packets"].as_u64() >= Some(COUNT as u64), "{found}");
+        ensure!(found["policy_packets"].as_u64() >= Some(COUNT as u64), "{found}");
         Ok(())
     })?;
     agent.stop()

@@ -146,6 +146,20 @@ fn every_page_answers() {
 }
 
 #[test]
+fn parameters_that_are_none_are_named() {
+    run(async {
+        let server = Server::start(Fake::default(), Limits::default(), None);
+        for query in ["bogus=1", "bogus", "&bogus=1&other=2", "bogus&"] {
+            let answer = server.get(&format!("/api/v1/snapshot?{query}"), "").await;
+            has(&answer, "400 Bad Request", &["application/json", "{\"error\":\"unknown parameter `bogus`;"]);
+        }
+        has(&server.get("/api/v1/snapshot?", "").await, "200 OK", &["\"uptime_ms\":7"]);
+        has(&server.get("/metrics?collect=all", "").await, "200 OK", &[]);
+        server.stop().await;
+    });
+}
+
+#[test]
 fn not_ready_says_what_is_missing() {
     run(async {
         let missing = Mutex::new(Some("eth3: not attached yet".to_owned()));

@@ -13,7 +13,12 @@ use super::Status;
 use crate::{
     collect::links::Link,
     config::Config,
-    kernel::{attach::Target, foreign, query, slots::Slots, xdp},
+    kernel::{
+        attach::{self, Target},
+        foreign, query,
+        slots::Slots,
+        xdp,
+    },
     topology::Place,
 };
 
@@ -120,6 +125,7 @@ pub(super) fn of(links: &[&Link], places: &BTreeMap<u32, Place>, config: &Config
     let mut slots = Slots::new(max_interfaces);
     let plan = |link: &&Link| {
         let slot = slots.take(link.ifindex, Instant::now()).map(drop).map_err(|error| error.to_string());
+        let slot = slot.and_then(|()| attach::check_name(link.ifindex).map_err(|error| error.to_string()));
         let xdp = xdp.as_ref().ok().map(|all| all.get(&link.ifindex).cloned().unwrap_or_default());
         let mut plan = one(link, &slot, xdp, names.as_ref());
         plan.take_place(&places.get(&link.ifindex).cloned().unwrap_or_default());

@@ -9,6 +9,8 @@ fn kinds(name: &str) -> Vec<&'static str> {
         Explanation::DropReason { .. } => "drop",
         Explanation::MalformedReason { .. } => "malformed",
         Explanation::DropClass { .. } => "class",
+        Explanation::RetransmitType { .. } => "retransmit",
+        Explanation::LossCause { place, .. } => place,
     };
     names().explain(name).unwrap().iter().map(kind).collect()
 }
@@ -22,6 +24,17 @@ fn a_name_is_looked_up_everywhere() {
         ("tcp_flags", &["drop", "malformed"]),
         ("ip4_csum", &["malformed"]),
         ("malformed", &["class"]),
+        ("unknown", &["retransmit", "class"]),
+        ("tail_probe", &["retransmit"]),
+        ("missed", &["device"]),
+        ("ingress/missed", &["device"]),
+        ("udp/no_port", &["protocol"]),
+        ("no_port", &["protocol"]),
+        ("arp/table_full", &["protocol"]),
+        ("fq_codel", &["queue"]),
+        ("qdisc", &["queue"]),
+        ("backlog", &["cpu", "protocol"]),
+        ("cpumap", &["xdp"]),
         ("not_specified", &["drop"]),
         ("ovs_drop_meter", &["drop"]),
         ("psp_input", &["drop"]),
@@ -63,7 +76,7 @@ fn a_name_that_is_none_is_answered_with_those_near_it() {
     ] {
         let said = names().explain(name).unwrap_err().to_string();
         assert!(said.contains(&format!("did you mean {expected}")), "{said}");
-        assert!(said.contains("--list"), "{said}");
+        assert!(said.contains("without a name"), "{said}");
     }
     let said = names().explain("\x1b[31m").unwrap_err().to_string();
     assert!(!said.contains('\x1b') && !said.contains("did you mean"), "{said}");
@@ -75,7 +88,9 @@ fn every_name_is_explained_within_the_width() {
     let page = text::Page { width: 72, colour: false };
     let malformed = Malformed::ALL.iter().map(|reason| reason.id().to_owned());
     let classes = Class::ALL.iter().map(|class| class.id().to_owned());
-    for name in names.drops.keys().cloned().chain(malformed).chain(classes) {
+    let retransmits = Retransmit::ALL.iter().map(|kind| kind.id().to_owned());
+    let causes = cause::all().into_iter().map(|known| known.name);
+    for name in names.drops.keys().cloned().chain(malformed).chain(classes).chain(retransmits).chain(causes) {
         let shown = page.explanations(&names.explain(&name).unwrap());
         assert!(shown.contains("Next steps:"), "{shown}");
         let commands = shown.lines().filter(|line| line.starts_with("  ") && !line.starts_with("    "));
@@ -86,11 +101,26 @@ fn every_name_is_explained_within_the_width() {
 }
 
 #[test]
+fn a_drop_without_a_reason_is_told_by_its_function() {
+    let shown = text::Page { width: 100, colour: false }.explanations(&names().explain("not_specified").unwrap());
+    assert!(shown.contains("kernel function") && shown.contains("multicast"), "{shown}");
+}
+
+#[test]
 fn lists_have_what_was_asked_for() {
     let page = text::Page { width: 100, colour: false };
     let list = names().list(Listed::All);
     let shown = page.list(&list);
-    for part in ["Drop reasons", "Malformed reasons", "Classes of drop reasons", "brand_new", "(not in this kernel)"] {
+    for part in [
+        "Types of TCP's retransmits",
+        "Other causes",
+        "conntrack/table_full",
+        "Drop reasons",
+        "Malformed reasons",
+        "Classes of drop reasons",
+        "brand_new",
+        "(not in this kernel)",
+    ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let drops = serde_json::to_value(names().list(Listed::Drops)).unwrap();

@@ -40,6 +40,15 @@ impl Page {
                 self.heading(&mut text, "Reference");
                 self.fold(&mut text, "  ", standard);
             }
+            Explanation::RetransmitType { name, advice } => {
+                self.title(&mut text, name, "a type of TCP's retransmits");
+                self.advice(&mut text, advice);
+            }
+            Explanation::LossCause { name, place, class, advice } => {
+                let class = if class.is_empty() { String::new() } else { format!(", class {class}") };
+                self.title(&mut text, name, &format!("a cause of losses (place {place}{class})"));
+                self.advice(&mut text, advice);
+            }
             Explanation::DropClass { name, reasons, advice } => {
                 self.title(&mut text, name, "a class of drop reasons");
                 self.advice(&mut text, advice);
@@ -119,12 +128,21 @@ impl Page {
             }
             sections.push(text);
         }
-        if let Some(classes) = &list.classes {
-            let mut text = self.bold("Classes of drop reasons") + "\n";
-            for class in classes {
+        if let Some(causes) = &list.causes {
+            let mut text = self.bold("Other causes in `stats --losses`") + "\n";
+            let width = causes.iter().map(|cause| cause.name.len()).max().unwrap_or(0);
+            for cause in causes {
+                let _infallible = writeln!(text, "  {:width$}  {}", cause.name, cause.place);
+            }
+            sections.push(text);
+        }
+        let named = [("Types of TCP's retransmits", &list.retransmits), ("Classes of drop reasons", &list.classes)];
+        for (title, lines) in named.into_iter().filter_map(|(title, lines)| Some((title, lines.as_ref()?))) {
+            let mut text = self.bold(title) + "\n";
+            for line in lines {
                 let mut folded = String::new();
-                self.fold(&mut folded, "             ", class.meaning);
-                let _infallible = write!(text, "  {:9}  {}", class.name, folded.trim_start());
+                self.fold(&mut folded, "              ", line.meaning);
+                let _infallible = write!(text, "  {:10}  {}", line.name, folded.trim_start());
             }
             sections.push(text);
         }

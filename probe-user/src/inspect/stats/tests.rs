@@ -118,7 +118,7 @@ dropped in kernel function  interface  reason          class   packets
 tcp_v4_rcv+0x2a             eth0       no_socket       noise     5,000
 nf_hook_slow+0x9c           eth0       netfilter_drop  policy       40
 
-TCP of this namespace: 1,000 segments sent, 5 retransmitted (0.50 %).
+TCP of this namespace: 1,000 segments sent, 5 retransmitted: 0.50 % of all, first times and retransmits together.
 e\\u{1b}[31m\\u{202e}x is not watched as asked: an ingress qdisc is there
 The probe lost 9 counts: map drops (full). Figures above are too low.
 ";
@@ -173,7 +173,8 @@ fn a_narrow_terminal_cuts_texts_and_no_figures() {
 #[test]
 fn what_is_sent_again_is_a_part_of_what_is_sent() {
     let mut snapshot = snapshot();
-    for (kind, note) in [("fast", "950 segments sent, 50 retransmitted (5.00 %)"), ("synack", "(5.26 %)")] {
+    for (kind, note) in [("fast", "950 segments sent, 50 retransmitted: 5.00 % of all"), ("synack", ": 5.26 % of all")]
+    {
         snapshot.tcp.sent_segments = Some(950);
         snapshot.tcp.retransmitted =
             vec![Retransmitted { kind: kind.into(), segments: 50, ..Retransmitted::default() }];

@@ -9,9 +9,12 @@ use tracing::warn;
 use crate::{
     agent,
     collect::links::Watcher,
-    config::{Config, DEFAULT_SOCKET, Origin, Selection, WatchConfig},
+    config::{Config, DEFAULT_SOCKET, Origin, Selection, UnknownInterface, WatchConfig},
     event::{Message, Notice, SCHEMA, Suppressor},
-    inspect::client::{self, FetchError, Stream},
+    inspect::{
+        client::{self, FetchError, Stream},
+        stats::printable,
+    },
     kernel::preflight,
     probe::Probe,
     snapshot::State,
@@ -70,7 +73,15 @@ async fn warn_of_silence(selection: &Selection, socket: &Path) -> Result<()> {
         Ok(unmatched) => {
             unmatched.iter().for_each(|glob| warn!("the agent counts no interface that matches {glob} yet"));
         }
-        Err(error) => warn!("the agent counts {error}"),
+        Err(UnknownInterface { interface, .. }) => {
+            let counted = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            warn!(
+                "the agent has no hooks on interface `{}`: malformed frames of it are never shown, only drops and \
+                 retransmits; start the agent with `--interface` for it too (it counts: {})",
+                printable(&interface),
+                printable(&counted)
+            );
+        }
     }
     Ok(())
 }
