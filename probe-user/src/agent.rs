@@ -28,7 +28,7 @@ use crate::{
     inspect::stats,
     kernel::preflight,
     probe::Probe,
-    snapshot::{Snapshot, State},
+    snapshot::{Flows, Snapshot, State},
 };
 
 const TICK: Duration = Duration::from_secs(1);
@@ -38,6 +38,9 @@ const SUMMARY_EVERY: u32 = 5;
 const TIDY_EVERY: u32 = 10;
 /// Pause before the interfaces are listed anew after the kernel refused.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Connections in an answer to who asks for the worst.
+const FLOWS_SHOWN: usize = 100;
 
 /// The probe, shared by the follower and the server on the agent's one thread.
 struct Shared {
@@ -83,6 +86,10 @@ impl Source for Shared {
         let fresh = self.read();
         *self.latest() = fresh;
         Ok(state)
+    }
+
+    fn flows(&self) -> Result<Flows, String> {
+        self.probe().flows(FLOWS_SHOWN).map_err(|error| format!("{error:#}"))
     }
 
     fn watch(&self) -> Result<Lines, String> {

@@ -57,6 +57,12 @@ pub enum Command {
     /// of a lossprobe that runs, and everything of others, are left alone.
     #[command(after_help = DETACH_EXAMPLES)]
     Detach(ControlArgs),
+    /// List the TCP connections that have lost most, on which side of this node.
+    ///
+    /// Asks a running agent, which follows the connections that pass its track points (`lossprobe doctor` lists them), whoever
+    /// they belong to. Addresses are shown to who may open the agent's socket, and are never metrics.
+    #[command(after_help = FLOWS_EXAMPLES)]
+    Flows(FlowsArgs),
     /// Examine this machine: what the agent could count here, and what would be missing.
     Doctor(DoctorArgs),
     /// For the build, not for people.
@@ -155,6 +161,18 @@ Examples:
 
 It attaches nothing and leaves nothing. Without privileges it reports what it can, and says what it could not look at.
 Exit codes: 0 frames can be counted on at least one interface, 1 they cannot, 2 usage.";
+
+const FLOWS_EXAMPLES: &str = "\
+Examples:
+  lossprobe flows                               the 20 worst
+  lossprobe flows --top 5                       the 5 worst
+  lossprobe flows --output json | jq .flows[0]  for programs
+
+Columns: OUTSIDE and INSIDE are the two ends as seen from the track point; LOST BEFORE, segments
+that were lost before they came by; SEEN AGAIN, those that came by twice: lost behind this
+node, or behind the network on the other side; NOT NEEDED, of how many of these the receiver
+said that it had them (RFC 2883).
+Exit codes: 0 done, 1 failed (no agent answers, or you may not talk to it), 2 usage.";
 
 const WATCH_EXAMPLES: &str = "\
 Examples:
@@ -505,6 +523,22 @@ pub struct ControlArgs {
     /// The agent's unix socket; only who may open it gives orders [default: /run/lossprobe/lossprobe.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+}
+
+/// `lossprobe flows`.
+#[derive(Args, Debug)]
+pub struct FlowsArgs {
+    /// Show the N worst, 1 to 100
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub top: u32,
+
+    /// The agent's unix socket [default: /run/lossprobe/lossprobe.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
+    /// How to print them
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
 }
 
 /// Which interfaces are meant.

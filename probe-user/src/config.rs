@@ -36,7 +36,7 @@ pub use self::{
 pub(crate) use self::{selection::near, watch::reasons_of};
 use crate::{
     classes::Classes,
-    cli::{AgentArgs, ControlArgs, LogFormat, LogLevel, Output, Ports, StatsArgs},
+    cli::{AgentArgs, LogFormat, LogLevel, Output, Ports, StatsArgs},
     kernel::load::{Capacity, DEFAULT_TRACKS, MAX_TRACKS},
 };
 
@@ -307,12 +307,12 @@ impl StatsConfig {
     }
 }
 
-/// Where the agent is that `pause`, `resume` or `detach` is for.
+/// Where the agent is that an order or a question is for.
 ///
 /// # Errors
 /// What is wrong, and what to do.
-pub fn control_socket(args: &ControlArgs) -> Result<PathBuf, UsageError> {
-    args.socket.as_deref().map_or_else(|| Ok(DEFAULT_SOCKET.into()), agent_socket)
+pub fn control_socket(socket: Option<&Path>) -> Result<PathBuf, UsageError> {
+    socket.map_or_else(|| Ok(DEFAULT_SOCKET.into()), agent_socket)
 }
 
 /// The path of an agent's unix socket.

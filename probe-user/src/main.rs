@@ -9,7 +9,7 @@ use probe_user::{
     config::{Config, StatsConfig, WatchConfig, control_socket},
     control::{self, Order},
     export::metrics,
-    inspect::{doctor, explain, watch},
+    inspect::{doctor, explain, flows, watch},
     standalone,
 };
 use tracing::level_filters::LevelFilter;
@@ -50,6 +50,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             log_to_stderr(LogFormat::Text, LevelFilter::WARN);
             watch::run(&WatchConfig::from_args(&args)?)?;
         }
+        Command::Flows(args) => {
+            log_to_stderr(LogFormat::Text, LevelFilter::WARN);
+            flows::run(&control_socket(args.socket.as_deref())?, args.top as usize, args.output)?;
+        }
         Command::Explain(args) => explain::run(&args)?,
         Command::Internal(Internal::MetricsTable) => {
             print!("{}", metrics::table());
@@ -60,7 +64,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 fn order(order: Order, args: &ControlArgs) -> anyhow::Result<()> {
     log_to_stderr(LogFormat::Text, LevelFilter::WARN);
-    control::run(order, &control_socket(args)?)
+    control::run(order, &control_socket(args.socket.as_deref())?)
 }
 
 fn log_to_stderr(format: LogFormat, level: LevelFilter) {

@@ -34,9 +34,11 @@ use super::{
 use crate::{
     control::Order,
     event,
-    snapshot::{Snapshot, State as AgentState},
+    snapshot::{Flows, Snapshot, State as AgentState},
 };
 
+/// Where the worst connections are.
+pub const FLOWS: &str = "/api/v1/flows";
 /// Where everything lies that is for programs and no scraper.
 const API: &str = "/api/";
 /// Pause after an accept that failed for want of descriptors or memory; trying again at once would spin.
@@ -61,6 +63,14 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// With why it could not, one line for a human; then nothing has changed.
     fn obey(&self, order: Order) -> Result<AgentState, String>;
+
+    /// The connections that have lost most, at most 100.
+    ///
+    /// # Errors
+    /// With why there are none, one line for a human.
+    fn flows(&self) -> Result<Flows, String> {
+        Err("no connections are followed here".to_owned())
+    }
 
     /// What happens from now on, as lines of JSON.
     ///
@@ -153,7 +163,7 @@ fn routers(source: Arc<dyn Source>) -> (Router, Router) {
         .route("/api/v1/snapshot", get(snapshot))
         .fallback(async || error(StatusCode::NOT_FOUND, "no such page; / lists what there is"));
     // Packets and addresses are for who may open the socket.
-    let private = pages.clone().route(event::PATH, get(watch));
+    let private = pages.clone().route(event::PATH, get(watch)).route(FLOWS, get(flows));
     let orders = Order::ALL.into_iter().fold(private, |router, order| {
         let obey = move |State(answers): State<Arc<Answers>>| async move {
             match answers.source.obey(order) {
@@ -238,6 +248,13 @@ async fn watch(State(answers): State<Arc<Answers>>, Extension(endless): Extensio
             ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::new(lines)).into_response()
         }
         Err(cause) => error(StatusCode::SERVICE_UNAVAILABLE, &cause),
+    }
+}
+
+async fn flows(State(answers): State<Arc<Answers>>) -> Response {
+    match answers.source.flows() {
+        Ok(flows) => Json(flows).into_response(),
+        Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, &cause),
     }
 }
 

@@ -9,5 +9,5 @@ pub(crate) mod samples;
 pub mod watch;
 
 pub use format::Format;
-pub use http::{Limits, Source, serve};
+pub use http::{FLOWS, Limits, Source, serve};
 pub use listen::Listeners;

@@ -20,7 +20,8 @@ use tokio::{
 use crate::{
     control::Order,
     event::{self, Message},
-    snapshot::{SCHEMA, Snapshot, State},
+    export::FLOWS,
+    snapshot::{Flows, SCHEMA, Snapshot, State},
 };
 
 /// For one agent to answer, connecting included. It answers from memory.
@@ -177,6 +178,24 @@ where
             Ok(snapshot)
         } else {
             Err(format!("its snapshot has version {}, not {SCHEMA}; use the agent's own `lossprobe`", snapshot.schema))
+        }
+    };
+    let answer = within(&place, exchange).await?;
+    answer.map_err(|cause| FetchError::NotAnAgent { place, cause })
+}
+
+/// The worst connections of the agent on `socket`.
+///
+/// # Errors
+/// [`FetchError::NoAgent`] only if nobody listens there.
+pub async fn flows(socket: &Path) -> Result<Flows, FetchError> {
+    let place = socket.display().to_string();
+    let stream = connect(socket, &place).await?;
+    let exchange = async {
+        match exchange(stream, (Method::GET, FLOWS)).await? {
+            (StatusCode::OK, bytes) => serde_json::from_slice(&bytes).map_err(|error| format!("no flows: {error}")),
+            (StatusCode::NOT_FOUND, _) => Err("it follows no connections; is it of an older version?".to_owned()),
+            (status, _) => Err(format!("HTTP status {status}")),
         }
     };
     let answer = within(&place, exchange).await?;

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod doctor;
 pub mod explain;
+pub mod flows;
 pub mod losses;
 mod rates;
 pub mod stats;

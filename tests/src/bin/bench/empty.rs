@@ -27,6 +27,12 @@ impl EmptyPrograms {
         Ok(Self(ebpf))
     }
 
+    /// The program on the hooks.
+    pub(crate) fn classifier(&mut self) -> Result<&SchedClassifier> {
+        let program = self.0.program_mut(program::EMPTY).context("the object has no empty program")?;
+        Ok(program.try_into()?)
+    }
+
     /// At `skb:kfree_skb`, too.
     pub(crate) fn and_drops(mut self) -> Result<Self> {
         let program = self.0.program_mut(program::EMPTY_DROPS).context("the object has no empty drop program")?;

@@ -7,6 +7,7 @@
 
 mod bpftrace;
 mod empty;
+mod flow;
 mod frames;
 mod harm;
 mod instructions;
@@ -25,7 +26,7 @@ use rounds::Bench;
 
 const USAGE: &str = "usage: bench [FILTER] [--output table|json]
 
-  FILTER  only what has this in its name: part of `programs/ingress udp4`, `instructions`, `drops`, `harm/bridge` …";
+  FILTER  only what has this in its name: part of `programs/ingress udp4`, `flow`, `instructions`, `drops`, `harm/bridge` …";
 
 fn main() -> ExitCode {
     child::init();
@@ -44,7 +45,7 @@ fn run() -> Result<bool> {
     let (filter, output) = arguments()?;
     let mut bench = Bench::new(filter);
     let mut report = Report::default();
-    for part in [programs::measure, instructions::measure, storm::measure, harm::measure] {
+    for part in [programs::measure, flow::measure, instructions::measure, storm::measure, harm::measure] {
         part(&mut bench, &mut report)?;
     }
     bench.finish();
