@@ -38,7 +38,7 @@ pub enum Command {
     Stats(StatsArgs),
     /// Show drops, retransmits and malformed frames as they happen, one line each.
     Watch(WatchArgs),
-    /// Say what a name in the other commands means (drop reasons, malformed reasons, causes), and what to do about it.
+    /// Say what a name in the other commands means, and what to do about it.
     Explain(ExplainArgs),
     /// Tell the running agent to count nothing; its programs stay attached and do nothing.
     ///

@@ -94,7 +94,7 @@ impl<'s> Losses<'s> {
         }
         for failed in &snapshot.xdp_failed {
             let to = if is_told_by_another(snapshot, failed) { &mut witnesses } else { &mut lost };
-            let class = if matches!(failed.cause.as_str(), "devmap" | "tx" | "cpumap") { "capacity" } else { "config" };
+            let class = class_of_xdp(&failed.cause);
             to.push(Loss { class, ..own("xdp", &failed.interface, failed.cause.clone(), failed.packets) });
         }
         if let Some(softnet) = &snapshot.softnet {
@@ -252,6 +252,11 @@ fn is_dropped_too(interface: &Interface, counter: &DeviceCounter) -> bool {
         (_, "no_buffer" | "frame") => matches!(interface.driver.as_str(), "veth" | "tun"),
         _lost_elsewhere => false,
     }
+}
+
+/// The class of a failure of XDP: a queue was full, or something is set up so that it cannot work.
+pub(super) fn class_of_xdp(cause: &str) -> &'static str {
+    if matches!(cause, "devmap" | "tx" | "cpumap") { "capacity" } else { "config" }
 }
 
 /// Whether frames that XDP lost are counted under another name: drivers count what a program aborts among its drops, and

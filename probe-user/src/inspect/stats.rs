@@ -114,7 +114,7 @@ impl Page {
         }
     }
 
-    fn styled(&self, style: Style, text: &str) -> String {
+    pub(super) fn styled(&self, style: Style, text: &str) -> String {
         let code = match style {
             Style::Error => "31",
             Style::Dim => "2",

@@ -10,6 +10,7 @@ mod doctor;
 mod drops;
 mod exact;
 mod fixture;
+mod flows;
 mod harm;
 mod heartbeat;
 mod http;
@@ -38,6 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         exact::trials(),
         malformed::trials(),
         drops::trials(),
+        flows::trials(),
         losses::trials(),
         retransmit::trials(),
         retransmit_types::trials(),

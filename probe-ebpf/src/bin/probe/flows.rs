@@ -60,6 +60,7 @@ pub(crate) fn is_next<F: Hooked>(frame: &F, (meta, packet): (&Meta, &Packet), po
     let segments = segments(frame, meta, packet.header_bytes) as u32;
     segment.size(packet.payload_bytes, Cut { segments, gso_size: meta.gso_size });
     let index = index(tag);
+    let reverse = reverse(tag, point.direction, index);
     let set = maps::flows(point.direction, index)?;
     let half = match place(set, tag, segment.is_opening(), &KernelClock) {
         Place::Resident(way) => {
@@ -68,11 +69,13 @@ pub(crate) fn is_next<F: Hooked>(frame: &F, (meta, packet): (&Meta, &Packet), po
         }
         Place::Free(_) => return None,
         Place::Full => {
-            maps::ledger(point.slot.track, point.direction)?.quality(Quality::TableFull);
+            if segment.may_begin(&reverse) {
+                maps::ledger(point.slot.track, point.direction)?.quality(Quality::TableFull);
+            }
             return Some(false);
         }
     };
-    half.follow(&reverse(tag, point.direction, index), segment, &KernelClock, maps::cpu()).then_some(true)
+    half.follow(&reverse, segment, &KernelClock, maps::cpu()).then_some(true)
 }
 
 /// Shows a packet in the scratch space to its connection. Returns how many segments were, none if it is not followed.
@@ -160,11 +163,11 @@ fn find(set: &mut FlowSet, passing: &Passing, ledger: &mut Ledger) -> Option<u32
     let Passing { segment, reverse, tag, .. } = passing;
     match place(set, *tag, segment.is_opening(), &KernelClock) {
         Place::Resident(way) => Some(way as u32),
-        Place::Free(way) if segment.may_begin(reverse) => {
+        _ if !segment.may_begin(reverse) => None,
+        Place::Free(way) => {
             at(set, way as u32)?.admit(*tag, barrier);
             Some(way as u32)
         }
-        Place::Free(_) => None,
         Place::Full => {
             ledger.quality(Quality::TableFull);
             None

@@ -5,6 +5,7 @@ use probe_ebpf::abi::Fault;
 use super::{Advice, Explanation, NextStep};
 use crate::{
     collect::{causes, conntrack, mib, neighbour},
+    inspect::losses::class_of_xdp,
     texts::cause,
 };
 
@@ -31,7 +32,7 @@ pub(super) fn all() -> Vec<Known> {
     });
     let xdp = Fault::ALL.iter().filter_map(|fault| {
         let steps = [("lossprobe stats --losses", "at which interface"), ("bpftool net show", "whose program it is")];
-        Some(Known::new("xdp", fault.id(), "", cause::of_xdp(fault.id())?, &steps))
+        Some(Known::new("xdp", fault.id(), class_of_xdp(fault.id()), cause::of_xdp(fault.id())?, &steps))
     });
     let queues = cause::QDISCS.iter().map(|kind| {
         let steps = [

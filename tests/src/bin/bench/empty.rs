@@ -30,7 +30,8 @@ impl EmptyPrograms {
     /// The program on the hooks.
     pub(crate) fn classifier(&mut self) -> Result<&SchedClassifier> {
         let program = self.0.program_mut(program::EMPTY).context("the object has no empty program")?;
-        Ok(program.try_into()?)
+        let program: &mut SchedClassifier = program.try_into()?;
+        Ok(program)
     }
 
     /// At `skb:kfree_skb`, too.
