@@ -48,7 +48,7 @@ pub struct Segment {
     /// Which of the fields above are there.
     pub has: u8,
     /// Where the next option is: the kernel's walk keeps its state in memory.
-    option_at: u16,
+    pub(super) option_at: u16,
 }
 const _: () = assert!(size_of::<Segment>() == 48);
 
@@ -98,7 +98,7 @@ impl Segment {
         Some(())
     }
 
-    /// Of a packet whose options are none, or [`tcp::TIMESTAMPS`] alone, at offsets that are known when compiling.
+    /// Of a packet whose options are none, or timestamps alone, at offsets that are known when compiling.
     #[inline(always)]
     #[must_use]
     pub fn plain<F: Frame + ?Sized>(frame: &F, network: Network, network_at: usize, at: usize) -> Option<Self> {

@@ -156,7 +156,7 @@ fn what_finds_no_room_is_counted() -> Result<()> {
     eventually(SOON, "all are accounted for", || {
         let (count, full) = (followed(&agent)?, quality(&agent, "table_full")?);
         ensure!(count + full == u64::from(3 * CONNECTIONS), "{count} followed, {full} have no room");
-        ensure!(count <= 3 * 64 && count >= 3 * 40, "{count} followed by 64 places");
+        ensure!((3 * 40..=3 * 64).contains(&count), "{count} followed by 64 places");
         Ok(())
     })?;
     ensure!(events(&agent)?.is_empty(), "{:?}", events(&agent)?);

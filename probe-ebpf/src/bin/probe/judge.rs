@@ -35,12 +35,11 @@ pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Me
     let mut passer = Passer { direction: point.direction, is_tracked: point.slot.track != 0, is_plain: false };
     let packet = fast::ordinary_with(frame, meta, &mut passer);
     let followed = match packet {
-        None => None,
         Some(packet) if !passer.is_tracked || packet.transport != Transport::Tcp => Some((packet, false)),
         Some(packet) if passer.is_plain => {
             flows::is_next(frame, (meta, &packet), &point).map(|followed| (packet, followed))
         }
-        Some(_) => None,
+        None | Some(_) => None,
     };
     match followed {
         Some((packet, is_followed)) => {
