@@ -2,7 +2,7 @@
 
 use super::{
     event::{Quality, Sink, TcpEvent},
-    holes::{Holes, Opener},
+    holes::Holes,
     segment::Segment,
     sequence::{before, earlier, later, until},
 };
@@ -11,6 +11,8 @@ use crate::wire::tcp::{ACK, FIN, RST, SYN, SYN_ACK};
 /// Age of a hole up to which what fills it counts as overtaken if nothing but time can tell and the round trip was not
 /// seen (as Wireshark does).
 const REORDERED_WITHIN_US: u32 = 3_000;
+/// Bytes of most segments: what a receiver had not needed is told in bytes.
+const USUAL_SEGMENT_BYTES: u32 = 1_448;
 /// A segment this large that comes for the third time may be too large for the path.
 const LARGE_SEGMENT_BYTES: u32 = 1_200;
 
@@ -38,8 +40,8 @@ pub struct Half {
     pub tag: u64,
     /// Sequence number behind the last byte seen.
     next: u32,
-    /// Sequence number of the SYN.
-    isn: u32,
+    /// Highest TSval, 0 if there was none.
+    timestamp: u32,
     /// Highest acknowledgement number, of the other direction's bytes.
     ack: u32,
     /// Of the last segment that took sequence numbers, see [`Segment::print`].
@@ -100,6 +102,17 @@ const ONE_SIDED: u16 = 1 << 10;
 /// `flags`: how often, up to 3, the same segment was sent again.
 const REPEATS: u16 = 0b11 << REPEATS_SHIFT;
 const REPEATS_SHIFT: u32 = 14;
+
+/// What its IP identifier says of a segment that begins before the last byte seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    /// Nothing that could be believed.
+    Unknown,
+    /// It was sent after all that was seen.
+    New,
+    /// It was sent before something that was seen.
+    Late,
+}
 
 /// Segments after which a connection counts as one-sided if the other direction was not seen.
 const ONE_SIDED_FROM: u32 = 64;
@@ -233,6 +246,7 @@ impl Half {
             && segment.seq == self.next
             && segment.has & Segment::BLOCKS == 0
             && self.cpu == cpu as u8
+            && self.gaps <= 0
             && self.holes.are_none();
         let is_noted = reverse.is_seen() || self.has(ONE_SIDED);
         if !is_next || !is_noted || reverse.epochs >> 4 != self.epochs & 0xf {
@@ -249,6 +263,9 @@ impl Half {
         if segment.payload_bytes != 0 {
             self.next = end;
             self.print = segment.print();
+        }
+        if segment.has(Segment::TIMESTAMP) {
+            self.timestamp = later(self.timestamp, segment.timestamp);
         }
         self.ack = later(self.ack, segment.ack);
         self.window = segment.window;
@@ -290,12 +307,17 @@ impl Half {
             let is_known = self.has(KNOWN);
             let opens_hole = is_known && before(self.next, segment.seq);
             let comes_late = is_known && before(segment.seq, self.next);
-            if segment.has(Segment::IDENTIFIED) && segment.flags & SYN_ACK != SYN_ACK {
-                self.identify(segment, (opens_hole, comes_late), clock, sink);
+            let age = if segment.has(Segment::IDENTIFIED) && segment.flags & SYN_ACK != SYN_ACK {
+                self.identify(segment, (opens_hole, comes_late), clock, sink)
+            } else {
+                Age::Unknown
+            };
+            clock.settle(self);
+            self.judge((reverse, age), segment, clock, sink);
+            clock.settle(self);
+            if segment.has(Segment::TIMESTAMP) {
+                self.timestamp = later(self.timestamp, segment.timestamp);
             }
-            clock.settle(self);
-            self.judge(reverse, segment, clock, sink);
-            clock.settle(self);
             if segment.is(FIN) {
                 self.flags |= CLOSED;
             }
@@ -327,16 +349,15 @@ impl Half {
         }
     }
 
-    /// A SYN. With another initial number it begins a connection on the ports of an old one; and without an
+    /// A SYN. Unless it is the one that was seen, it begins a connection on the ports of an old one; and without an
     /// acknowledgement it voids what was acknowledged before (a half-open connection that is being opened anew).
     #[inline(always)]
     fn begin<C: Clock>(&mut self, segment: &Segment, clock: &C) {
-        if self.has(KNOWN) && self.isn != segment.seq {
+        if self.has(KNOWN) && !(self.has(EMBRYONIC) && segment.end() == self.next) {
             let Self { tag, segments, seen, cpu, epochs, .. } = *self;
             *self = Self { tag, segments, seen, cpu, epochs, ..Self::default() };
         }
         if !self.has(KNOWN) {
-            self.isn = segment.seq;
             self.flags |= EMBRYONIC;
         }
         if segment.is_opening() {
@@ -362,7 +383,13 @@ impl Half {
 
     /// What the sequence number says.
     #[inline(always)]
-    fn judge<C: Clock, S: Sink>(&mut self, reverse: &Reverse, segment: &Segment, clock: &C, sink: &mut S) {
+    fn judge<C: Clock, S: Sink>(
+        &mut self,
+        (reverse, age): (&Reverse, Age),
+        segment: &Segment,
+        clock: &C,
+        sink: &mut S,
+    ) {
         let (seq, end, span) = (segment.seq, segment.end(), segment.span());
         let print = if span == 0 { self.print } else { segment.print() };
         if !self.has(KNOWN) {
@@ -380,17 +407,12 @@ impl Half {
             sink.event(TcpEvent::Keepalive, 1);
         } else if before(self.next, seq) {
             sink.event(TcpEvent::HoleOpened, 1);
-            let opener = Opener {
-                us: clock.microseconds(),
-                timestamp: if segment.has(Segment::TIMESTAMP) { segment.timestamp } else { 0 },
-                identifier: if segment.has(Segment::IDENTIFIED) { segment.identifier } else { 0 },
-            };
-            if !self.holes.open(self.next, seq, opener) {
+            if !self.holes.open(self.next, seq, clock) {
                 sink.quality(Quality::HoleEvicted);
             }
             self.next = end;
         } else if span != 0 && before(seq, self.next) {
-            self.judge_again(reverse, segment, clock, sink);
+            self.judge_again((reverse, age), segment, clock, sink);
             self.next = later(self.next, end);
         } else {
             if segment.payload_bytes != 0 && self.is_acked(reverse, end) {
@@ -408,11 +430,17 @@ impl Half {
 
     /// A segment that begins before the last byte seen.
     #[inline(always)]
-    fn judge_again<C: Clock, S: Sink>(&mut self, reverse: &Reverse, segment: &Segment, clock: &C, sink: &mut S) {
+    fn judge_again<C: Clock, S: Sink>(
+        &mut self,
+        (reverse, age): (&Reverse, Age),
+        segment: &Segment,
+        clock: &C,
+        sink: &mut S,
+    ) {
         let (seq, end) = (segment.seq, segment.end());
-        if let Some(fill) = self.holes.fill(seq, end) {
+        if let Some(fill) = self.holes.fill(seq, end, clock) {
             let segments = segment.segments_in(fill.bytes);
-            if self.is_retransmission(&fill.opener, segment, reverse, clock) {
+            if self.is_retransmission((reverse, age), segment, fill.opened_us, clock) {
                 sink.event(TcpEvent::HoleFilledRetransmit, segments);
                 if !self.has(QUALIFIED) {
                     sink.lost_before(segments);
@@ -440,20 +468,23 @@ impl Half {
         }
     }
 
-    /// Whether what fills a hole was sent again, or only came late: by its IP identifier, else its timestamp, else by
-    /// how old the hole is.
+    /// Whether what fills a hole was sent again, or only came late: by its IP identifier, else its timestamp, which are
+    /// newer than all that was seen if it was sent again; else by how old the hole is.
     #[inline(always)]
-    fn is_retransmission<C: Clock>(&self, opener: &Opener, segment: &Segment, reverse: &Reverse, clock: &C) -> bool {
-        if self.has(QUALIFIED) && segment.has(Segment::IDENTIFIED) && segment.identifier != 0 && opener.identifier != 0
-        {
-            match segment.identifier.wrapping_sub(opener.identifier) {
-                1..0x2000 => return true,
-                0xe001.. => return false,
-                _ => {}
-            }
+    fn is_retransmission<C: Clock>(
+        &self,
+        (reverse, age): (&Reverse, Age),
+        segment: &Segment,
+        opened_us: u32,
+        clock: &C,
+    ) -> bool {
+        match age {
+            Age::New => return true,
+            Age::Late => return false,
+            Age::Unknown => {}
         }
-        if segment.has(Segment::TIMESTAMP) && opener.timestamp != 0 && segment.timestamp != opener.timestamp {
-            return before(opener.timestamp, segment.timestamp);
+        if segment.has(Segment::TIMESTAMP) && self.timestamp != 0 && segment.timestamp != self.timestamp {
+            return before(self.timestamp, segment.timestamp);
         }
         let round_trip_us = if self.has(TIMED) {
             self.handshake_us
@@ -462,7 +493,7 @@ impl Half {
         } else {
             REORDERED_WITHIN_US
         };
-        clock.microseconds().wrapping_sub(opener.us) >= round_trip_us
+        clock.microseconds().wrapping_sub(opened_us) >= round_trip_us
     }
 
     /// Counts how often the same large segment was sent again.
@@ -485,7 +516,7 @@ impl Half {
             let [outer_left, outer_right] = segment.second_block;
             let is_inside = segment.has(Segment::TWO_BLOCKS) && until(outer_left, left) && until(right, outer_right);
             if until(right, segment.ack) || is_inside {
-                sink.event(TcpEvent::Dsack, 1);
+                sink.event(TcpEvent::Dsack, right.wrapping_sub(left).div_ceil(USUAL_SEGMENT_BYTES).max(1));
             }
         }
         let current = reverse.epochs >> 4;

@@ -1,9 +1,13 @@
-//! The last four stretches of bytes that are missing.
+//! Stretches of bytes that are missing.
 
-use super::sequence::{before, earlier, later, until};
+use super::{
+    half::Clock,
+    sequence::{before, earlier, later, until},
+};
 
-/// How many are remembered: with 3, one in 190 losses of a queue that overflows was given up, with 4, one in 1,600.
-pub(super) const HOLES: usize = 4;
+/// How many are remembered. On a path of 50 us and three connections that lose 5 % before and 5 % behind this point, four
+/// were too few for 78 of 293.
+pub(super) const HOLES: usize = 6;
 
 /// Fields side by side, a hole in each column; one that begins where it ends is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,27 +16,15 @@ pub(super) struct Holes {
     start: [u32; HOLES],
     end: [u32; HOLES],
     opened_us: [u32; HOLES],
-    timestamp: [u32; HOLES],
-    identifier: [u16; HOLES],
 }
 const _: () = assert!(size_of::<Holes>() == 72);
-
-/// The segment behind a hole.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Opener {
-    /// When it came.
-    pub(super) us: u32,
-    /// Its TSval, 0 if it has none.
-    pub(super) timestamp: u32,
-    /// Its IP identifier, 0 if it has none.
-    pub(super) identifier: u16,
-}
 
 /// What a segment has filled.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fill {
     pub(super) bytes: u32,
-    pub(super) opener: Opener,
+    /// When the hole was noticed.
+    pub(super) opened_us: u32,
 }
 
 impl Holes {
@@ -46,42 +38,55 @@ impl Holes {
         (0..HOLES).all(|at| !self.is_hole(at))
     }
 
-    /// Remembers that `start..end` is missing. `false` if the oldest had to be given up for it.
+    /// Remembers that `start..end` is missing. `false` if the two oldest had to become one for it, with what lies between.
     #[inline(always)]
-    pub(super) fn open(&mut self, start: u32, end: u32, opener: Opener) -> bool {
-        let had_room = self.put(start, end, opener);
+    pub(super) fn open<C: Clock>(&mut self, start: u32, end: u32, clock: &C) -> bool {
+        let now_us = clock.microseconds();
+        let had_room = self.put(start, end, now_us);
         if !had_room {
-            self.close_oldest();
-            self.put(start, end, opener);
+            self.join_oldest(clock);
+            clock.settle(self);
+            self.put(start, end, now_us);
         }
         had_room
     }
 
     #[inline(always)]
-    fn put(&mut self, start: u32, end: u32, opener: Opener) -> bool {
+    fn put(&mut self, start: u32, end: u32, now_us: u32) -> bool {
         for at in 0..HOLES {
             if !self.is_hole(at) {
                 self.start[at] = start;
                 self.end[at] = end;
-                self.opened_us[at] = opener.us;
-                self.timestamp[at] = opener.timestamp;
-                self.identifier[at] = opener.identifier;
+                self.opened_us[at] = now_us;
                 return true;
             }
         }
         false
     }
 
-    /// The oldest begins first: holes are opened in the order of the bytes.
+    /// Where none is vacant. The oldest begin first: holes are opened in the order of the bytes. To forget one would make a
+    /// loss behind this point of each retransmission into it; what lies between two is sent again far more seldom.
     #[inline(always)]
-    fn close_oldest(&mut self) {
-        let mut oldest = self.start[0];
+    fn join_oldest<C: Clock>(&mut self, clock: &C) {
+        let mut first = self.start[0];
         for at in 1..HOLES {
-            oldest = earlier(oldest, self.start[at]);
+            first = earlier(first, self.start[at]);
         }
+        clock.settle(self);
+        let mut second = first.wrapping_add(i32::MAX as u32);
+        let mut end = first;
         for at in 0..HOLES {
-            if self.start[at] == oldest {
-                self.end[at] = oldest;
+            if self.start[at] != first && before(self.start[at], second) {
+                second = self.start[at];
+                end = self.end[at];
+            }
+        }
+        clock.settle(self);
+        for at in 0..HOLES {
+            if self.start[at] == first {
+                self.end[at] = end;
+            } else if self.start[at] == second {
+                self.end[at] = second;
             }
         }
     }
@@ -101,7 +106,7 @@ impl Holes {
 
     /// Fills the first that `start..end` overlaps: it is trimmed at either end, or split if there is room for two.
     #[inline(always)]
-    pub(super) fn fill(&mut self, start: u32, end: u32) -> Option<Fill> {
+    pub(super) fn fill<C: Clock>(&mut self, start: u32, end: u32, clock: &C) -> Option<Fill> {
         let mut first = None;
         for at in 0..HOLES {
             if self.is_hole(at)
@@ -113,6 +118,7 @@ impl Holes {
             }
         }
         let first = first?;
+        clock.settle(self);
         for at in 0..HOLES {
             if self.is_hole(at) && self.start[at] == first {
                 return Some(self.fill_at(at, start, end));
@@ -124,16 +130,16 @@ impl Holes {
     #[inline(always)]
     fn fill_at(&mut self, at: usize, start: u32, end: u32) -> Fill {
         let (start, end) = (later(start, self.start[at]), earlier(end, self.end[at]));
-        let opener = Opener { us: self.opened_us[at], timestamp: self.timestamp[at], identifier: self.identifier[at] };
+        let opened_us = self.opened_us[at];
         if start == self.start[at] {
             self.start[at] = end;
         } else {
             let rest = self.end[at];
             self.end[at] = start;
             if end != rest {
-                self.put(end, rest, opener);
+                self.put(end, rest, opened_us);
             }
         }
-        Fill { bytes: end.wrapping_sub(start), opener }
+        Fill { bytes: end.wrapping_sub(start), opened_us }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     event::{Quality, Sink, TcpEvent},
-    half::{Clock, Half, IDENTIFIED, LOST, QUALIFIED, REJECTED},
+    half::{Age, Clock, Half, IDENTIFIED, LOST, QUALIFIED, REJECTED},
     segment::Segment,
 };
 use crate::wire::tcp::{FIN, SYN};
@@ -18,6 +18,8 @@ const BLOCK_EXACT: u8 = 48;
 const LONGEST_GAP: u16 = 1_024;
 /// Distance from which on an identifier is one that comes late.
 const LATE_FROM: u16 = 0xfc00;
+/// How long late packets that were counted as lost are taken off what is lost next.
+const OWED_SECONDS: u32 = 10;
 /// How long identifiers are not believed after a block in which they did not count.
 const REJECTED_SECONDS: u32 = 10;
 
@@ -67,35 +69,34 @@ impl Half {
         (opens_hole, comes_late): (bool, bool),
         clock: &C,
         sink: &mut S,
-    ) {
+    ) -> Age {
         if segment.identifier == 0 && !(self.has(IDENTIFIED) && self.expected_id == 0) {
-            return;
+            return Age::Unknown;
         }
         if !self.has(IDENTIFIED) {
             self.flags |= IDENTIFIED;
             self.expected_id = segment.identifier.wrapping_add(segment.segments as u16);
-            return;
+            return Age::Unknown;
         }
         let ahead = segment.identifier.wrapping_sub(self.expected_id);
+        // A retransmission may have a gap in front of it, too: of others that were lost once more.
         let is_explained = match ahead {
             0 => true,
-            1..=LONGEST_GAP => opens_hole,
+            1..=LONGEST_GAP => opens_hole || comes_late,
             LATE_FROM.. => comes_late,
             _ => false,
         };
         self.expect_behind(segment);
-        if !self.qualify(is_explained, clock, sink) || ahead == 0 {
-            return;
+        if !self.qualify(is_explained, clock, sink) {
+            return Age::Unknown;
         }
         let is_bare = segment.payload_bytes == 0 && segment.flags & (SYN | FIN) == 0;
         match ahead {
+            0 => {}
             1..=LONGEST_GAP if is_bare && !opens_hole => sink.event(TcpEvent::AckGap, u32::from(ahead)),
             1..=LONGEST_GAP => {
                 sink.event(TcpEvent::IdGap, u32::from(ahead));
                 self.miss(ahead as i16, clock);
-                if self.is_losing(clock) {
-                    self.confirm(sink);
-                }
             }
             LATE_FROM.. => {
                 sink.event(TcpEvent::IdLate, segment.segments);
@@ -106,8 +107,10 @@ impl Half {
                     self.miss(-late, clock);
                 }
             }
-            _ => {}
+            _ => return Age::Unknown,
         }
+        self.ripen(clock, sink);
+        if ahead >= LATE_FROM { Age::Late } else { Age::New }
     }
 
     /// Whether identifiers can be believed, this packet included.
@@ -133,48 +136,45 @@ impl Half {
         self.has(QUALIFIED)
     }
 
-    /// Adds to what is missing. What has been open for too long was no loss.
+    /// Adds to what is missing. What came late after it was counted stays owed for a while.
     #[inline(always)]
     fn miss<C: Clock>(&mut self, packets: i16, clock: &C) {
         let now = clock.jiffies();
-        if self.gaps == 0 || now.wrapping_sub(self.gap_at) > self.episode(clock) {
-            self.gaps = 0;
+        let is_void = self.gaps < 0 && now.wrapping_sub(self.gap_at) > OWED_SECONDS * clock.hertz();
+        let before = if is_void { 0 } else { i32::from(self.gaps) };
+        let gaps = before + i32::from(packets);
+        if before == 0 || (before > 0) != (gaps > 0) {
             self.gap_at = now;
         }
-        let gaps = i32::from(self.gaps) + i32::from(packets);
         self.gaps = gaps.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
     }
 
-    /// Something of this direction was lost: so were the packets whose identifiers are missing.
+    /// Something of this direction was lost.
     #[inline(always)]
     pub(super) fn lose<C: Clock, S: Sink>(&mut self, clock: &C, sink: &mut S) {
         self.loss_at = clock.jiffies();
         self.flags |= LOST;
-        if self.gaps > 0 && self.loss_at.wrapping_sub(self.gap_at) <= self.episode(clock) {
-            self.confirm(sink);
-        }
+        self.ripen(clock, sink);
     }
 
+    /// In the midst of losses, packets that have been missing for longer than they could be late were lost, too. What has
+    /// been missing for an episode without any was no loss.
     #[inline(always)]
-    fn is_losing<C: Clock>(&self, clock: &C) -> bool {
-        self.has(LOST) && clock.jiffies().wrapping_sub(self.loss_at) <= self.episode(clock)
-    }
-
-    #[inline(always)]
-    fn confirm<S: Sink>(&mut self, sink: &mut S) {
+    fn ripen<C: Clock, S: Sink>(&mut self, clock: &C, sink: &mut S) {
+        let (now, hertz) = (clock.jiffies(), clock.hertz());
+        let (age, round_trip) = (now.wrapping_sub(self.gap_at), self.handshake_jiffies(hertz));
+        let round_trips = round_trip.saturating_mul(4);
+        let episode = if round_trips > hertz { round_trips } else { hertz };
         if self.gaps > 0 {
-            let lost = u32::from(self.gaps.unsigned_abs());
-            sink.event(TcpEvent::IdConfirmed, lost);
-            sink.lost_before(lost);
-            self.gaps = 0;
+            let is_losing = self.has(LOST) && now.wrapping_sub(self.loss_at) <= episode;
+            if is_losing && age > round_trip + 1 {
+                let lost = u32::from(self.gaps.unsigned_abs());
+                sink.event(TcpEvent::IdConfirmed, lost);
+                sink.lost_before(lost);
+                self.gaps = 0;
+            } else if age > episode {
+                self.gaps = 0;
+            }
         }
-    }
-
-    /// How far apart, in jiffies, a missing packet and a sign of loss may be: a second, or four round trips.
-    #[inline(always)]
-    fn episode<C: Clock>(&self, clock: &C) -> u32 {
-        let hertz = clock.hertz();
-        let round_trips = self.handshake_jiffies(hertz).saturating_mul(4);
-        if round_trips > hertz { round_trips } else { hertz }
     }
 }
