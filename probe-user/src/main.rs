@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use probe_user::{
-    agent,
+    agent, analyze,
     cli::{Cli, Command, ControlArgs, Internal, LogFormat, exit_code},
     config::{Config, StatsConfig, WatchConfig, control_socket},
     control::{self, Order},
@@ -51,6 +51,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             watch::run(&WatchConfig::from_args(&args)?)?;
         }
         Command::Explain(args) => explain::run(&args)?,
+        Command::Analyze(args) => analyze::run(&args)?,
         Command::Internal(Internal::MetricsTable) => {
             print!("{}", metrics::table());
         }
