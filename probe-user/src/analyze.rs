@@ -106,18 +106,23 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
     }
 }
 
+/// What the progress bar shows of a file, and of a stream.
+const BARS: [&str; 2] = [
+    "{bar:40} {percent:>3} %  {msg} frames  {binary_bytes_per_sec}  {eta} left",
+    "{spinner} {binary_bytes}  {msg} frames  {binary_bytes_per_sec}",
+];
+
 /// Hidden where nobody would see it, and where it would be among events.
 fn progress_bar(bytes: Option<u64>, is_hidden: bool) -> ProgressBar {
-    let (bar, style) = match bytes {
-        Some(bytes) => {
-            (ProgressBar::new(bytes), "{bar:40} {percent:>3} %  {msg} frames  {binary_bytes_per_sec}  {eta} left")
-        }
-        None => (ProgressBar::new_spinner(), "{spinner} {binary_bytes}  {msg} frames  {binary_bytes_per_sec}"),
+    let [file, stream] = BARS;
+    let (bar, template) = match bytes {
+        Some(bytes) => (ProgressBar::new(bytes), file),
+        None => (ProgressBar::new_spinner(), stream),
     };
     let target = if is_hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     bar.set_draw_target(target);
-    // The template is a constant, which a test reads.
-    if let Ok(style) = ProgressStyle::with_template(style) {
+    // A test reads the templates.
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar

@@ -24,8 +24,8 @@ use super::{
 
 /// Connections that are remembered at a time: some 100 MB. What is beyond takes the place of one that was silent for long.
 const MAX_FLOWS: usize = 1 << 18;
-/// Payload that no Ethernet frame carries, jumbo frames included: the kernel has merged what is longer.
-const LONGEST_PAYLOAD_BYTES: u32 = 9_000;
+/// More payload than any Ethernet frame carries, with an MTU of 9,216: the kernel has merged what is longer.
+const LONGEST_PAYLOAD_BYTES: u32 = 9_176;
 /// Largest segment where nothing was agreed on: what fits into 1,500 bytes.
 const USUAL_MSS_BYTES: u16 = 1_460;
 
@@ -185,7 +185,7 @@ impl Flows {
             None => self.admit(tag, Flow::new(key, tag, side, self.heading(&key, side, frame))),
         };
         let Some(flow) = self.flows.get_mut(place) else { return };
-        flow.is_recent = true;
+        flow.is_recent = known.is_some();
         match (flow.sent[side], frame.sent) {
             (Some(before), Some(now)) if before != now => {
                 self.totals.seen_twice += 1;

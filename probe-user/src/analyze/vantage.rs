@@ -21,7 +21,7 @@ impl FromStr for Inside {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let bytes: Vec<&str> = text.split(':').collect();
-        if bytes.len() == 6 && bytes.iter().all(|byte| byte.len() == 2) {
+        if bytes.len() == 6 && bytes.iter().all(|byte| byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit())) {
             let byte = |text: &&str| u8::from_str_radix(text, 16);
             if let Ok(Ok(address)) = bytes.iter().map(byte).collect::<Result<Vec<_>, _>>().map(TryInto::try_into) {
                 return Ok(Self::Interface(address));
