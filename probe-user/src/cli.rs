@@ -7,7 +7,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{DEFAULT_RATE, Network, UsageError, listen_address};
+use crate::{
+    analyze::Inside,
+    config::{DEFAULT_RATE, Network, UsageError, listen_address},
+};
 
 /// The exit code of an error that reached `main`: 2 if what was typed or configured is wrong, else 1.
 #[must_use]
@@ -18,8 +21,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 /// Names, counts and attributes packet loss on Linux.
 ///
 /// `agent` counts for as long as it runs and exports Prometheus metrics; `stats` shows the same counters on the
-/// terminal, from a running agent or by attaching for a few seconds; `watch` shows losses one by one as they happen; `explain` says what a name in them means; `doctor`
-/// says what is possible on this machine; `pause`, `resume` and `detach` control a running agent. All only look: no frame is changed, held back or dropped, and
+/// terminal, from a running agent or by attaching for a few seconds; `watch` shows losses one by one as they happen; `explain` says what a name in them means; `analyze` judges a capture file by the
+/// same rules; `doctor` says what is possible on this machine; `pause`, `resume` and `detach` control a running agent. All only look: no frame is changed, held back or dropped, and
 /// nothing stays attached after they end.
 #[derive(Debug, Parser)]
 #[command(name = "lossprobe", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -40,6 +43,9 @@ pub enum Command {
     Watch(WatchArgs),
     /// Say what a name in the other commands means, and what to do about it.
     Explain(ExplainArgs),
+    /// Judge a capture file (pcap, pcapng) as the agent judges frames: what is malformed, what TCP has lost and on which
+    /// side of the capture point.
+    Analyze(AnalyzeArgs),
     /// Tell the running agent to count nothing; its programs stay attached and do nothing.
     ///
     /// For when you want to know whether the probe is to blame: from one moment to the next every program returns at once,
@@ -87,6 +93,7 @@ Examples:
   lossprobe doctor                       what can be counted here, and what would be missing
   lossprobe watch --class capacity       packets that were lost for want of room, as it happens
   lossprobe explain qdisc_overlimit      what a reason means, and what to do about it
+  lossprobe analyze trace.pcapng         what is wrong in a capture, and on which side of it TCP loses
 
 Exit codes: 0 done, 1 failed, 2 usage.";
 
@@ -213,6 +220,35 @@ Upper-case words in commands (DEV, ADDRESS) stand for what is to be put there. I
 and no privileges. A reason that only the running kernel knows is explained by its class and
 said to be new.
 Exit codes: 0 explained, 1 nothing has this name, 2 usage.";
+
+const ANALYZE_EXAMPLES: &str = "\
+Examples:
+  lossprobe analyze trace.pcapng                        tables: malformed, TCP events, losses, worst flows
+  zcat trace.pcap.gz | lossprobe analyze -              from standard input, also while it is made
+  lossprobe analyze trace.pcap --vantage 10.0.0.0/8     these addresses are inside: whose loss is it?
+  lossprobe analyze trace.pcap --output json | jq '.malformed, .tcp, .loss'
+  lossprobe analyze trace.pcap --events | grep retransmit_seen | head
+
+Where TCP loses: what the capture has twice was lost behind the capture point (retransmissions
+seen, less those that the receiver reports as needless), what it never had and a retransmission
+brought was lost before it (filled holes, or missing IP identifiers where they count a host's
+packets). With --vantage, or where the capture says which frames its machine sent (Linux cooked,
+pcapng), losses are also given by side: network_in, network_out (outside) and inside.
+
+JSON: one object; file, format, frames, bytes, malformed {reason: frames}, tcp {event: segments},
+loss {before, after, network_in, network_out, inside: lost, of, ratio, 95 % interval}, flows (the
+directions that have lost most), skipped_link_types, truncated, truncated_at, corrupt …
+Events, one object a line: {\"frame\":N,\"type\":\"malformed\",\"name\":REASON,\"severity\":…,\"offset\":…}
+and {\"frame\":N,\"type\":\"tcp\",\"name\":EVENT,\"direction\":…,\"segments\":…}; frame counts from 1, direction is
+in or out, or where that is not known forward (as the flow's first packet) or reverse. With
+--output json the summary comes last, as a line of its own.
+
+Link types: Ethernet, raw IP (12, 14, 101, 228, 229), BSD loopback (0, 108), Linux cooked (113, 276);
+others are skipped and counted. A capture does not say what a hook knows: the device's MTU and
+whether it is a physical one (so eth_oversize and eth_runt are not found), and how many segments
+the kernel has merged (which is concluded from what a handshake has agreed on).
+Exit codes: 0 analysed, also if the file ends inside a record (a warning says where), 1 failed:
+not readable, no capture, or corrupt in the middle (what stands before it is shown), 2 usage.";
 
 /// Flags of `lossprobe agent`.
 #[derive(Args, Clone, Debug, Default)]
@@ -517,6 +553,35 @@ pub enum Listed {
     Classes,
 }
 
+/// Most rows that `--top` can ask for.
+const MAX_TOP: u16 = 10_000;
+
+/// Flags of `lossprobe analyze`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = ANALYZE_EXAMPLES)]
+pub struct AnalyzeArgs {
+    /// The capture, pcap or pcapng; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// What lies inside, behind the capture point as seen from the network: addresses, or whoever is behind the interface
+    /// of a hardware address; repeatable [default: the capturing machine, where the capture tells its frames]
+    #[arg(long, value_name = "IP|CIDR|MAC")]
+    pub vantage: Vec<Inside>,
+
+    /// List the N directions of TCP connections that have lost most, up to 10000
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_TOP)))]
+    pub top: u16,
+
+    /// Print each finding as a line of JSON, instead of the tables
+    #[arg(long)]
+    pub events: bool,
+
+    /// How to show the summary
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Output,
+}
+
 /// Flags of `lossprobe pause`, `resume` and `detach`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ControlArgs {
@@ -703,6 +768,15 @@ mod tests {
             ("lossprobe explain --list everything", false),
             ("lossprobe explain netfilter_drop --list", false),
             ("lossprobe explain", true),
+            ("lossprobe analyze x.pcap", true),
+            (
+                "lossprobe analyze - --vantage 10.0.0.0/8 --vantage 02:00:00:00:00:01 --top 0 --events --output json",
+                true,
+            ),
+            ("lossprobe analyze", false),
+            ("lossprobe analyze x.pcap y.pcap", false),
+            ("lossprobe analyze x.pcap --vantage eth0", false),
+            ("lossprobe analyze x.pcap --top 10001", false),
             ("lossprobe internal metrics-table", true),
             ("lossprobe", false),
         ] {

@@ -1,9 +1,10 @@
 //! What the operator runs: the agent and the ad-hoc commands.
 //!
 //! Data flows one way: [`kernel`] and [`collect`] read, [`probe`] makes a [`snapshot`] of it, [`export`] and
-//! [`inspect`] show it.
+//! [`inspect`] show it. [`analyze`] reads captures and needs none of it.
 
 pub mod agent;
+pub mod analyze;
 pub mod classes;
 pub mod cli;
 pub mod collect;

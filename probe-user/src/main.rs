@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use probe_user::{
-    agent,
+    agent, analyze,
     cli::{Cli, Command, ControlArgs, Internal, LogFormat, exit_code},
     config::{Config, StatsConfig, WatchConfig, control_socket},
     control::{self, Order},
@@ -55,6 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             flows::run(&control_socket(args.socket.as_deref())?, args.top as usize, args.output)?;
         }
         Command::Explain(args) => explain::run(&args)?,
+        Command::Analyze(args) => analyze::run(&args)?,
         Command::Internal(Internal::MetricsTable) => {
             print!("{}", metrics::table());
         }

@@ -65,7 +65,7 @@ const SITES_SHOWN: usize = 10;
 
 /// How a line looks on a terminal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Style {
+pub(crate) enum Style {
     Error,
     Plain,
     Dim,
@@ -78,19 +78,19 @@ struct Line {
 }
 
 /// Columns are left-aligned and may be cut up to `texts`, then right-aligned figures that are never cut.
-pub(super) struct Listing {
-    pub(super) header: Vec<&'static str>,
-    pub(super) texts: usize,
-    pub(super) rows: Vec<(Style, Vec<String>)>,
+pub(crate) struct Listing {
+    pub(crate) header: Vec<&'static str>,
+    pub(crate) texts: usize,
+    pub(crate) rows: Vec<(Style, Vec<String>)>,
 }
 
-pub(super) struct Page {
-    pub(super) width: Option<u16>,
-    pub(super) colour: bool,
+pub(crate) struct Page {
+    pub(crate) width: Option<u16>,
+    pub(crate) colour: bool,
 }
 
 impl Page {
-    pub(super) fn table(&self, to: &mut String, listing: Listing) {
+    pub(crate) fn table(&self, to: &mut String, listing: Listing) {
         let mut table = Table::new();
         table.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('-').junction('-')));
         if let Some(width) = self.width {
@@ -274,7 +274,7 @@ fn notes(now: &Snapshot) -> Vec<Line> {
 }
 
 /// Names come from whoever made the interface: nothing in them may steer the terminal.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let harmless = |character: char| {
         !character.is_control()
             && !matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
@@ -290,7 +290,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// `1,234,567`.
-pub(super) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.chars().enumerate() {

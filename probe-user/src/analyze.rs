@@ -1,0 +1,323 @@
+//! `lossprobe analyze`: a capture, judged frame by frame by what the kernel runs: the same classifier, the same state
+//! machine of TCP. It needs no agent and no privileges.
+//!
+//! ```text
+//!  file ─ input (window) ─ capture (records) ─ link (what stands in front) ─ classify ─┬─ lines (events)
+//!                                                                              flows ──┴─ summary
+//! ```
+//!
+//! Memory is bounded whatever the file says: a window of half a MiB, so many flows, so many rows. Deliberately absent:
+//! what a capture does not tell (a device's MTU, whether it is a physical one), and so `eth_oversize` and `eth_runt`.
+
+mod capture;
+mod flows;
+mod input;
+mod lines;
+mod link;
+mod loss;
+mod summary;
+mod vantage;
+
+use std::{
+    fs::File,
+    io::{BufWriter, ErrorKind, IsTerminal as _, LineWriter, Read, Stdout, Write},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use probe_ebpf::{
+    classify::{Finding, LOOPBACK, Layer, Meta, Packet, classify},
+    fast,
+    frame::Frame as _,
+    reason::{Malformed, Severity},
+};
+
+use self::{
+    capture::{Broken, Capture, Record},
+    flows::Flows,
+    lines::Lines,
+    link::Opened,
+    vantage::Vantage,
+};
+pub use self::{
+    loss::Loss,
+    summary::Summary,
+    vantage::{Heading, Inside},
+};
+use crate::cli::{AnalyzeArgs, Output};
+
+/// Frames between two looks at the progress and at who reads the events.
+const FRAMES_PER_LOOK: u64 = 4096;
+/// Longest frame of an Ethernet of 1,500 bytes, with two tags and checksum: what is longer the kernel may have merged.
+const LONGEST_FRAME_BYTES: u32 = 1526;
+/// What the kernel is taken to have merged where it left the length out of the IP header.
+const USUAL_GSO_BYTES: u32 = 1448;
+
+/// Analyses what was asked for and prints what came of it.
+///
+/// # Errors
+/// If the file cannot be read, is no capture, or is corrupt: then what stands before the fault was printed.
+pub fn run(args: &AnalyzeArgs) -> Result<()> {
+    let name = args.file.display().to_string();
+    let is_stream = args.file == Path::new("-");
+    let (from, bytes): (Box<dyn Read>, Option<u64>) = if is_stream {
+        (Box::new(std::io::stdin().lock()), None)
+    } else {
+        let file = File::open(&args.file).with_context(|| format!("cannot open {name}"))?;
+        let metadata = file.metadata().with_context(|| format!("cannot look at {name}"))?;
+        if metadata.is_dir() {
+            bail!("{name} is a directory; name a capture file");
+        }
+        (Box::new(file), metadata.is_file().then_some(metadata.len()))
+    };
+    let stdout = std::io::stdout();
+    let bar = progress_bar(bytes, args.events && stdout.is_terminal());
+    let mut out = Out::new(stdout, is_stream);
+    let options = Options { inside: args.vantage.clone(), top: args.top.into() };
+    let analysed = analyze(from, &options, args.events.then_some(&mut out as &mut dyn Write), |bytes, frames| {
+        bar.set_position(bytes);
+        bar.set_message(frames.to_string());
+    });
+    bar.finish_and_clear();
+    let summary = match analysed {
+        Ok(summary) => summary,
+        Err(Failure::Foreign(fault)) => bail!("{name}: {fault}"),
+        // Whoever reads the events has seen enough.
+        Err(Failure::Unwritten(error)) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+        Err(Failure::Unwritten(error)) => return Err(anyhow!(error).context("write to standard output")),
+    };
+    let shown = match args.output {
+        Output::Json => summary.json(&name) + "\n",
+        // Events are for programs: nothing else stands among them.
+        Output::Table if args.events => String::new(),
+        Output::Table => out.table(&summary, &name),
+    };
+    match out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        outcome => outcome.context("write to standard output")?,
+    }
+    if let Some(at) = summary.truncated_at {
+        eprintln!("lossprobe: warning: {name} ends inside the record at byte {at}; all before it was analysed");
+    }
+    match summary.corrupt {
+        Some(fault) => bail!("{name} is corrupt: {}, at byte {}; all before it was analysed", fault.cause, fault.at),
+        None => Ok(()),
+    }
+}
+
+/// What the progress bar shows of a file, and of a stream.
+const BARS: [&str; 2] = [
+    "{bar:40} {percent:>3} %  {msg} frames  {binary_bytes_per_sec}  {eta} left",
+    "{spinner} {binary_bytes}  {msg} frames  {binary_bytes_per_sec}",
+];
+
+/// Hidden where nobody would see it, and where it would be among events.
+fn progress_bar(bytes: Option<u64>, is_hidden: bool) -> ProgressBar {
+    let [file, stream] = BARS;
+    let (bar, template) = match bytes {
+        Some(bytes) => (ProgressBar::new(bytes), file),
+        None => (ProgressBar::new_spinner(), stream),
+    };
+    let target = if is_hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    bar.set_draw_target(target);
+    // A test reads the templates.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Standard output: what comes from a file in large pieces, what comes from a stream line by line, as it happens.
+enum Out {
+    Pieces(BufWriter<Stdout>),
+    Lines(LineWriter<Stdout>),
+}
+
+impl Out {
+    fn new(stdout: Stdout, is_stream: bool) -> Self {
+        if is_stream {
+            Self::Lines(LineWriter::new(stdout))
+        } else {
+            Self::Pieces(BufWriter::with_capacity(1 << 16, stdout))
+        }
+    }
+
+    fn table(&self, summary: &Summary, name: &str) -> String {
+        let stdout = match self {
+            Self::Pieces(out) => out.get_ref(),
+            Self::Lines(out) => out.get_ref(),
+        };
+        let width = terminal_size::terminal_size_of(stdout).map(|(width, _)| width.0);
+        summary.table(name, width, stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none())
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Pieces(out) => out.write(bytes),
+            Self::Lines(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Pieces(out) => out.flush(),
+            Self::Lines(out) => out.flush(),
+        }
+    }
+}
+
+/// How to analyse.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What lies inside, behind the capture point as seen from the network; empty if nobody said.
+    pub inside: Vec<Inside>,
+    /// Flows to list.
+    pub top: usize,
+}
+
+/// Why there is no summary.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It is no capture.
+    #[error("{0}")]
+    Foreign(String),
+    /// Events could not be written.
+    #[error("events cannot be written: {0}")]
+    Unwritten(std::io::Error),
+}
+
+/// Analyses a capture up to its end, or up to where it is broken. Events go to `events` as JSON Lines; `look` is told
+/// from time to time how many bytes and frames were read.
+///
+/// # Errors
+/// If it is no capture, or events cannot be written.
+pub fn analyze(
+    from: impl Read,
+    options: &Options,
+    events: Option<&mut dyn Write>,
+    mut look: impl FnMut(u64, u64),
+) -> Result<Summary, Failure> {
+    let mut analysis = Analysis {
+        summary: Summary::default(),
+        malformed: [0; Malformed::ALL.len()],
+        flows: Flows::new(Vantage { inside: options.inside.clone() }, options.top),
+        lines: Lines::new(events),
+    };
+    let mut capture = match Capture::open(from) {
+        Ok(capture) => capture,
+        Err(Broken::Corrupt { cause, .. }) => return Err(Failure::Foreign(cause)),
+        Err(broken) => return Ok(analysis.finish(&|_| String::new(), Some(broken))),
+    };
+    analysis.summary.format = capture.format();
+    let broken = loop {
+        match capture.next() {
+            Ok(Some(record)) => analysis.take(&record),
+            Ok(None) => break None,
+            Err(broken) => break Some(broken),
+        }
+        if analysis.lines.frame.is_multiple_of(FRAMES_PER_LOOK) {
+            analysis.lines.take_outcome().map_err(Failure::Unwritten)?;
+            look(capture.read_bytes(), analysis.lines.frame);
+        }
+    };
+    analysis.lines.take_outcome().map_err(Failure::Unwritten)?;
+    let name = |point: u32| match point.checked_sub(1 << 31) {
+        Some(index) => format!("#{index}"),
+        None => capture.interface(point).map_or_else(String::new, |interface| interface.name.clone()),
+    };
+    Ok(analysis.finish(&name, broken))
+}
+
+/// What was found so far.
+struct Analysis<'o> {
+    summary: Summary,
+    /// By the number of the reason.
+    malformed: [u64; Malformed::ALL.len()],
+    flows: Flows,
+    lines: Lines<'o>,
+}
+
+impl Analysis<'_> {
+    #[inline]
+    fn take(&mut self, record: &Record<'_>) {
+        self.lines.frame += 1;
+        self.summary.note(record);
+        let frame = match link::open(record) {
+            Opened::Frame(frame) => frame,
+            Opened::Skipped => return self.summary.skip(record.link_type),
+            Opened::Unseen => {
+                self.summary.unseen_frames += 1;
+                return;
+            }
+            Opened::Other => {
+                self.summary.other_frames += 1;
+                return;
+            }
+        };
+        let (packet, finding) = match fast::ordinary(frame.bytes, &frame.meta) {
+            Some(packet) => (packet, None),
+            None => self.examine(&frame),
+        };
+        if finding.is_none_or(|finding| finding.reason.severity() == Severity::Info) {
+            self.flows.observe(&frame, &packet, record.time_ns, &mut self.lines);
+        }
+    }
+
+    /// The complete classifier, for every frame that is not plainly ordinary.
+    fn examine(&mut self, frame: &link::Frame<'_>) -> (Packet, Option<Finding>) {
+        let Judged { packet, outcome, finding } = judge(frame.bytes, frame.meta);
+        match outcome {
+            Layer::Other => self.summary.other_frames += 1,
+            Layer::Unseen => self.summary.unseen_frames += 1,
+            _ => {}
+        }
+        if let Some(finding) = finding {
+            self.malformed[finding.reason as usize] += 1;
+            self.lines.malformed(finding, frame.link_bytes);
+        }
+        (packet, finding)
+    }
+
+    fn finish(self, interface: &dyn Fn(u32) -> String, broken: Option<Broken>) -> Summary {
+        let mut summary = self.summary;
+        summary.frames = self.lines.frame;
+        let found = Malformed::ALL.iter().zip(self.malformed).filter(|(_, count)| *count > 0);
+        summary.malformed = found.map(|(reason, count)| (reason.id(), count)).collect();
+        summary.add_flows(self.flows.finish(), interface);
+        summary.end(broken);
+        summary
+    }
+}
+
+/// What the classifier says.
+struct Judged {
+    packet: Packet,
+    outcome: Layer,
+    finding: Option<Finding>,
+}
+
+/// Judges a frame in circumstances that a hook knows and a capture does not tell.
+fn judge(bytes: &[u8], meta: Meta) -> Judged {
+    // Linux' loopback device, and nothing else, has no addresses.
+    let is_loopback = meta.first_protocol == 0 && bytes.read(0) == Some([0_u8; 12]);
+    let meta = Meta { flags: if is_loopback { meta.flags | LOOPBACK } else { meta.flags }, ..meta };
+    if is_loopback && let Some(packet) = fast::ordinary(bytes, &meta) {
+        return Judged { packet, outcome: Layer::End, finding: None };
+    }
+    let (mut cursor, mut outcome) = classify(bytes, meta);
+    let is_without_length = match cursor.finding() {
+        Some(Finding { reason: Malformed::Ip4LenLtHdr, at }) => bytes.read(at.into()) == Some([0_u8; 2]),
+        Some(Finding { reason: Malformed::Ip6Plen0, .. }) => true,
+        _ => false,
+    };
+    if is_without_length && meta.frame_bytes > LONGEST_FRAME_BYTES {
+        (cursor, outcome) = classify(bytes, Meta { gso_size: USUAL_GSO_BYTES, ..meta });
+    }
+    Judged { packet: cursor.packet, outcome, finding: cursor.finding() }
+}
+
+#[cfg(test)]
+mod tests;
