@@ -100,9 +100,8 @@ impl Agreement {
         ] {
             for frame in theirs.symmetric_difference(ours).take(SHOWN) {
                 let who = if theirs.contains(frame) { "tshark" } else { "analyze" };
-                let events = analysis.events.get(frame).map(|events| events.join(", "));
-                let events = events.unwrap_or_else(|| "nothing".to_owned());
-                let _infallible = writeln!(differences, "frame {frame}: {what} by {who} only ({events} by analyze)");
+                let events = analysis.events.get(frame).map_or(&[][..], Vec::as_slice);
+                let _infallible = writeln!(differences, "frame {frame}: {what} by {who} only (analyze: {events:?})");
             }
         }
         let agreement = Self {

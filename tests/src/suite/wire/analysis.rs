@@ -29,12 +29,10 @@ const AGAIN: &[&str] = &[
 pub(super) struct Analysis {
     /// Frames read.
     pub(super) frames: u64,
-    /// By frame, counted from 1, the events' names.
-    pub(super) events: BTreeMap<u64, Vec<String>>,
+    /// By frame, counted from 1, the events' names, and of how many wire segments each was.
+    pub(super) events: BTreeMap<u64, Vec<(String, u64)>>,
     /// Frames that contradict themselves.
     pub(super) malformed: BTreeSet<u64>,
-    /// How often each event was, by the summary.
-    pub(super) counts: BTreeMap<String, u64>,
 }
 
 impl Analysis {
@@ -63,7 +61,10 @@ impl Analysis {
                 let frame = value["frame"].as_u64().context("no frame")?;
                 let name = value["name"].as_str().context("no name")?.to_owned();
                 match kind {
-                    "tcp" => self.events.entry(frame).or_default().push(name),
+                    "tcp" => {
+                        let segments = value["segments"].as_u64().context("no number of segments")?;
+                        self.events.entry(frame).or_default().push((name, segments));
+                    }
                     "malformed" => drop(self.malformed.insert(frame)),
                     other => anyhow::bail!("an event of the unknown type {other}"),
                 }
@@ -71,8 +72,14 @@ impl Analysis {
             None => {
                 self.frames = value["frames"].as_u64().context("neither an event nor a summary")?;
                 let counts = value["tcp"].as_object().context("no counts of TCP events")?;
-                let count = |(name, count): (&String, &Value)| Some((name.clone(), count.as_u64()?));
-                self.counts = counts.iter().map(count).collect::<Option<_>>().context("a count that is no number")?;
+                let mut told: BTreeMap<&str, u64> = BTreeMap::new();
+                for (name, segments) in self.events.values().flatten() {
+                    *told.entry(name).or_default() += segments;
+                }
+                for (name, count) in counts {
+                    let told = told.get(name.as_str()).copied().unwrap_or_default();
+                    ensure!(count.as_u64() == Some(told), "{count} {name} in the summary, {told} in the events");
+                }
             }
         }
         Ok(())
@@ -80,7 +87,7 @@ impl Analysis {
 
     /// Frames of any of these events.
     pub(super) fn frames_of(&self, names: &[&str]) -> BTreeSet<u64> {
-        let any = |events: &[String]| events.iter().any(|event| names.contains(&event.as_str()));
+        let any = |events: &[(String, u64)]| events.iter().any(|(event, _)| names.contains(&event.as_str()));
         self.events.iter().filter(|(_, events)| any(events)).map(|(frame, _)| *frame).collect()
     }
 

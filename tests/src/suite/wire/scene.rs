@@ -2,11 +2,16 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 use tests::{
     chain::{Chain, EAST, WEST},
     namespace::Namespace,
@@ -34,6 +39,8 @@ pub(super) struct Scene {
     pub(super) sack: bool,
     pub(super) timestamps: bool,
     pub(super) way: Way,
+    /// Whether more than one CPU sends, so that packets overtake each other wherever they change it.
+    pub(super) many_cpus: bool,
     /// Of each connection.
     pub(super) bytes: usize,
 }
@@ -81,6 +88,7 @@ pub(super) const PLAIN: Scene = Scene {
     sack: true,
     timestamps: true,
     way: Way::Direct,
+    many_cpus: false,
     bytes: 2 << 20,
 };
 
@@ -116,7 +124,9 @@ impl Scene {
         let address = |(four, six): (_, _)| if self.version6 { IpAddr::V6(six) } else { IpAddr::V4(four) };
         let (east, west) = (address(EAST), address(WEST));
         thread::scope(|scope| {
-            let transfer = |from: &Namespace, to: &Namespace, address: IpAddr, port: u16| {
+            let cpus = self.cpus()?;
+            let transfer = move |from: &Namespace, to: &Namespace, address: IpAddr, port: u16| {
+                sched_setaffinity(Pid::from_raw(0), &cpus).context("choose a CPU")?;
                 from.tcp_transfer(to, SocketAddr::from((address, port)), self.bytes, DEADLINE)
             };
             let mut all: Vec<_> = (0..EASTWARD)
@@ -125,6 +135,19 @@ impl Scene {
             all.push(scope.spawn(move || transfer(&chain.b, &chain.a, west, 6001)));
             all.into_iter().try_for_each(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })
+    }
+
+    /// Where the ends of all connections run. Between namespaces a packet is taken all the way by the CPU that sends it.
+    fn cpus(&self) -> Result<CpuSet> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let all = sched_getaffinity(Pid::from_raw(0)).context("ask for the CPUs")?;
+        let usable: Vec<_> = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap_or(false)).collect();
+        if self.many_cpus {
+            return Ok(all);
+        }
+        let mut one = CpuSet::new();
+        one.set(usable[NEXT.fetch_add(1, Ordering::Relaxed) % usable.len()])?;
+        Ok(one)
     }
 
     /// Bytes of the headers of a segment with data, from the IP header on.
