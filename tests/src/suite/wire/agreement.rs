@@ -83,10 +83,9 @@ pub(super) struct Agreement {
 }
 
 impl Agreement {
-    /// Asks both; malformed frames are left out, because tshark cannot see that they are.
-    pub(super) fn on(file: &Path) -> Result<(Self, Analysis)> {
+    /// Asks tshark, too. Malformed frames are left out: they touch no connection here.
+    pub(super) fn of(analysis: &Analysis, file: &Path) -> Result<Self> {
         let mut theirs = tshark::marks(file)?;
-        let analysis = Analysis::of(file)?;
         for set in [&mut theirs.again, &mut theirs.missing, &mut theirs.keepalive, &mut theirs.probe] {
             set.retain(|frame| !analysis.malformed.contains(frame));
         }
@@ -104,15 +103,14 @@ impl Agreement {
                 let _infallible = writeln!(differences, "frame {frame}: {what} by {who} only (analyze: {events:?})");
             }
         }
-        let agreement = Self {
+        Ok(Self {
             frames: analysis.frames,
             again: Overlap::of(&theirs.again, &ours.again),
             missing: Overlap::of(&theirs.missing, &ours.missing),
             keepalive: Overlap::of(&theirs.keepalive, &ours.keepalive),
             probe: Overlap::of(&theirs.probe, &ours.probe),
             differences,
-        };
-        Ok((agreement, analysis))
+        })
     }
 
     /// Puts it into the table.

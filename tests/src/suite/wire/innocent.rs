@@ -59,9 +59,8 @@ impl Story {
         };
         talk.shake_hands()?;
         (self.tell)(&mut talk)?;
-        let counted = || Ok(agent.metrics()?.sum("lossprobe_wire_tcp_segments_total", &[]));
         eventually(SOON, "all segments are followed", || {
-            let counted: f64 = counted()?;
+            let counted = agent.metrics()?.sum("lossprobe_wire_tcp_segments_total", &[]);
             ensure!(counted == f64::from(talk.sent), "{counted} of {}", talk.sent);
             Ok(())
         })?;

@@ -24,8 +24,8 @@ struct Row {
     side: &'static str,
     /// Segments with data that the router there has lost.
     lost: f64,
-    /// By how many percent the agent may be below and above it.
-    allowed: (f64, f64),
+    /// By how many percent the agent may be below and above it, where that can be known.
+    allowed: Option<(f64, f64)>,
 }
 
 /// Reads `lossprobe_path_lost_segments_total`.
@@ -52,15 +52,17 @@ pub(super) fn judge(scene: &Scene, losses: &Losses<'_>, agent: &Agent<'_>) -> Re
     })?;
     let mut wrong = String::new();
     for (row, said) in rows.iter().zip(said) {
-        let Row { interface, side, lost, allowed: (below, above) } = row;
-        let right = said >= lost - (lost * below / 100.0).max(SLACK) && said <= lost + (lost * above / 100.0).max(SLACK);
+        let Row { interface, side, lost, allowed } = row;
+        let slack = |percent: f64| (lost * percent / 100.0).max(SLACK);
+        let right = allowed.is_none_or(|(below, above)| said >= lost - slack(below) && said <= lost + slack(above));
+        let allowed = allowed.map(|(below, above)| format!("-{below} % +{above} %"));
         TABLE.note([[
             scene.name.to_owned(),
             (*interface).to_owned(),
             (*side).to_owned(),
             format!("{lost:.0}"),
             format!("{said:.0} ({:+.1} %)", if *lost == 0.0 { 0.0 } else { 100.0 * (said - lost) / lost }),
-            format!("-{below} % +{above} %"),
+            allowed.unwrap_or_else(|| "not judged".to_owned()),
             if right { "right" } else { "WRONG" }.to_owned(),
         ]]);
         if !right {
@@ -80,13 +82,15 @@ pub(super) fn note_innocent(name: &str, said: f64) {
 fn rows(scene: &Scene, losses: &Losses<'_>) -> Result<[Row; 4]> {
     // Identifiers count what is lost before us; IPv6 has none, and a lost retransmission opens no second hole.
     let before = |loss| match (scene.version6, loss) {
-        (false, _) => (3.0, 3.0),
-        (true, Loss::Tail(_)) => (40.0, 3.0),
-        (true, Loss::None | Loss::Random(_)) => (30.0, 3.0),
+        (false, _) => Some((3.0, 3.0)),
+        (true, Loss::Tail(_)) => Some((40.0, 3.0)),
+        (true, Loss::None | Loss::Random(_)) => Some((30.0, 3.0)),
     };
+    // Without SACK a receiver cannot say what it had not needed, and the sender begins anew after each timeout.
     let behind = |loss| match loss {
-        Loss::None | Loss::Random(0..=1) => (5.0, 5.0),
-        Loss::Random(_) | Loss::Tail(_) => (10.0, 10.0),
+        _ if !scene.sack => None,
+        Loss::None | Loss::Random(0..=1) => Some((5.0, 5.0)),
+        Loss::Random(_) | Loss::Tail(_) => Some((10.0, 10.0)),
     };
     let row = |interface, side, lost, allowed| Row { interface, side, lost, allowed };
     Ok([
