@@ -7,7 +7,9 @@
 //! outlives the process ([`child`]).
 
 pub mod agent;
+pub mod capture;
 pub mod cards;
+pub mod chain;
 pub mod child;
 pub mod frames;
 pub mod guest;
@@ -18,6 +20,7 @@ pub mod namespace;
 pub mod program;
 pub mod pump;
 pub mod raw;
+pub mod relay;
 pub mod route;
 pub mod run;
 pub mod statistics;

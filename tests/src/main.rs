@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(THREADS));
     let conclusion = libtest_mimic::run(&arguments, suite::trials());
-    print!("{}", suite::losses::table());
+    print!("{}", suite::tables());
     conclusion.exit_code()
 }
 
@@ -34,6 +34,6 @@ fn run_in_guest(filters: &[String]) -> Conclusion {
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
     let trials = suite::trials().into_iter().filter(|trial| wanted(trial.name())).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    print!("{}", suite::losses::table());
+    print!("{}", suite::tables());
     conclusion
 }

@@ -1,8 +1,8 @@
 //! Frames by hand: packet sockets that send exactly what they are given and count what arrives.
 
 use std::{
-    io::IoSlice,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    io::{IoSlice, IoSliceMut},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -13,14 +13,14 @@ use nix::{
     libc,
     sys::{
         socket::{
-            AddressFamily, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, bind, recvfrom, send,
-            sendmmsg, setsockopt, socket, sockopt,
+            AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, bind,
+            recvfrom, recvmsg, send, sendmmsg, setsockopt, socket, sockopt,
         },
-        time::{TimeVal, TimeValLike as _},
+        time::{TimeSpec, TimeVal, TimeValLike as _},
     },
 };
 
-use crate::{namespace::Namespace, raw};
+use crate::{frames, namespace::Namespace, raw};
 
 /// Longest frame that is sent or received: a GSO packet of 64 KiB and its link header.
 const LONGEST: usize = 65_536 + 64;
@@ -145,6 +145,53 @@ impl PacketSocket {
         bail!("no such frame on {} within {PATIENCE:?}", self.interface)
     }
 
+    /// From now on every frame sent and received starts with a `virtio_net_hdr`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn with_virtio_headers(self) -> Result<Self> {
+        raw::use_virtio_headers(self.fd.as_fd())?;
+        Ok(self)
+    }
+
+    /// From now on every frame received has its time, and the number of those that found no room.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn with_times(self) -> Result<Self> {
+        setsockopt(&self.fd, sockopt::ReceiveTimestampns, &true).context("SO_TIMESTAMPNS")?;
+        setsockopt(&self.fd, sockopt::RxqOvfl, &1).context("SO_RXQ_OVFL")?;
+        Ok(self)
+    }
+
+    /// A frame that is there already, on a socket [`Self::with_virtio_headers`].
+    ///
+    /// # Errors
+    /// When the device is gone.
+    pub fn receive_waiting(&self) -> Result<Option<Waiting>> {
+        let mut bytes = vec![0; VIRTIO_HEADER + LONGEST];
+        let mut control = nix::cmsg_space!(TimeSpec, u32);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let message = recvmsg::<LinkAddr>(self.fd.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_DONTWAIT);
+        let message = match message {
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            other => other.with_context(|| format!("receive on {}", self.interface))?,
+        };
+        let (mut nanoseconds, mut missed) = (None, 0);
+        for control in message.cmsgs()? {
+            match control {
+                ControlMessageOwned::ScmTimestampns(time) => nanoseconds = u64::try_from(time.num_nanoseconds()).ok(),
+                ControlMessageOwned::RxqOvfl(frames) => missed = frames,
+                _ => {}
+            }
+        }
+        let (length, outgoing) = (message.bytes, is_outgoing(message.address));
+        bytes.truncate(length);
+        bytes.shrink_to_fit();
+        ensure!(length >= VIRTIO_HEADER, "{length} bytes on {} are no frame", self.interface);
+        Ok(Some(Waiting { nanoseconds, outgoing, missed, bytes }))
+    }
+
     /// Receives until `count` frames that satisfy `wanted` have come, and returns the sum of their bytes.
     ///
     /// # Errors
@@ -154,6 +201,54 @@ impl PacketSocket {
             let frame = self.receive(&wanted).with_context(|| format!("{number} of {count} frames"))?;
             Ok(sum + frame.len())
         })
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Bytes of a `virtio_net_hdr` without the count of merged buffers.
+const VIRTIO_HEADER: usize = 10;
+
+/// A frame of [`PacketSocket::receive_waiting`].
+pub struct Waiting {
+    /// Since 1970; on sockets [`PacketSocket::with_times`].
+    pub nanoseconds: Option<u64>,
+    /// Whether the device sent it.
+    pub outgoing: bool,
+    /// Frames before it that found no room, since the socket was opened.
+    pub missed: u32,
+    /// The `virtio_net_hdr`, and behind it the frame.
+    pub bytes: Vec<u8>,
+}
+
+impl Waiting {
+    /// As it is in the kernel: the checksum may be missing.
+    #[must_use]
+    pub fn without_virtio_header(&self) -> &[u8] {
+        &self.bytes[VIRTIO_HEADER..]
+    }
+
+    /// As it would be on the wire, if it were not to be cut.
+    ///
+    /// # Errors
+    /// When the kernel's description of its checksum lies outside of it.
+    pub fn completed(mut self) -> Result<Vec<u8>> {
+        const NEEDS_CHECKSUM: u8 = 1;
+        let field = |at: usize| usize::from(u16::from_ne_bytes([self.bytes[at], self.bytes[at + 1]]));
+        let (flags, from, offset) = (self.bytes[0], field(6), field(8));
+        self.bytes.drain(..VIRTIO_HEADER);
+        if flags & NEEDS_CHECKSUM != 0 {
+            // The field holds the sum over the pseudo header.
+            let summed = self.bytes.get(from..).context("a checksum behind the frame's end")?;
+            let checksum = frames::fold(frames::sum(summed));
+            let field = self.bytes.get_mut(from + offset..from + offset + 2).context("a checksum field likewise")?;
+            field.copy_from_slice(&checksum.to_be_bytes());
+        }
+        Ok(self.bytes)
     }
 }
 

@@ -33,7 +33,7 @@ const MANAGERS: [Manager; 5] = [
     Manager { program: "apk", install: &["add"], refresh: None },
 ];
 
-const PROGRAMS: [Program; 13] = [
+const PROGRAMS: [Program; 14] = [
     Program { name: "nft", used_by: &[Scope::Demo, Scope::Test, Scope::Vm, Scope::Bench], packages: ["nftables"; 5] },
     Program {
         name: "tc",
@@ -62,6 +62,11 @@ const PROGRAMS: [Program; 13] = [
             "golang-github-prometheus-prometheus",
             "prometheus",
         ],
+    },
+    Program {
+        name: "tshark",
+        used_by: &[Scope::Test],
+        packages: ["tshark", "wireshark-cli", "wireshark-cli", "wireshark", "tshark"],
     },
     Program { name: "setpriv", used_by: &[Scope::Test], packages: ["util-linux"; 5] },
     Program { name: "unshare", used_by: &[Scope::Test, Scope::Bench], packages: ["util-linux"; 5] },

@@ -15,7 +15,7 @@ mod harm;
 mod heartbeat;
 mod http;
 mod links;
-pub(crate) mod losses;
+mod losses;
 mod malformed;
 mod memory;
 mod oracle;
@@ -26,7 +26,9 @@ mod retransmit;
 mod retransmit_types;
 mod roles;
 mod roles_ports;
+mod tables;
 mod watch;
+mod wire;
 mod xdp_failed;
 
 use libtest_mimic::Trial;
@@ -61,6 +63,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         doctor::trials(),
         memory::trials(),
         watch::trials(),
+        wire::trials(),
     ];
     let on_hosts = if is_guest() {
         Vec::new()
@@ -75,7 +78,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             memory::host_trials(),
             doctor::host_trials(),
             devices::host_trials(),
+            wire::host_trials(),
         ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
+}
+
+/// What the trials that compare have found.
+pub(crate) fn tables() -> String {
+    losses::table() + &wire::tables()
 }

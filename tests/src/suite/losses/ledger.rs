@@ -3,12 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::LazyLock,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use probe_user::kernel::types::KernelTypes;
 use tests::{
     agent::Agent,
@@ -19,7 +18,10 @@ use tests::{
     wire::PacketSocket,
 };
 
-use crate::suite::counts::{SOON, lost_nothing};
+use crate::suite::{
+    counts::{SOON, lost_nothing},
+    tables::Ledger,
+};
 
 /// Nothing more comes when nothing has come for this long.
 const REST: Duration = Duration::from_millis(100);
@@ -250,7 +252,8 @@ fn contradiction(mechanism: &Mechanism, loss: &Loss) -> Option<String> {
 /// A line of the table.
 pub(super) type Line = [String; 8];
 
-static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
+static LINES: Ledger<8> =
+    Ledger::new(["mechanism", "made", "counted", "name", "class", "interface", "witness", ""], &[1, 2]);
 
 fn line(mechanism: &Mechanism, loss: &Loss, equal: bool) -> Line {
     let of = |part: fn(&Key) -> &String| {
@@ -269,26 +272,12 @@ fn line(mechanism: &Mechanism, loss: &Loss, equal: bool) -> Line {
     ]
 }
 
-/// Adds lines to the table, together: other lists run at the same time.
+/// Adds lines to the table.
 pub(super) fn note(lines: impl IntoIterator<Item = Line>) {
-    LINES.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
+    LINES.note(lines);
 }
 
 /// All lines so far as a table; empty when no mechanism has run.
 pub(crate) fn table() -> String {
-    let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
-    if lines.is_empty() {
-        return String::new();
-    }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('-').junction('-')));
-    table.set_header(["mechanism", "made", "counted", "name", "class", "interface", "witness", ""]);
-    for column in [1, 2] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.add_rows(lines.iter());
-    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.join("\n") + "\n"
+    LINES.text()
 }

@@ -1,0 +1,62 @@
+//! The scenes.
+
+use super::scene::{
+    Loss::{self, Random, Tail},
+    Offloads, PLAIN, Scene, Way,
+};
+
+/// Those of every run.
+pub(super) const ORDINARY: &[Scene] = &[
+    Scene { name: "nothing lost", ..PLAIN },
+    Scene { name: "1 % before", near: Random(1), bytes: 6 << 20, ..PLAIN },
+    Scene { name: "1 % behind", far: Random(1), bytes: 6 << 20, ..PLAIN },
+    Scene { name: "5 % before", near: Random(5), ..PLAIN },
+    Scene { name: "5 % behind", far: Random(5), ..PLAIN },
+    Scene { name: "5 % on both sides", near: Random(5), far: Random(5), ..PLAIN },
+    Scene { name: "1 % by the observer", own: Random(1), ..PLAIN },
+    Scene { name: "tail drop before", near: Tail(500), ..PLAIN },
+    Scene { name: "tail drop behind", far: Tail(500), ..PLAIN },
+    Scene { name: "1 % on both sides of IPv6", version6: true, near: Random(1), far: Random(1), ..PLAIN },
+    Scene { name: "1 % with GSO", offloads: Offloads::Gso, near: Random(1), far: Random(1), bytes: 24 << 20, ..PLAIN },
+    Scene { name: "1 % with GRO", offloads: Offloads::Gro, near: Random(1), far: Random(1), bytes: 16 << 20, ..PLAIN },
+    Scene { name: "1 % without SACK", sack: false, near: Random(1), far: Random(1), ..PLAIN },
+    Scene { name: "1 % without timestamps", timestamps: false, near: Random(1), far: Random(1), ..PLAIN },
+    Scene { name: "1 % by two CPUs", many_cpus: true, near: Random(1), far: Random(1), ..PLAIN },
+    Scene { name: "reordering", way: Way::Reordering, ..PLAIN },
+    Scene { name: "1 % and reordering", way: Way::Reordering, near: Random(1), far: Random(1), ..PLAIN },
+    Scene { name: "1 % over a long way", way: Way::Long, near: Random(1), far: Random(1), ..PLAIN },
+];
+
+/// Those of the long run: both protocols through all offloads and losses, all options, all queues.
+pub(super) fn wide() -> Vec<Scene> {
+    let mut scenes = Vec::new();
+    let mut add = |scene: Scene| {
+        let Scene { version6, sack, timestamps, .. } = scene;
+        let words = [
+            scene.name,
+            if version6 { " IPv6" } else { "" },
+            if sack { "" } else { " no SACK" },
+            if timestamps { "" } else { " no timestamps" },
+        ];
+        scenes.push(Scene { name: words.concat().leak(), ..scene });
+    };
+    for version6 in [false, true] {
+        let plain = Scene { version6, bytes: 4 << 20, ..PLAIN };
+        for (offloads, words) in [(Offloads::Off, ""), (Offloads::Gso, " GSO"), (Offloads::Gro, " GRO")] {
+            let bytes = if offloads == Offloads::Off { plain.bytes } else { 16 << 20 };
+            for percent in [0, 1, 5] {
+                let loss = if percent == 0 { Loss::None } else { Random(percent) };
+                let name = format!("wide {percent} %{words}").leak();
+                add(Scene { name, offloads, near: loss, far: loss, bytes, ..plain });
+            }
+        }
+        for (sack, timestamps) in [(true, false), (false, true), (false, false)] {
+            add(Scene { name: "wide 5 %", sack, timestamps, near: Random(5), far: Random(5), ..plain });
+        }
+        add(Scene { name: "wide tail drop before", near: Tail(300), ..plain });
+        add(Scene { name: "wide tail drop behind", far: Tail(300), ..plain });
+        add(Scene { name: "wide reordering", way: Way::Reordering, ..plain });
+        add(Scene { name: "wide 5 % far away", way: Way::Long, near: Random(5), far: Random(5), ..plain });
+    }
+    scenes
+}
