@@ -547,6 +547,8 @@ pub enum Listed {
     Reasons,
     /// Types of TCP's retransmits
     Retransmits,
+    /// Events of followed TCP connections, as in `lossprobe_wire_tcp_events_total`
+    Events,
     /// Other causes in `stats --losses`: of devices, XDP, queues, CPUs and protocols
     Causes,
     /// Classes of drop reasons

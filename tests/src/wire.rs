@@ -13,8 +13,8 @@ use nix::{
     libc,
     sys::{
         socket::{
-            AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, bind,
-            recvfrom, recvmsg, send, sendmmsg, setsockopt, socket, sockopt,
+            AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType,
+            bind, recvfrom, recvmsg, send, sendmmsg, setsockopt, socket, sockopt,
         },
         time::{TimeSpec, TimeVal, TimeValLike as _},
     },

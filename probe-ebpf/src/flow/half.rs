@@ -50,7 +50,7 @@ pub struct Half {
     pub segments: u32,
     /// Jiffies of the last sign of a loss, with [`LOST`].
     pub(super) loss_at: u32,
-    /// Jiffies of the first of the gaps, or of the rejection.
+    /// Microseconds of the first of the gaps; with [`REJECTED`] jiffies of the rejection.
     pub(super) gap_at: u32,
     /// With [`TIMED`] the round trip of the handshake, with [`TIMING`] when the SYN came.
     handshake_us: u32,
@@ -229,10 +229,10 @@ impl Half {
         self.has(TIMED).then_some(self.handshake_us)
     }
 
-    /// The same in jiffies, at least 1; 0 if it was not seen.
+    /// The same, 0 if it was not seen.
     #[inline(always)]
-    pub(super) fn handshake_jiffies(&self, hertz: u32) -> u32 {
-        if self.has(TIMED) { (u64::from(self.handshake_us) * u64::from(hertz) / 1_000_000) as u32 } else { 0 }
+    pub(super) const fn handshake_us(&self) -> u32 {
+        if self.has(TIMED) { self.handshake_us } else { 0 }
     }
 
     /// Takes in the segment that is to be expected: the next one of a connection of which nothing is missing. `false`,
@@ -320,6 +320,7 @@ impl Half {
             }
             if segment.is(FIN) {
                 self.flags |= CLOSED;
+                self.ripen(true, clock, sink);
             }
             if segment.is(ACK) {
                 self.acknowledge(reverse, segment, sink);
@@ -445,7 +446,7 @@ impl Half {
                 if !self.has(QUALIFIED) {
                     sink.lost_before(segments);
                 }
-                self.lose(clock, sink);
+                self.lose(segments, clock, sink);
             } else {
                 sink.event(TcpEvent::HoleFilledReorder, segments);
             }
@@ -464,7 +465,7 @@ impl Half {
             let again = earlier(end, self.next).wrapping_sub(seq);
             sink.event(TcpEvent::RetransmitSeen, segment.segments_in(again));
             self.repeat(segment, sink);
-            self.lose(clock, sink);
+            self.lose(0, clock, sink);
         }
     }
 

@@ -15,9 +15,13 @@ pub(super) const HOLES: usize = 6;
 pub(super) struct Holes {
     start: [u32; HOLES],
     end: [u32; HOLES],
+    /// With [`JOINED`].
     opened_us: [u32; HOLES],
 }
 const _: () = assert!(size_of::<Holes>() == 72);
+
+/// The lowest bit of the time: some of its bytes have been seen.
+const JOINED: u32 = 1;
 
 /// What a segment has filled.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +61,7 @@ impl Holes {
             if !self.is_hole(at) {
                 self.start[at] = start;
                 self.end[at] = end;
-                self.opened_us[at] = now_us;
+                self.opened_us[at] = now_us & !JOINED;
                 return true;
             }
         }
@@ -85,20 +89,21 @@ impl Holes {
         for at in 0..HOLES {
             if self.start[at] == first {
                 self.end[at] = end;
+                self.opened_us[at] |= JOINED;
             } else if self.start[at] == second {
                 self.end[at] = second;
             }
         }
     }
 
-    /// Forgets those whose bytes were acknowledged. Returns how many.
+    /// Forgets those whose bytes were acknowledged. Returns of how many no byte has been seen.
     #[inline(always)]
     pub(super) fn close_acked(&mut self, acked: u32) -> u32 {
         let mut closed = 0;
         for at in 0..HOLES {
             if self.is_hole(at) && until(self.end[at], acked) {
                 self.end[at] = self.start[at];
-                closed += 1;
+                closed += 1 - (self.opened_us[at] & JOINED);
             }
         }
         closed

@@ -18,8 +18,12 @@ const BLOCK_EXACT: u8 = 48;
 const LONGEST_GAP: u16 = 1_024;
 /// Distance from which on an identifier is one that comes late.
 const LATE_FROM: u16 = 0xfc00;
+/// How far apart a missing packet and a sign of loss may be, unless four round trips are longer.
+const EPISODE_US: u32 = 1_000_000;
+/// How late a packet may come, unless a round trip is longer.
+const LATE_WITHIN_US: u32 = 3_000;
 /// How long late packets that were counted as lost are taken off what is lost next.
-const OWED_SECONDS: u32 = 10;
+const OWED_US: u32 = 10_000_000;
 /// How long identifiers are not believed after a block in which they did not count.
 const REJECTED_SECONDS: u32 = 10;
 
@@ -109,7 +113,7 @@ impl Half {
             }
             _ => return Age::Unknown,
         }
-        self.ripen(clock, sink);
+        self.ripen(false, clock, sink);
         if ahead >= LATE_FROM { Age::Late } else { Age::New }
     }
 
@@ -139,42 +143,53 @@ impl Half {
     /// Adds to what is missing. What came late after it was counted stays owed for a while.
     #[inline(always)]
     fn miss<C: Clock>(&mut self, packets: i16, clock: &C) {
-        let now = clock.jiffies();
-        let is_void = self.gaps < 0 && now.wrapping_sub(self.gap_at) > OWED_SECONDS * clock.hertz();
+        let now_us = clock.microseconds();
+        let is_void = self.gaps < 0 && now_us.wrapping_sub(self.gap_at) > OWED_US;
         let before = if is_void { 0 } else { i32::from(self.gaps) };
         let gaps = before + i32::from(packets);
         if before == 0 || (before > 0) != (gaps > 0) {
-            self.gap_at = now;
+            self.gap_at = now_us;
         }
         self.gaps = gaps.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
     }
 
-    /// Something of this direction was lost.
+    /// Something of this direction was lost; `filled` segments of it have been missing here.
     #[inline(always)]
-    pub(super) fn lose<C: Clock, S: Sink>(&mut self, clock: &C, sink: &mut S) {
+    pub(super) fn lose<C: Clock, S: Sink>(&mut self, filled: u32, clock: &C, sink: &mut S) {
         self.loss_at = clock.jiffies();
         self.flags |= LOST;
-        self.ripen(clock, sink);
+        if self.gaps > 0 && filled > 0 {
+            let missing = u32::from(self.gaps.unsigned_abs());
+            self.confirm(if filled < missing { filled } else { missing }, sink);
+        }
+        self.ripen(false, clock, sink);
     }
 
-    /// In the midst of losses, packets that have been missing for longer than they could be late were lost, too. What has
-    /// been missing for an episode without any was no loss.
+    /// In the midst of losses, packets that have been missing for longer than they could be late were lost, too; so were
+    /// all of them behind the `last`. What has been missing for an episode without any was no loss.
     #[inline(always)]
-    fn ripen<C: Clock, S: Sink>(&mut self, clock: &C, sink: &mut S) {
-        let (now, hertz) = (clock.jiffies(), clock.hertz());
-        let (age, round_trip) = (now.wrapping_sub(self.gap_at), self.handshake_jiffies(hertz));
-        let round_trips = round_trip.saturating_mul(4);
-        let episode = if round_trips > hertz { round_trips } else { hertz };
-        if self.gaps > 0 {
-            let is_losing = self.has(LOST) && now.wrapping_sub(self.loss_at) <= episode;
-            if is_losing && age > round_trip + 1 {
-                let lost = u32::from(self.gaps.unsigned_abs());
-                sink.event(TcpEvent::IdConfirmed, lost);
-                sink.lost_before(lost);
-                self.gaps = 0;
-            } else if age > episode {
-                self.gaps = 0;
-            }
+    pub(super) fn ripen<C: Clock, S: Sink>(&mut self, is_last: bool, clock: &C, sink: &mut S) {
+        if self.gaps <= 0 {
+            return;
         }
+        let (age_us, round_trip_us) = (clock.microseconds().wrapping_sub(self.gap_at), self.handshake_us());
+        let round_trips_us = round_trip_us.saturating_mul(4);
+        let episode_us = if round_trips_us > EPISODE_US { round_trips_us } else { EPISODE_US };
+        let lost_for = clock.jiffies().wrapping_sub(self.loss_at);
+        let is_losing =
+            self.has(LOST) && u64::from(lost_for) * 1_000_000 <= u64::from(episode_us) * u64::from(clock.hertz());
+        let late_us = if round_trip_us > LATE_WITHIN_US { round_trip_us } else { LATE_WITHIN_US };
+        if is_losing && (is_last || age_us > late_us) {
+            self.confirm(u32::from(self.gaps.unsigned_abs()), sink);
+        } else if age_us > episode_us {
+            self.gaps = 0;
+        }
+    }
+
+    #[inline(always)]
+    fn confirm<S: Sink>(&mut self, lost: u32, sink: &mut S) {
+        sink.event(TcpEvent::IdConfirmed, lost);
+        sink.lost_before(lost);
+        self.gaps -= lost as i16;
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use probe_ebpf::{
     abi::Retransmit,
+    flow::TcpEvent,
     reason::{Malformed, Severity},
 };
 use serde::Serialize;
@@ -111,6 +112,12 @@ enum Explanation {
         #[serde(flatten)]
         advice: Advice,
     },
+    /// What a followed TCP segment says.
+    WireEvent {
+        name: &'static str,
+        #[serde(flatten)]
+        advice: Advice,
+    },
     /// What `stats --losses` shows besides drop reasons.
     LossCause {
         name: String,
@@ -178,6 +185,8 @@ struct List {
     #[serde(skip_serializing_if = "Option::is_none")]
     retransmits: Option<Vec<NameLine>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<Vec<NameLine>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     causes: Option<Vec<CauseLine>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     classes: Option<Vec<NameLine>>,
@@ -228,7 +237,9 @@ impl Names {
             Malformed::ALL.iter().find(|reason| reason.id() == name).map(|reason| malformed_reason(*reason));
         let class = Class::from_id(name).map(|class| self.class(class));
         let retransmit = Retransmit::ALL.iter().map(|kind| kind.id()).find(|id| *id == name).and_then(retransmit_type);
-        let found: Vec<_> = [drop, malformed, retransmit, class].into_iter().flatten().chain(cause::of(name)).collect();
+        let event = TcpEvent::ALL.iter().find(|event| event.id() == name).map(|event| wire_event(*event));
+        let found: Vec<_> =
+            [drop, malformed, retransmit, event, class].into_iter().flatten().chain(cause::of(name)).collect();
         if found.is_empty() { Err(self.unknown(name)) } else { Ok(found) }
     }
 
@@ -239,7 +250,8 @@ impl Names {
         let causes = cause::all();
         let causes = causes.iter().map(|known| known.name.as_str());
         let all = self.drops.keys().map(String::as_str).chain(malformed).chain(classes);
-        let all = all.chain(retransmits).chain(causes).collect();
+        let events = TcpEvent::ALL.iter().map(|event| event.id());
+        let all = all.chain(retransmits).chain(events).chain(causes).collect();
         anyhow!(
             "nothing is called `{}`; {}`lossprobe explain` without a name shows all that can be explained",
             name.escape_debug(),
@@ -267,6 +279,7 @@ impl Names {
         };
         let retransmit =
             |kind: &Retransmit| Some(NameLine { name: kind.id(), meaning: texts::of_retransmit(kind.id())?.meaning });
+        let event = |event: &TcpEvent| NameLine { name: event.id(), meaning: event.meaning() };
         let cause = |known: cause::Known| CauseLine { name: known.name, place: known.place, meaning: known.meaning };
         let class = |class: &Class| NameLine { name: class.id(), meaning: texts::of_class(*class).meaning };
         let wants = |what| listed == Listed::All || listed == what;
@@ -275,6 +288,7 @@ impl Names {
             drops: wants(Listed::Drops).then(|| self.drops.iter().map(drop).collect()),
             reasons: wants(Listed::Reasons).then(|| Malformed::ALL.iter().map(reason).collect()),
             retransmits: wants(Listed::Retransmits).then(|| Retransmit::ALL.iter().filter_map(retransmit).collect()),
+            events: wants(Listed::Events).then(|| TcpEvent::ALL.iter().map(event).collect()),
             causes: wants(Listed::Causes).then(|| cause::all().into_iter().map(cause).collect()),
             classes: wants(Listed::Classes).then(|| Class::ALL.iter().map(class).collect()),
         }
@@ -312,6 +326,18 @@ fn drop_reason(name: &str, in_this_kernel: Option<bool>) -> Explanation {
 
 fn retransmit_type(name: &'static str) -> Option<Explanation> {
     Some(Explanation::RetransmitType { name, advice: Advice::of(texts::of_retransmit(name)?) })
+}
+
+fn wire_event(event: TcpEvent) -> Explanation {
+    let advice = Advice {
+        meaning: event.meaning().to_owned(),
+        causes: Vec::new(),
+        next_steps: vec![
+            NextStep::new("lossprobe flows", "the connections that lose most, and on which side"),
+            NextStep::new("lossprobe analyze FILE --events", "the very segments, in a capture"),
+        ],
+    };
+    Explanation::WireEvent { name: event.id(), advice }
 }
 
 fn malformed_reason(reason: Malformed) -> Explanation {

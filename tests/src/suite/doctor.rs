@@ -88,7 +88,7 @@ fn says_what_the_agent_does() -> Result<()> {
         assert_eq!(named(&report["features"], feature)?["status"], expected, "feature {feature}");
     }
     let capacity = report["memory"][0]["found"].as_str().context("memory")?;
-    ensure!(capacity.contains("for 128 interfaces"), "{capacity}");
+    ensure!(capacity.contains("for 64 interfaces and 32768 connections"), "{capacity}");
 
     // Now that the agent is there, it is seen by its socket and its programs.
     let socket = agent.socket().to_str().context("socket")?;

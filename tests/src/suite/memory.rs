@@ -23,8 +23,8 @@ pub(super) fn host_trials() -> Vec<Trial> {
 }
 
 const MIB: u64 = 1 << 20;
-/// Little more than the least that an agent for 128 interfaces accepts.
-const ENOUGH: u64 = 27 * MIB;
+/// Little more than the least that an agent for 64 interfaces and 32,768 connections accepts.
+const ENOUGH: u64 = 38 * MIB;
 
 /// Of all ring buffers: 256 KiB of examples, 128 KiB of log.
 const RING_BYTES: u64 = 384 << 10;

@@ -44,6 +44,10 @@ impl Page {
                 self.title(&mut text, name, "a type of TCP's retransmits");
                 self.advice(&mut text, advice);
             }
+            Explanation::WireEvent { name, advice } => {
+                self.title(&mut text, name, "an event of followed TCP connections");
+                self.advice(&mut text, advice);
+            }
             Explanation::LossCause { name, place, class, advice } => {
                 let class = if class.is_empty() { String::new() } else { format!(", class {class}") };
                 self.title(&mut text, name, &format!("a cause of losses (place {place}{class})"));
@@ -136,13 +140,18 @@ impl Page {
             }
             sections.push(text);
         }
-        let named = [("Types of TCP's retransmits", &list.retransmits), ("Classes of drop reasons", &list.classes)];
+        let named = [
+            ("Types of TCP's retransmits", &list.retransmits),
+            ("Events of followed TCP connections", &list.events),
+            ("Classes of drop reasons", &list.classes),
+        ];
         for (title, lines) in named.into_iter().filter_map(|(title, lines)| Some((title, lines.as_ref()?))) {
             let mut text = self.bold(title) + "\n";
+            let width = lines.iter().map(|line| line.name.len()).max().unwrap_or(0);
             for line in lines {
                 let mut folded = String::new();
-                self.fold(&mut folded, "              ", line.meaning);
-                let _infallible = write!(text, "  {:10}  {}", line.name, folded.trim_start());
+                self.fold(&mut folded, &" ".repeat(width + 4), line.meaning);
+                let _infallible = write!(text, "  {:width$}  {}", line.name, folded.trim_start());
             }
             sections.push(text);
         }

@@ -44,7 +44,8 @@ fn find(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         let entry = entry?;
         let path = entry.path();
         let kind = entry.file_type()?;
-        let is_capture = path.extension().is_some_and(|end| ["pcap", "pcapng", "cap"].iter().any(|known| end == *known));
+        let is_capture =
+            path.extension().is_some_and(|end| ["pcap", "pcapng", "cap"].iter().any(|known| end == *known));
         if kind.is_dir() {
             find(&path, files)?;
         } else if kind.is_file() && is_capture {

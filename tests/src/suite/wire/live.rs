@@ -8,8 +8,7 @@ use tests::{capture::Record, metrics::Metrics};
 use super::{analysis::Analysis, scene::Scene};
 use crate::suite::tables::Ledger;
 
-pub(super) static TABLE: Ledger<6> =
-    Ledger::new(["scene", "interface", "count", "live", "analyze", ""], &[3, 4]);
+pub(super) static TABLE: Ledger<6> = Ledger::new(["scene", "interface", "count", "live", "analyze", ""], &[3, 4]);
 
 /// Which of these it was is decided by times, and a capture has its own.
 const FILLS: [&str; 2] = ["hole_filled_retransmit", "hole_filled_reorder"];
@@ -46,7 +45,8 @@ pub(super) fn judge(
     for (_, events) in analysis.events.iter().filter(|(frame, _)| incoming(**frame)) {
         events.iter().for_each(|(event, segments)| *host.entry(event).or_default() += *segments as f64);
     }
-    let sum = |counts: &BTreeMap<&str, f64>, names: &[&str]| names.iter().filter_map(|name| counts.get(name)).sum::<f64>();
+    let sum =
+        |counts: &BTreeMap<&str, f64>, names: &[&str]| names.iter().filter_map(|name| counts.get(name)).sum::<f64>();
     rows.push(("fills".to_owned(), sum(&live, &FILLS), sum(&host, &FILLS), exact));
     let names: std::collections::BTreeSet<&str> = live.keys().chain(host.keys()).copied().collect();
     for name in names {

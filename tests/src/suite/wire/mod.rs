@@ -103,7 +103,8 @@ struct Kept {
 
 impl Kept {
     fn new(name: &str, records: &[Record]) -> Result<Self> {
-        let word: String = name.chars().filter(|c| *c != ',').map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
+        let word: String =
+            name.chars().filter(|c| *c != ',').map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
         let path = env::temp_dir().join(format!("lossprobe-tests-{}-{word}.pcap", id()));
         write_pcap(&path, records)?;
         Ok(Self { name: name.to_owned(), path })
@@ -115,12 +116,7 @@ impl Kept {
 }
 
 /// Asks tshark (where there is one), and compares with what the kernel has counted.
-fn judge_capture(
-    scene: &Scene,
-    device: &str,
-    (file, records): (&Kept, &[Record]),
-    metrics: &Metrics,
-) -> Result<()> {
+fn judge_capture(scene: &Scene, device: &str, (file, records): (&Kept, &[Record]), metrics: &Metrics) -> Result<()> {
     let analysis = Analysis::of(&file.path)?;
     ensure!(analysis.frames == records.len() as u64, "{} of {} frames read", analysis.frames, records.len());
     ensure!(analysis.malformed.is_empty(), "{} frames called malformed", analysis.malformed.len());

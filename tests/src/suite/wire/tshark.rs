@@ -30,7 +30,8 @@ pub(super) fn marks(file: &Path) -> Result<Marks> {
     let first = version.lines().next().unwrap_or_default();
     ensure!(first.contains(VERSION), "the rules are those of tshark {VERSION}x, this is {first}");
     let file = file.to_str().context("a file name in UTF-8")?;
-    let mut arguments: Vec<String> = ["-n", "-r", file, "-Y", "tcp.analysis.flags", "-T", "fields"].map(str::to_owned).into();
+    let mut arguments: Vec<String> =
+        ["-n", "-r", file, "-Y", "tcp.analysis.flags", "-T", "fields"].map(str::to_owned).into();
     for protocol in ["ip", "tcp", "udp"] {
         arguments.extend(["-o".to_owned(), format!("{protocol}.check_checksum:TRUE")]);
     }
