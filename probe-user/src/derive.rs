@@ -55,6 +55,8 @@ pub struct Totals {
     pub frames: [u64; 2],
     /// Segments lost before this point.
     pub lost_before: [u64; 2],
+    /// Of those, segments that came all the same, late.
+    pub came_late: [u64; 2],
     /// Segments that passed again: lost behind this point, or not needed.
     pub seen_again: [u64; 2],
     /// Segments of which the receiver says that it had not needed them; by the direction in which it says so.
@@ -158,10 +160,10 @@ impl PathLoss {
         }
         self.last = Some((now, totals));
         let since = |of: fn(&Totals) -> u64| of(&totals).saturating_sub(of(&last));
-        self.network_in.add(now, since(|t| t.lost_before[0]), since(|t| t.host_before));
+        self.network_in.add(now, since(|t| t.lost_before[0]), since(|t| t.came_late[0]) + since(|t| t.host_before));
         self.network_out.add(now, since(|t| t.seen_again[1]), since(|t| t.not_needed[0]) + since(|t| t.host_behind));
         self.inside_behind.add(now, since(|t| t.seen_again[0]), since(|t| t.not_needed[1]) + since(|t| t.host_within));
-        self.inside_before.add(now, since(|t| t.lost_before[1]), 0);
+        self.inside_before.add(now, since(|t| t.lost_before[1]), since(|t| t.came_late[1]));
         self.history.push_back((now, PathSide::ALL.map(|side| self.lost(side)), totals));
         // One that is old enough stays as the beginning.
         while self.history.get(1).is_some_and(|(second, _, _)| now.duration_since(*second) >= WINDOW) {
@@ -227,6 +229,7 @@ mod tests {
                 followed: pair(sum.followed, more.followed),
                 frames: pair(sum.frames, more.frames),
                 lost_before: pair(sum.lost_before, more.lost_before),
+                came_late: pair(sum.came_late, more.came_late),
                 seen_again: pair(sum.seen_again, more.seen_again),
                 not_needed: pair(sum.not_needed, more.not_needed),
                 host_before: sum.host_before + more.host_before,
@@ -254,6 +257,7 @@ mod tests {
                 vec![Totals { seen_again: [0, 5], ..none }, Totals { not_needed: [4, 0], ..none }],
                 [0, 1, 0],
             ),
+            ("late, and not lost", vec![Totals { lost_before: [7, 3], came_late: [6, 3], ..none }], [1, 0, 0]),
             ("ours: the ring", vec![Totals { lost_before: [9, 0], host_before: 9, ..none }], [0, 0, 0]),
             (
                 "ours: the queue",

@@ -109,6 +109,9 @@ pub trait Sink {
     /// `segments` were lost before this point, by the best evidence that this connection gives: its IP identifiers where
     /// they count its packets, else holes that a retransmission filled.
     fn lost_before(&mut self, segments: u32);
+
+    /// `segments` of those have come all the same, late.
+    fn came_late(&mut self, segments: u32);
 }
 
 /// Sums of all that a [`Sink`] is told.
@@ -121,8 +124,10 @@ pub struct Ledger {
     pub quality: [u64; Quality::COUNT],
     /// See [`Sink::lost_before`].
     pub lost_before: u64,
+    /// See [`Sink::came_late`].
+    pub came_late: u64,
 }
-const _: () = assert!(size_of::<Ledger>() == 8 * (TcpEvent::COUNT + Quality::COUNT + 1));
+const _: () = assert!(size_of::<Ledger>() == 8 * (TcpEvent::COUNT + Quality::COUNT + 2));
 
 impl Ledger {
     /// Segments that were this.
@@ -136,6 +141,7 @@ impl Ledger {
         self.events.iter_mut().zip(more.events).for_each(|(sum, more)| *sum += more);
         self.quality.iter_mut().zip(more.quality).for_each(|(sum, more)| *sum += more);
         self.lost_before += more.lost_before;
+        self.came_late += more.came_late;
     }
 
     /// What has been added since an earlier reading.
@@ -144,6 +150,7 @@ impl Ledger {
         self.events.iter_mut().zip(before.events).for_each(|(now, before)| *now -= before);
         self.quality.iter_mut().zip(before.quality).for_each(|(now, before)| *now -= before);
         self.lost_before -= before.lost_before;
+        self.came_late -= before.came_late;
         self
     }
 }
@@ -162,5 +169,10 @@ impl Sink for Ledger {
     #[inline(always)]
     fn lost_before(&mut self, segments: u32) {
         self.lost_before += u64::from(segments);
+    }
+
+    #[inline(always)]
+    fn came_late(&mut self, segments: u32) {
+        self.came_late += u64::from(segments);
     }
 }

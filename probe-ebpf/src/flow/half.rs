@@ -60,8 +60,8 @@ pub struct Half {
     repeated: u16,
     /// The IP identifier that should come next.
     pub(super) expected_id: u16,
-    /// Identifiers that are missing and of which is not known yet why; less than 0: of late packets that were confirmed.
-    pub(super) gaps: i16,
+    /// Identifiers that are missing and of which is not known yet why.
+    pub(super) gaps: u16,
     /// As it stood in the last header.
     window: u16,
     pub(super) flags: u16,
@@ -246,7 +246,7 @@ impl Half {
             && segment.seq == self.next
             && segment.has & Segment::BLOCKS == 0
             && self.cpu == cpu as u8
-            && self.gaps <= 0
+            && self.gaps == 0
             && self.holes.are_none();
         let is_noted = reverse.is_seen() || self.has(ONE_SIDED);
         if !is_next || !is_noted || reverse.epochs >> 4 != self.epochs & 0xf {

@@ -109,7 +109,8 @@ impl Holes {
         closed
     }
 
-    /// Fills the first that `start..end` overlaps: it is trimmed at either end, or split if there is room for two.
+    /// Fills the first that `start..end` overlaps: it is trimmed at either end, or split
+    /// if there is room for two.
     #[inline(always)]
     pub(super) fn fill<C: Clock>(&mut self, start: u32, end: u32, clock: &C) -> Option<Fill> {
         let mut first = None;
@@ -141,8 +142,10 @@ impl Holes {
         } else {
             let rest = self.end[at];
             self.end[at] = start;
-            if end != rest {
-                self.put(end, rest, opened_us);
+            if end != rest && !self.put(end, rest, opened_us) {
+                // Better a hole of which some bytes have come than a rest of which nobody knows.
+                self.end[at] = rest;
+                self.opened_us[at] |= JOINED;
             }
         }
         Fill { bytes: end.wrapping_sub(start), opened_us }

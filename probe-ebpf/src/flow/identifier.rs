@@ -22,8 +22,6 @@ const LATE_FROM: u16 = 0xfc00;
 const EPISODE_US: u32 = 1_000_000;
 /// How late a packet may come, unless a round trip is longer.
 const LATE_WITHIN_US: u32 = 3_000;
-/// How long late packets that were counted as lost are taken off what is lost next.
-const OWED_US: u32 = 10_000_000;
 /// How long identifiers are not believed after a block in which they did not count.
 const REJECTED_SECONDS: u32 = 10;
 
@@ -100,15 +98,16 @@ impl Half {
             1..=LONGEST_GAP if is_bare && !opens_hole => sink.event(TcpEvent::AckGap, u32::from(ahead)),
             1..=LONGEST_GAP => {
                 sink.event(TcpEvent::IdGap, u32::from(ahead));
-                self.miss(ahead as i16, clock);
+                self.miss(ahead, clock);
             }
             LATE_FROM.. => {
                 sink.event(TcpEvent::IdLate, segment.segments);
-                let late = if segment.segments > 1_024 { 1_024 } else { segment.segments as i16 };
-                // A bare acknowledgement may only take back what is open: its own gap was perhaps none that counts.
-                let late = if is_bare && late > self.gaps { self.gaps.max(0) } else { late };
-                if late != 0 {
-                    self.miss(-late, clock);
+                let missing = u32::from(self.gaps);
+                let found = if segment.segments < missing { segment.segments } else { missing };
+                self.gaps -= found as u16;
+                // A bare acknowledgement takes back only what is open: its own gap was perhaps none that counts.
+                if !is_bare && segment.segments > found {
+                    sink.came_late(segment.segments - found);
                 }
             }
             _ => return Age::Unknown,
@@ -140,17 +139,13 @@ impl Half {
         self.has(QUALIFIED)
     }
 
-    /// Adds to what is missing. What came late after it was counted stays owed for a while.
+    /// Adds to what is missing.
     #[inline(always)]
-    fn miss<C: Clock>(&mut self, packets: i16, clock: &C) {
-        let now_us = clock.microseconds();
-        let is_void = self.gaps < 0 && now_us.wrapping_sub(self.gap_at) > OWED_US;
-        let before = if is_void { 0 } else { i32::from(self.gaps) };
-        let gaps = before + i32::from(packets);
-        if before == 0 || (before > 0) != (gaps > 0) {
-            self.gap_at = now_us;
+    fn miss<C: Clock>(&mut self, packets: u16, clock: &C) {
+        if self.gaps == 0 {
+            self.gap_at = clock.microseconds();
         }
-        self.gaps = gaps.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
+        self.gaps = self.gaps.saturating_add(packets);
     }
 
     /// Something of this direction was lost; `filled` segments of it have been missing here.
@@ -159,7 +154,7 @@ impl Half {
         self.loss_at = clock.jiffies();
         self.flags |= LOST;
         if self.gaps > 0 && filled > 0 {
-            let missing = u32::from(self.gaps.unsigned_abs());
+            let missing = u32::from(self.gaps);
             self.confirm(if filled < missing { filled } else { missing }, sink);
         }
         self.ripen(false, clock, sink);
@@ -169,7 +164,7 @@ impl Half {
     /// all of them behind the `last`. What has been missing for an episode without any was no loss.
     #[inline(always)]
     pub(super) fn ripen<C: Clock, S: Sink>(&mut self, is_last: bool, clock: &C, sink: &mut S) {
-        if self.gaps <= 0 {
+        if self.gaps == 0 {
             return;
         }
         let (age_us, round_trip_us) = (clock.microseconds().wrapping_sub(self.gap_at), self.handshake_us());
@@ -180,7 +175,7 @@ impl Half {
             self.has(LOST) && u64::from(lost_for) * 1_000_000 <= u64::from(episode_us) * u64::from(clock.hertz());
         let late_us = if round_trip_us > LATE_WITHIN_US { round_trip_us } else { LATE_WITHIN_US };
         if is_losing && (is_last || age_us > late_us) {
-            self.confirm(u32::from(self.gaps.unsigned_abs()), sink);
+            self.confirm(u32::from(self.gaps), sink);
         } else if age_us > episode_us {
             self.gaps = 0;
         }
@@ -190,6 +185,6 @@ impl Half {
     fn confirm<S: Sink>(&mut self, lost: u32, sink: &mut S) {
         sink.event(TcpEvent::IdConfirmed, lost);
         sink.lost_before(lost);
-        self.gaps -= lost as i16;
+        self.gaps -= lost as u16;
     }
 }

@@ -271,7 +271,7 @@ impl Totals {
             let sums = &mut self.losses[heading as usize];
             sums.segments += u64::from(half.segments);
             let Some(ledgers) = &flow.ledgers else { continue };
-            let before = ledgers[side].lost_before;
+            let before = ledgers[side].lost_before.saturating_sub(ledgers[side].came_late);
             // What the receiver says that it had was sent again in vain.
             let again = ledgers[side].of(TcpEvent::RetransmitSeen);
             let after = again.saturating_sub(ledgers[1 - side].of(TcpEvent::Dsack));
@@ -445,6 +445,11 @@ impl Sink for Told<'_, '_> {
     fn lost_before(&mut self, segments: u32) {
         self.ledger().lost_before(segments);
         self.total.lost_before(segments);
+    }
+
+    fn came_late(&mut self, segments: u32) {
+        self.ledger().came_late(segments);
+        self.total.came_late(segments);
     }
 }
 

@@ -153,6 +153,7 @@ impl Probe {
                 followed: [interface.ingress.tcp_segments, interface.egress.tcp_segments],
                 frames: [interface.ingress.frames, interface.egress.frames],
                 lost_before: [ledgers[0].lost_before, ledgers[1].lost_before],
+                came_late: [ledgers[0].came_late, ledgers[1].came_late],
                 seen_again: of(TcpEvent::RetransmitSeen),
                 not_needed: of(TcpEvent::Dsack),
                 host_before,

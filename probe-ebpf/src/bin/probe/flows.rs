@@ -215,4 +215,11 @@ impl Sink for Telling<'_> {
         self.ledger.lost_before(segments);
         self.name.lost_before[self.direction as usize] += segments;
     }
+
+    #[inline(always)]
+    fn came_late(&mut self, segments: u32) {
+        self.ledger.came_late(segments);
+        let lost = &mut self.name.lost_before[self.direction as usize];
+        *lost = lost.saturating_sub(segments);
+    }
 }

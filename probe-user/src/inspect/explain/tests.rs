@@ -10,6 +10,7 @@ fn kinds(name: &str) -> Vec<&'static str> {
         Explanation::MalformedReason { .. } => "malformed",
         Explanation::DropClass { .. } => "class",
         Explanation::RetransmitType { .. } => "retransmit",
+        Explanation::WireEvent { .. } => "event",
         Explanation::LossCause { place, .. } => place,
     };
     names().explain(name).unwrap().iter().map(kind).collect()
@@ -26,6 +27,7 @@ fn a_name_is_looked_up_everywhere() {
         ("malformed", &["class"]),
         ("unknown", &["retransmit", "class"]),
         ("tail_probe", &["retransmit"]),
+        ("hole_opened", &["event"]),
         ("missed", &["device"]),
         ("ingress/missed", &["device"]),
         ("udp/no_port", &["protocol"]),
