@@ -223,30 +223,33 @@ Exit codes: 0 explained, 1 nothing has this name, 2 usage.";
 
 const ANALYZE_EXAMPLES: &str = "\
 Examples:
-  lossprobe analyze trace.pcapng                        tables: malformed, TCP events, losses, worst flows
-  zcat trace.pcap.gz | lossprobe analyze -              from standard input, also while it is made
-  lossprobe analyze trace.pcap --vantage 10.0.0.0/8     these addresses are inside: whose loss is it?
+  lossprobe analyze trace.pcapng                     what is malformed, what TCP says, worst flows
+  zcat trace.pcap.gz | lossprobe analyze -           from standard input, also while it is made
+  lossprobe analyze trace.pcap --vantage 10.0.0.0/8  these addresses are inside: whose loss is it?
   lossprobe analyze trace.pcap --output json | jq '.malformed, .tcp, .loss'
   lossprobe analyze trace.pcap --events | grep retransmit_seen | head
 
 Where TCP loses: what the capture has twice was lost behind the capture point (retransmissions
-seen, less those that the receiver reports as needless), what it never had and a retransmission
+seen, less those that the receiver reports as needless); what it never had and a retransmission
 brought was lost before it (filled holes, or missing IP identifiers where they count a host's
 packets). With --vantage, or where the capture says which frames its machine sent (Linux cooked,
-pcapng), losses are also given by side: network_in, network_out (outside) and inside.
+pcapng), losses are also given by side: network_in, network_out (both outside) and inside.
 
-JSON: one object; file, format, frames, bytes, malformed {reason: frames}, tcp {event: segments},
-loss {before, after, network_in, network_out, inside: lost, of, ratio, 95 % interval}, flows (the
-directions that have lost most), skipped_link_types, truncated, truncated_at, corrupt …
-Events, one object a line: {\"frame\":N,\"type\":\"malformed\",\"name\":REASON,\"severity\":…,\"offset\":…}
-and {\"frame\":N,\"type\":\"tcp\",\"name\":EVENT,\"direction\":…,\"segments\":…}; frame counts from 1, direction is
-in or out, or where that is not known forward (as the flow's first packet) or reverse. With
---output json the summary comes last, as a line of its own.
+JSON: one object with file, format, frames, bytes, malformed {reason: frames}, tcp {event:
+segments}, loss {before, after, network_in, network_out, inside; each with lost, of, ratio and
+its 95 % interval}, flows (the directions that have lost most), skipped_link_types, truncated,
+truncated_at, corrupt …
+Events, one object a line:
+  {\"frame\":N,\"type\":\"malformed\",\"name\":REASON,\"severity\":…,\"offset\":…}
+  {\"frame\":N,\"type\":\"tcp\",\"name\":EVENT,\"direction\":…,\"segments\":…}
+frame counts from 1, offset from the frame's first captured byte; direction is in or out, or where
+that is not known forward (as the flow's first packet) or reverse. With --output json the summary
+comes last, as a line of its own.
 
-Link types: Ethernet, raw IP (12, 14, 101, 228, 229), BSD loopback (0, 108), Linux cooked (113, 276);
-others are skipped and counted. A capture does not say what a hook knows: the device's MTU and
-whether it is a physical one (so eth_oversize and eth_runt are not found), and how many segments
-the kernel has merged (which is concluded from what a handshake has agreed on).
+Link types: Ethernet (1), raw IP (12, 14, 101, 228, 229), BSD loopback (0, 108), Linux cooked
+(113, 276); others are skipped and counted. A capture does not say all that a hook knows: not the
+device's MTU and whether it is a physical one (so eth_oversize and eth_runt are not found), nor how
+many segments the kernel has merged (which is concluded from what a handshake has agreed on).
 Exit codes: 0 analysed, also if the file ends inside a record (a warning says where), 1 failed:
 not readable, no capture, or corrupt in the middle (what stands before it is shown), 2 usage.";
 

@@ -41,12 +41,13 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 /// The golden files are compiled in, because a guest has no source tree.
-const GOLDEN: [(&str, &str); 10] = [
+const GOLDEN: [(&str, &str); 11] = [
     ("help.txt", include_str!("../../golden/help.txt")),
     ("help-agent.txt", include_str!("../../golden/help-agent.txt")),
     ("help-stats.txt", include_str!("../../golden/help-stats.txt")),
     ("help-doctor.txt", include_str!("../../golden/help-doctor.txt")),
     ("help-explain.txt", include_str!("../../golden/help-explain.txt")),
+    ("help-analyze.txt", include_str!("../../golden/help-analyze.txt")),
     ("help-watch.txt", include_str!("../../golden/help-watch.txt")),
     ("help-pause.txt", include_str!("../../golden/help-pause.txt")),
     ("help-resume.txt", include_str!("../../golden/help-resume.txt")),
@@ -79,6 +80,7 @@ fn help_is_golden() -> Result<()> {
         (&["stats", "--help"], "help-stats.txt"),
         (&["doctor", "--help"], "help-doctor.txt"),
         (&["explain", "--help"], "help-explain.txt"),
+        (&["analyze", "--help"], "help-analyze.txt"),
         (&["watch", "--help"], "help-watch.txt"),
         (&["pause", "--help"], "help-pause.txt"),
         (&["resume", "--help"], "help-resume.txt"),

@@ -177,6 +177,23 @@ fn model(frame: &[u8], meta: &Meta, gso_segs: u32) -> (Option<(Cursor, Layer)>, 
     (examined.err(), traffic)
 }
 
+/// Ethernet frames whose verdict needs nothing that a capture does not tell, and what has to be found in each.
+pub(super) fn rows_of_a_capture() -> Vec<(Vec<u8>, Option<Finding>)> {
+    let is_told = |row: &Row| {
+        let Meta { frame_bytes, mtu_bytes, .. } = row.meta;
+        row.meta == Meta { frame_bytes, mtu_bytes, ..Meta::default() }
+            && !matches!(row.expected, Expected::Malformed(Malformed::EthOversize, _))
+    };
+    let verdict = |row: Row| {
+        let finding = match row.expected {
+            Expected::Malformed(reason, at) => Some(Finding { reason, at }),
+            Expected::WellFormed(_) | Expected::NotUnderstood | Expected::BeyondWindow(_) => None,
+        };
+        (row.frame, finding)
+    };
+    rows().into_iter().filter(is_told).map(verdict).collect()
+}
+
 fn every_reason_has_a_row() -> Result<()> {
     let rows = rows();
     for reason in Malformed::ALL {

@@ -1,5 +1,6 @@
 //! All tests, one file for each subject.
 
+mod analyze;
 mod attach;
 mod attach_control;
 mod attach_xdp;
@@ -64,6 +65,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         memory::trials(),
         watch::trials(),
         wire::trials(),
+        analyze::trials(),
     ];
     let on_hosts = if is_guest() {
         Vec::new()
