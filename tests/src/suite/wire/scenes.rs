@@ -17,7 +17,7 @@ pub(super) const ORDINARY: &[Scene] = &[
     Scene { name: "tail drop before", near: Tail(500), ..PLAIN },
     Scene { name: "tail drop behind", far: Tail(500), ..PLAIN },
     Scene { name: "1 % on both sides of IPv6", version6: true, near: Random(1), far: Random(1), ..PLAIN },
-    Scene { name: "1 % with GSO", offloads: Offloads::Gso, near: Random(1), far: Random(1), bytes: 24 << 20, ..PLAIN },
+    Scene { name: "1 % with GSO", offloads: Offloads::Gso, near: Random(1), far: Random(1), bytes: 12 << 20, ..PLAIN },
     Scene { name: "1 % with GRO", offloads: Offloads::Gro, near: Random(1), far: Random(1), bytes: 16 << 20, ..PLAIN },
     Scene { name: "1 % without SACK", sack: false, near: Random(1), far: Random(1), ..PLAIN },
     Scene { name: "1 % without timestamps", timestamps: false, near: Random(1), far: Random(1), ..PLAIN },
@@ -43,7 +43,7 @@ pub(super) fn wide() -> Vec<Scene> {
     for version6 in [false, true] {
         let plain = Scene { version6, bytes: 4 << 20, ..PLAIN };
         for (offloads, words) in [(Offloads::Off, ""), (Offloads::Gso, " GSO"), (Offloads::Gro, " GRO")] {
-            let bytes = if offloads == Offloads::Off { plain.bytes } else { 16 << 20 };
+            let bytes = if offloads == Offloads::Off { plain.bytes } else { 12 << 20 };
             for percent in [0, 1, 5] {
                 let loss = if percent == 0 { Loss::None } else { Random(percent) };
                 let name = format!("wide {percent} %{words}").leak();
