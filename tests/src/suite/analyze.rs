@@ -142,7 +142,11 @@ fn link_types() -> Result<()> {
         let skipped = json!([{"link_type": 127, "name": "IEEE802_11_RADIOTAP", "frames": 2}]);
         let about = || format!("link type {link_type}: {seen}");
         ensure!(seen["tcp_segments"] == segments && seen["flows_seen"] == segments, "{}", about());
-        ensure!(seen["malformed"] == json!({}) && seen["other_frames"] == 0 && seen["unseen_frames"] == 0, "{}", about());
+        ensure!(
+            seen["malformed"] == json!({}) && seen["other_frames"] == 0 && seen["unseen_frames"] == 0,
+            "{}",
+            about()
+        );
         ensure!(seen["skipped_link_types"] == if is_read { json!([]) } else { skipped }, "{}", about());
         expected += segments;
         numbered.extend(frames.into_iter().map(|frame| (index as u32, frame)));
@@ -175,7 +179,13 @@ fn broken_files() -> Result<()> {
         ("whole", &whole[..], 0, Some(4), ""),
         ("cut", &whole[..at + 20], 0, Some(2), "warning: FILE ends inside the record at byte AT"),
         ("cut in a header", &whole[..at + 1], 0, Some(2), "warning: FILE ends inside the record at byte AT"),
-        ("corrupt", &corrupt, 1, Some(2), "FILE is corrupt: a record of 4294967295 bytes is not to be believed, at byte AT"),
+        (
+            "corrupt",
+            &corrupt,
+            1,
+            Some(2),
+            "FILE is corrupt: a record of 4294967295 bytes is not to be believed, at byte AT",
+        ),
         ("cut in the file's header", &whole[..20], 0, Some(0), "warning: FILE ends inside the record at byte 0"),
         ("nothing", &[], 1, None, "FILE: it is empty"),
         ("text", b"hello, world", 1, None, "FILE: it is neither pcap nor pcapng"),
@@ -194,7 +204,10 @@ fn broken_files() -> Result<()> {
         let seen = summary(&output, status).with_context(|| name.to_owned())?;
         let is_cut = name.starts_with("cut");
         ensure!(seen["frames"] == frames && seen["truncated"] == is_cut, "{name}: {seen}");
-        ensure!(seen["truncated_at"].is_null() != is_cut && seen["corrupt"].is_null() == (status == 0), "{name}: {seen}");
+        ensure!(
+            seen["truncated_at"].is_null() != is_cut && seen["corrupt"].is_null() == (status == 0),
+            "{name}: {seen}"
+        );
     }
     let namespace = Namespace::new("analyze")?;
     for (arguments, status, said) in [
@@ -205,7 +218,11 @@ fn broken_files() -> Result<()> {
     ] {
         let output = lossprobe(&namespace, arguments)?;
         let heard = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.code() == Some(status) && heard.contains(said), "{arguments:?}: {} {heard}", output.status);
+        ensure!(
+            output.status.code() == Some(status) && heard.contains(said),
+            "{arguments:?}: {} {heard}",
+            output.status
+        );
     }
     Ok(())
 }
@@ -240,7 +257,9 @@ fn forms() -> Result<()> {
     let table = analyze("table", &content, &[])?;
     let text = String::from_utf8(table.stdout)?;
     ensure!(table.status.success() && table.stderr.is_empty(), "{}", String::from_utf8_lossy(&table.stderr));
-    for part in ["pcap, 5 frames", "ip4_trunc", "retransmit_seen", "behind the capture point", "10.0.0.1:1000", "95 % interval"] {
+    for part in
+        ["pcap, 5 frames", "ip4_trunc", "retransmit_seen", "behind the capture point", "10.0.0.1:1000", "95 % interval"]
+    {
         ensure!(text.contains(part), "no {part:?} in {text}");
     }
     ensure!(!text.contains('\u{1b}'), "{text:?}");
@@ -257,9 +276,12 @@ fn forms() -> Result<()> {
 /// The same retransmission is the network's loss or one of the inside, by who is inside.
 fn losses_by_side() -> Result<()> {
     let sender = "02:00:00:00:00:0a";
-    for (inside, network_out, within, direction) in
-        [("10.0.0.1", 1, 0, "out"), ("10.0.0.2/32", 0, 1, "in"), (sender, 1, 0, "out"), ("02:00:00:00:00:0b", 0, 1, "in")]
-    {
+    for (inside, network_out, within, direction) in [
+        ("10.0.0.1", 1, 0, "out"),
+        ("10.0.0.2/32", 0, 1, "in"),
+        (sender, 1, 0, "out"),
+        ("02:00:00:00:00:0b", 0, 1, "in"),
+    ] {
         let output = analyze("sides", &pcap(1, &segments()), &["--vantage", inside, "--output", "json", "--events"])?;
         let text = String::from_utf8(output.stdout)?;
         let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
