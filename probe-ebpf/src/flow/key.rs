@@ -180,16 +180,17 @@ pub struct Passing {
 const _: () = assert!(size_of::<Passing>() == 128);
 
 impl Passing {
-    /// See [`Key::plain`] and [`Segment::plain`]; sizes, encapsulation and group are not set yet.
+    /// See [`Key::plain`] and [`Segment::read_plain`]; encapsulation and group are not set yet.
     #[inline(always)]
-    #[must_use]
-    pub fn plain<F: Frame + ?Sized>(
+    pub fn read_plain<F: Frame + ?Sized>(
+        &mut self,
         frame: &F,
         network: Network,
         at: (usize, usize),
         direction: Direction,
-    ) -> Option<Self> {
-        let segment = Segment::plain(frame, network, at.0, at.1)?;
-        Some(Self { key: Key::plain(frame, network, at, direction)?, segment, ..Self::default() })
+    ) -> Option<()> {
+        self.segment.read_plain(frame, network, at)?;
+        self.key = Key::plain(frame, network, at, direction)?;
+        Some(())
     }
 }

@@ -98,30 +98,34 @@ impl Segment {
         Some(())
     }
 
-    /// Of a packet whose options are none, or timestamps alone, at offsets that are known when compiling.
+    /// As [`Self::read`], of a packet whose options are none, or timestamps alone, at offsets that are known when compiling.
+    /// Sizes are not set yet.
     #[inline(always)]
-    #[must_use]
-    pub fn plain<F: Frame + ?Sized>(frame: &F, network: Network, network_at: usize, at: usize) -> Option<Self> {
+    pub fn read_plain<F: Frame + ?Sized>(
+        &mut self,
+        frame: &F,
+        network: Network,
+        (network_at, at): (usize, usize),
+    ) -> Option<()> {
         let header: &[u8; tcp::HEADER_BYTES] = frame.at(at)?;
-        let mut segment = Self::default();
-        match header[12] >> 4 {
-            5 => {}
+        self.has = match header[12] >> 4 {
+            5 => 0,
             8 => {
                 let options: &[u8; 8] = frame.at(at + tcp::HEADER_BYTES)?;
                 if be32(options, 0) != tcp::NOP_NOP_TIMESTAMPS {
                     return None;
                 }
-                segment.timestamp = be32(options, 4);
-                segment.has = Self::TIMESTAMP;
+                self.timestamp = be32(options, 4);
+                Self::TIMESTAMP
             }
             _ => return None,
-        }
-        segment.take(header, 0, Cut::default());
+        };
+        self.take(header, 0, Cut::default());
         if network == Network::Ipv4 {
-            segment.identifier = u16::from_be_bytes(*frame.at(network_at + 4)?);
-            segment.has |= Self::IDENTIFIED;
+            self.identifier = u16::from_be_bytes(*frame.at(network_at + 4)?);
+            self.has |= Self::IDENTIFIED;
         }
-        Some(segment)
+        Some(())
     }
 
     #[inline(always)]

@@ -6,7 +6,6 @@ use probe_ebpf::{
     abi::{Direction, MalformedKey, Scratch, Slot, Tally, Traffic},
     classify::{Layer, Meta, Network, Transport},
     fast::{self, Onlooker},
-    flow::Passing,
     frame::Frame,
 };
 
@@ -64,10 +63,8 @@ impl<F: Frame> Onlooker<F> for Passer {
     fn tcp(&mut self, frame: &F, network: Network, at: (usize, usize)) {
         if self.is_tracked
             && let Some(scratch) = maps::scratch()
-            && let Some(passing) = Passing::plain(frame, network, at, self.direction)
         {
-            scratch.passing = passing;
-            self.is_plain = true;
+            self.is_plain = scratch.passing.read_plain(frame, network, at, self.direction).is_some();
         }
     }
 }

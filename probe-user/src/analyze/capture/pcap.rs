@@ -70,7 +70,7 @@ impl Header {
         }
         let header = input.seen();
         let [seconds, fraction, captured_bytes, frame_bytes] = [0, 4, 8, 12].map(|at| order.number(header, at));
-        if captured_bytes > self.snap_bytes.max(USUAL_BYTES).min(MAX_RECORD_BYTES) {
+        if captured_bytes > self.snap_bytes.clamp(USUAL_BYTES, MAX_RECORD_BYTES) {
             return Err(Broken::corrupt(at, format!("a record of {captured_bytes} bytes is not to be believed")));
         }
         let bytes = order.record_bytes as u64 + u64::from(captured_bytes);

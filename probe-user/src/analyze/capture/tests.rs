@@ -215,7 +215,7 @@ fn files_that_end_too_early() {
             match broken {
                 None => assert_eq!(boundaries[complete], length),
                 Some(Broken::Truncated { at }) => {
-                    assert_eq!((at, length > at as usize), (boundaries[complete] as u64, true))
+                    assert_eq!((at, length > at as usize), (boundaries[complete] as u64, true));
                 }
                 Some(other) => panic!("{other} of {length} bytes"),
             }

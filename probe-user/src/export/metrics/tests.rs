@@ -6,8 +6,21 @@ use std::{
 use super::*;
 use crate::snapshot::{
     AttachedPorts, Attachment, BadChecksums, Coverage, Device, DeviceCounter, Drop, Interface, Malformed, Map,
-    MapUpdateFailed, PortGroup, Probe, ProtocolError, Qdisc, Retransmitted, SCHEMA, Softnet, Tcp, Traffic, XdpFailed,
+    MapUpdateFailed, PortGroup, Probe, ProtocolError, Qdisc, Retransmitted, SCHEMA, Share, SideLoss, Softnet, Tcp,
+    Traffic, Wire, XdpFailed,
 };
+
+/// Connections of which something was lost before they came in.
+fn wire() -> Wire {
+    let share = Share { ratio: 0.25, lower: 0.1, upper: 0.5 };
+    let lost = |segments, share| SideLoss { segments, share };
+    Wire {
+        ingress: [("hole_opened".into(), 2), ("spurious".into(), 0)].into(),
+        egress: [("hole_opened".into(), 0)].into(),
+        lost: [("network_in".into(), lost(2, Some(share))), ("inside".into(), lost(0, None))].into(),
+        judged_ratio: Some(0.6),
+    }
+}
 
 /// An uplink that is attached, a port of which only ingress is, and an interface that is not; hostile names.
 fn snapshot() -> Snapshot {
@@ -61,7 +74,8 @@ fn snapshot() -> Snapshot {
                 alias: "a \"quoted\" \\ back\nslash } 1".into(),
                 link: "network".into(),
                 attached: vec![attached("tc_ingress"), attached("tc_egress")],
-                ingress: Traffic { frames: 10, bytes: 1000, ..Traffic::default() },
+                ingress: Traffic { frames: 10, bytes: 1000, tcp_segments: 6, ..Traffic::default() },
+                wire: Some(wire()),
                 malformed: vec![
                     malformed("ingress", "ip4_csum", "error", 3),
                     malformed("egress", "tcp_flags", "warning", 2),
@@ -128,6 +142,7 @@ fn snapshot() -> Snapshot {
             map_update_failed: vec![MapUpdateFailed { map: "drops".into(), cause: "full".into(), count: 0 }],
             program_missed: [("kfree_skb".into(), 0)].into(),
             drop_members: 6,
+            flow_quality: [("table_full".into(), 5)].into(),
             uncounted_ms: 1_500,
             drop_storm_packets: 8,
             drop_storm_waiting_packets: 2,
@@ -454,6 +469,24 @@ fn what_could_not_be_looked_at_is_absent() {
     assert!(!text.contains("lossprobe_softnet") && !text.contains("lossprobe_protocol_errors"));
     assert!(!text.contains("cause=\"fifo\""), "not observable");
     assert!(!text.contains(r#"lossprobe_frames_total{interface="off0""#));
+}
+
+#[test]
+fn loss_on_the_wire() {
+    let text = expose(snapshot(), Format::Text);
+    for line in [
+        r#"lossprobe_wire_tcp_segments_total{interface="eth0",direction="ingress"} 6"#,
+        r#"lossprobe_wire_tcp_events_total{interface="eth0",direction="ingress",event="hole_opened"} 2"#,
+        r#"lossprobe_wire_tcp_events_total{interface="eth0",direction="ingress",event="spurious"} 0"#,
+        r#"lossprobe_path_lost_segments_total{interface="eth0",side="network_in"} 2"#,
+        r#"lossprobe_path_loss_ratio{interface="eth0",side="network_in"} 0.25"#,
+        r#"lossprobe_judged_ratio{interface="eth0"} 0.6"#,
+        r#"lossprobe_flow_quality_total{cause="table_full"} 5"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line} in {text}");
+    }
+    assert!(!text.contains(r#"lossprobe_path_loss_ratio{interface="eth0",side="inside""#), "nothing has passed");
+    assert!(!text.contains(r#"lossprobe_judged_ratio{interface="off0""#), "its connections are not followed");
 }
 
 #[test]
