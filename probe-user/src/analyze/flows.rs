@@ -9,9 +9,9 @@ use std::{
 };
 
 use probe_ebpf::{
-    classify::{Network, Packet, Transport},
-    flow::{Clock, Cut, Half, Key, Ledger, Quality, Reverse, Secret, Segment, Sink, TcpEvent},
-    frame::Frame as _,
+    classify::{Packet, Transport},
+    flow::{Clock, Cut, Half, Key, Ledger, Quality, Reverse, Secret, Segment, Sink, TcpEvent, encapsulation},
+    wire::{ethernet, tcp},
 };
 
 pub(super) use self::worst::Direction;
@@ -180,8 +180,7 @@ impl Flows {
         let known = self.places.get(&tag).copied();
         let place = match known {
             Some(place) => place as usize,
-            // What ends a connection that nobody has seen begins none.
-            None if segment.flags & RST != 0 => return,
+            None if !segment.may_begin(&Reverse::UNSEEN) => return,
             None => self.admit(tag, Flow::new(key, tag, side, self.heading(&key, side, frame))),
         };
         let Some(flow) = self.flows.get_mut(place) else { return };
@@ -327,56 +326,25 @@ impl Flow {
             return Cut::default();
         }
         let mss = if agreed == 0 { USUAL_MSS_BYTES } else { agreed };
-        let options_bytes = packet.header_bytes.saturating_sub(packet.transport_at + TCP_HEADER_BYTES as u16);
+        let options_bytes = packet.header_bytes.saturating_sub(packet.transport_at + tcp::HEADER_BYTES as u16);
         let gso_size = u32::from(mss.saturating_sub(options_bytes)).max(1);
         Cut { segments: packet.payload_bytes.div_ceil(gso_size), gso_size }
     }
 }
 
-const TCP_HEADER_BYTES: usize = probe_ebpf::wire::tcp::HEADER_BYTES;
 const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
 
 /// The connection that a packet belongs to: outside is where it comes from.
 #[inline]
 fn key(frame: &link::Frame<'_>, packet: &Packet) -> Option<Key> {
-    let at = usize::from(packet.network_at);
-    let word = |bytes: [u8; 8]| u64::from_ne_bytes(bytes);
-    let (outside, inside) = match packet.network {
-        Network::Ipv4 => {
-            let mapped = |at| Some(Key::mapped(u32::from_ne_bytes(frame.bytes.read(at)?)));
-            (mapped(at + 12)?, mapped(at + 16)?)
-        }
-        Network::Ipv6 => {
-            let half = |at| frame.bytes.read(at).map(word);
-            ([half(at + 8)?, half(at + 16)?], [half(at + 24)?, half(at + 32)?])
-        }
-        Network::None | Network::Arp => return None,
+    let key = Key::of(frame.bytes, packet, probe_ebpf::abi::Direction::Ingress)?;
+    let tag_bytes = usize::from(packet.network_at).saturating_sub(ethernet::HEADER_BYTES);
+    let encapsulation = if frame.meta.first_protocol == 0 {
+        encapsulation(frame.bytes, &frame.meta, (tag_bytes / ethernet::TAG_BYTES) as u32)
+    } else {
+        frame.encapsulation
     };
-    let port = |at| frame.bytes.read(at).map(u16::from_be_bytes);
-    Some(Key {
-        outside,
-        inside,
-        outside_port: port(packet.transport_at.into())?,
-        inside_port: port(usize::from(packet.transport_at) + 2)?,
-        encapsulation: if frame.meta.first_protocol == 0 { tags(frame.bytes, at) } else { frame.encapsulation },
-        group: frame.point,
-        pad: 0,
-    })
-}
-
-/// VLAN identifiers between the Ethernet header and the network header, of the two outermost tags.
-#[inline]
-fn tags(bytes: &[u8], network_at: usize) -> u32 {
-    const FIRST_TAG_AT: usize = 14;
-    let mut vlans = 0;
-    for at in [FIRST_TAG_AT, FIRST_TAG_AT + 4] {
-        if at < network_at {
-            let control = bytes.read(at).map_or(0, u16::from_be_bytes);
-            vlans = vlans << 16 | u32::from(control & 0x0fff);
-        }
-    }
-    vlans
+    Some(Key { encapsulation, group: frame.point, ..key })
 }
 
 /// As it is written.
@@ -393,7 +361,7 @@ fn address(words: [u64; 2]) -> IpAddr {
 fn announced_mss(bytes: &[u8], packet: &Packet) -> u16 {
     const NOP: u8 = 1;
     const MSS: u8 = 2;
-    let options = usize::from(packet.transport_at) + TCP_HEADER_BYTES..usize::from(packet.header_bytes);
+    let options = usize::from(packet.transport_at) + tcp::HEADER_BYTES..usize::from(packet.header_bytes);
     let mut rest = bytes.get(options).unwrap_or_default();
     loop {
         rest = match *rest {

@@ -162,14 +162,14 @@ impl Inner {
 
     /// Moves over tags, which libpcap puts back between the header and what it announces.
     fn untagged(mut self, bytes: &[u8]) -> Option<Self> {
-        for _ in 0..2 {
+        for shift in [16, 0] {
             if !matches!(self.protocol, ethernet::C_TAG | ethernet::S_TAG | ethernet::OLD_S_TAG) {
                 break;
             }
             let [control_high, control_low, protocol @ ..] =
                 *bytes.get(usize::from(self.bytes)..)?.first_chunk::<4>()?;
             let vlan = u32::from(u16::from_be_bytes([control_high, control_low]) & 0x0fff);
-            self.encapsulation = self.encapsulation << 16 | vlan;
+            self.encapsulation |= vlan << shift;
             self.protocol = u16::from_be_bytes(protocol);
             self.bytes += 4;
         }

@@ -216,8 +216,34 @@ fn the_worst_come_first() {
 }
 
 #[test]
-fn tags_and_addresses() {
-    let tagged = [&[0; 12][..], &[0x88, 0xa8, 0x20, 5, 0x81, 0, 0xe0, 6, 8, 0]].concat();
-    assert_eq!((tags(&tagged, 14), tags(&tagged, 18), tags(&tagged, 22)), (0, 5, 5 << 16 | 6));
+fn addresses_as_they_are_written() {
     assert_eq!(address(Key::mapped(u32::from_ne_bytes(A))), IpAddr::from(A));
+    let long: [u8; 16] = std::array::from_fn(|at| at as u8 + 1);
+    let halves = [0, 8].map(|at| u64::from_ne_bytes(std::array::from_fn(|byte| long[at + byte])));
+    assert_eq!(address(halves), IpAddr::from(long));
+}
+
+/// A tag is a part of the connection's name, wherever it stands.
+#[test]
+fn connections_of_vlans() {
+    let packet = Packet4::data(1, 10).bytes();
+    let tags = [0x88, 0xa8, 0, 5, 0x81, 0, 0xe0, 6, 8, 0];
+    for (link_type, head, tag_at) in [(1, vec![2; 12], 12), (113, [&[0; 3][..], &[1], &[0; 10]].concat(), 14)] {
+        for (tags, expected) in [(&tags[8..], 0), (&tags[4..], 6 << 16), (&tags[..], 5 << 16 | 6)] {
+            let bytes = [&head[..tag_at], tags, &packet].concat();
+            let frame_bytes = bytes.len() as u32;
+            let record = Record { bytes: &bytes, frame_bytes, time_ns: 0, link_type, interface: 3, sent: None };
+            let Opened::Frame(frame) = link::open(&record) else { panic!("no frame") };
+            let judged = judge(frame.bytes, frame.meta);
+            let key = key(&frame, &judged.packet).unwrap();
+            assert_eq!((key.encapsulation, key.group, key.outside_port), (expected, 3, 1000), "{link_type}");
+        }
+    }
+}
+
+/// Else every stray acknowledgement would take a place.
+#[test]
+fn a_bare_acknowledgement_begins_no_connection() {
+    let reset = Packet4 { flags: 0x14, ..Packet4::data(1, 0) };
+    assert_eq!(after(&[Packet4::ack(1), reset], &[]).flows, 0);
 }
