@@ -169,10 +169,11 @@ pub fn kernel_version() -> Result<((u32, u32), String)> {
     Ok(((major, minor), text))
 }
 
-/// Skips the calling test when `attempt`, which makes a link, fails because the kernel was built without `module`.
+/// Skips the calling test when `attempt`, which makes a link or a queueing discipline, fails because the kernel was built
+/// without `module`.
 ///
 /// # Errors
-/// The [`Skip`] where the kernel said EOPNOTSUPP and nothing else; the error itself otherwise, and where the module is
+/// The [`Skip`] where the kernel said that it does not know the kind; the error itself otherwise, and where the module is
 /// loaded.
 pub fn requires_module<T>(module: &str, attempt: Result<T>) -> Result<T> {
     attempt.map_err(|error| {
@@ -198,11 +199,12 @@ pub(crate) fn requires_cards() -> Result<[Mac; 2]> {
     pair.with_context(|| format!("LOSSPROBE_CARDS is {text:?}, not MAC,MAC"))
 }
 
-/// Whether rtnetlink said EOPNOTSUPP, its answer to a kind of link that the kernel does not know.
+/// Whether rtnetlink said EOPNOTSUPP, its answer to a kind of link that the kernel does not know, or tc passed on what it
+/// says of an unknown kind of discipline.
 fn is_unknown_kind(error: &anyhow::Error) -> bool {
     let refused = error.chain().find_map(|cause| match cause.downcast_ref() {
         Some(rtnetlink::Error::NetlinkError(message)) => Some(message.raw_code()),
         _ => None,
     });
-    refused == Some(-(Errno::EOPNOTSUPP as i32))
+    refused == Some(-(Errno::EOPNOTSUPP as i32)) || format!("{error:#}").contains("qdisc kind is unknown")
 }

@@ -15,6 +15,8 @@ use nix::{
 use tests::{
     chain::{Chain, EAST, WEST},
     namespace::Namespace,
+    relay::Side,
+    run::requires_module,
     temporary::{Filter, Queue},
 };
 
@@ -53,6 +55,8 @@ pub(super) enum Loss {
     Random(u32),
     /// What finds no room in front of a link of so many Mbit/s, eastward.
     Tail(u32),
+    /// One of a hundred packets, eastward, by netem, which delays the others by 20 ms ± 5 ms and sends a quarter at once.
+    Netem,
 }
 
 /// What the devices do to packets.
@@ -73,6 +77,8 @@ pub(super) enum Way {
     Direct,
     /// 5 ms each way.
     Long,
+    /// As [`Loss::Netem`] eastward, without the loss.
+    Wild,
     /// 2 ms each way, and every 25th packet with data later by up to 3 ms.
     Reordering,
 }
@@ -101,6 +107,15 @@ impl Scene {
         let chain = match self.way {
             Way::Direct => Chain::new()?,
             Way::Long => Chain::with_relay(|_, _| Duration::from_millis(5))?,
+            Way::Wild => {
+                let mut number = 0_u64;
+                Chain::with_relay(move |side, _| {
+                    // Steps that are prime to the period, so that it looks like chance.
+                    number = (number + 7_919) % 100_003;
+                    let at_once = side == Side::Second || number.is_multiple_of(4);
+                    Duration::from_micros(if at_once { 0 } else { 15_000 + number % 10_000 })
+                })?
+            }
             Way::Reordering => {
                 let mut number = 0_u64;
                 Chain::with_relay(move |_, frame| {
@@ -192,7 +207,8 @@ pub(super) struct Router<'n> {
     scene: Scene,
     node: &'n Namespace,
     filter: Option<Filter<'n>>,
-    queue: Option<Queue<'n>>,
+    /// With its kind.
+    queue: Option<(&'static str, Queue<'n>)>,
 }
 
 const TABLE: &str = "inet loss";
@@ -220,7 +236,11 @@ impl<'n> Router<'n> {
                 filter = Some(node.filter(TABLE, &rules)?);
             }
             Loss::Tail(rate) => {
-                queue = Some(node.queue(east, &format!("tbf rate {rate}mbit burst 32kb limit 60kb"), &[])?);
+                queue = Some(("tbf", node.queue(east, &format!("tbf rate {rate}mbit burst 32kb limit 60kb"), &[])?));
+            }
+            Loss::Netem => {
+                let made = node.queue(east, "netem limit 10000 delay 20ms 5ms loss 1% reorder 25%", &[]);
+                queue = Some(("netem", requires_module("sch_netem", made)?));
             }
         }
         Ok(Self { scene, node, filter, queue })
@@ -230,7 +250,7 @@ impl<'n> Router<'n> {
     pub(super) fn lost(&self, towards: &str) -> Result<f64> {
         match (&self.filter, &self.queue) {
             (Some(_), _) => Ok(self.scene.segments(self.node.nft_counter(TABLE, towards)?)),
-            (None, Some(queue)) if towards == "east" => Ok(queue.drops("tbf")? as f64),
+            (None, Some((kind, queue))) if towards == "east" => Ok(queue.drops(kind)? as f64),
             (None, _) => Ok(0.0),
         }
     }

@@ -1,7 +1,7 @@
 //! The scenes.
 
 use super::scene::{
-    Loss::{self, Random, Tail},
+    Loss::{self, Netem, Random, Tail},
     Offloads, PLAIN, Scene, Way,
 };
 
@@ -24,8 +24,12 @@ pub(super) const ORDINARY: &[Scene] = &[
     Scene { name: "1 % by two CPUs", many_cpus: true, near: Random(1), far: Random(1), ..PLAIN },
     Scene { name: "reordering", way: Way::Reordering, ..PLAIN },
     Scene { name: "1 % and reordering", way: Way::Reordering, near: Random(1), far: Random(1), ..PLAIN },
+    Scene { name: "1 % on a wild way", way: Way::Wild, near: Random(1), ..PLAIN },
     Scene { name: "1 % over a long way", way: Way::Long, near: Random(1), far: Random(1), ..PLAIN },
 ];
+
+/// Those that need a module which not every kernel has: a guest's small machine plays them, too.
+pub(super) const EVERYWHERE: &[Scene] = &[Scene { name: "netem", near: Netem, bytes: 1 << 20, ..PLAIN }];
 
 /// Those of the long run: both protocols through all offloads and losses, all options, all queues.
 pub(super) fn wide() -> Vec<Scene> {

@@ -83,13 +83,13 @@ fn rows(scene: &Scene, losses: &Losses<'_>) -> Result<[Row; 4]> {
     // Identifiers count what is lost before us; IPv6 has none, and a lost retransmission opens no second hole.
     let before = |loss| match (scene.version6, loss) {
         (false, _) => Some((3.0, 3.0)),
-        (true, Loss::Tail(_)) => Some((40.0, 3.0)),
+        (true, Loss::Tail(_) | Loss::Netem) => Some((40.0, 3.0)),
         (true, Loss::None | Loss::Random(_)) => Some((30.0, 3.0)),
     };
     // Without SACK a receiver cannot say what it had not needed, and the sender begins anew after each timeout.
     let behind = |loss| match loss {
         _ if !scene.sack => None,
-        Loss::None | Loss::Random(0..=1) => Some((5.0, 5.0)),
+        Loss::None | Loss::Netem | Loss::Random(0..=1) => Some((5.0, 5.0)),
         Loss::Random(_) | Loss::Tail(_) => Some((10.0, 10.0)),
     };
     let row = |interface, side, lost, allowed| Row { interface, side, lost, allowed };
