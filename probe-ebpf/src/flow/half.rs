@@ -355,8 +355,10 @@ impl Half {
     #[inline(always)]
     fn begin<C: Clock>(&mut self, segment: &Segment, clock: &C) {
         if self.has(KNOWN) && !(self.has(EMBRYONIC) && segment.end() == self.next) {
-            let Self { tag, segments, seen, cpu, epochs, .. } = *self;
-            *self = Self { tag, segments, seen, cpu, epochs, ..Self::default() };
+            // What the flags say is not there needs no zeros. (All of them at once would be a call, and the stack is short.)
+            (self.flags, self.gaps, self.id_seen, self.id_exact) = (0, 0, 0, 0);
+            (self.timestamp, self.print) = (0, 0);
+            self.holes.close_all();
         }
         if !self.has(KNOWN) {
             self.flags |= EMBRYONIC;

@@ -42,6 +42,14 @@ impl Holes {
         (0..HOLES).all(|at| !self.is_hole(at))
     }
 
+    /// Forgets them all.
+    #[inline(always)]
+    pub(super) fn close_all(&mut self) {
+        for at in 0..HOLES {
+            self.end[at] = self.start[at];
+        }
+    }
+
     /// Remembers that `start..end` is missing. `false` if the two oldest had to become one for it, with what lies between.
     #[inline(always)]
     pub(super) fn open<C: Clock>(&mut self, start: u32, end: u32, clock: &C) -> bool {

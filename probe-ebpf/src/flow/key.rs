@@ -79,7 +79,12 @@ impl Key {
         let network_at = usize::from(packet.network_at);
         let (from, to) = match packet.network {
             Network::Ipv4 => ipv4_addresses(&frame.read(network_at + ipv4::SOURCE_AT)?),
-            Network::Ipv6 => ipv6_addresses(&frame.read(network_at + ipv6::SOURCE_AT)?),
+            // Word by word, since the stack is short.
+            Network::Ipv6 => {
+                let word =
+                    |number: usize| frame.read(network_at + ipv6::SOURCE_AT + 8 * number).map(u64::from_ne_bytes);
+                ([word(0)?, word(1)?], [word(2)?, word(3)?])
+            }
             Network::None | Network::Arp => return None,
         };
         Some(Self::between((from, to), (be16(&ports, 0), be16(&ports, 2)), direction))

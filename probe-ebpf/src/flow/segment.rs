@@ -80,15 +80,16 @@ impl Segment {
             return None;
         }
         let at = usize::from(packet.transport_at);
-        let header: [u8; tcp::HEADER_BYTES] = frame.read(at)?;
+        let (numbers, rest): ([u8; 8], [u8; 4]) = (frame.read(at + 4)?, frame.read(at + 12)?);
         self.has = 0;
-        self.take(&header, packet.payload_bytes, cut);
+        self.take(&numbers, &rest);
+        self.size(packet.payload_bytes, cut);
         if packet.network == Network::Ipv4 {
             self.identifier = u16::from_be_bytes(frame.read(usize::from(packet.network_at) + 4)?);
             self.has = Self::IDENTIFIED;
         }
         self.option_at = (at + tcp::HEADER_BYTES) as u16;
-        let end = at + usize::from(header[12] >> 4) * 4;
+        let end = at + usize::from(rest[0] >> 4) * 4;
         for _ in 0..MAX_OPTIONS {
             frame.settle(self);
             if self.option(frame, end).is_none() {
@@ -107,8 +108,8 @@ impl Segment {
         network: Network,
         (network_at, at): (usize, usize),
     ) -> Option<()> {
-        let header: &[u8; tcp::HEADER_BYTES] = frame.at(at)?;
-        self.has = match header[12] >> 4 {
+        let (numbers, rest): (&[u8; 8], &[u8; 4]) = (frame.at(at + 4)?, frame.at(at + 12)?);
+        self.has = match rest[0] >> 4 {
             5 => 0,
             8 => {
                 let options: &[u8; 8] = frame.at(at + tcp::HEADER_BYTES)?;
@@ -120,7 +121,7 @@ impl Segment {
             }
             _ => return None,
         };
-        self.take(header, 0, Cut::default());
+        self.take(numbers, rest);
         if network == Network::Ipv4 {
             self.identifier = u16::from_be_bytes(*frame.at(network_at + 4)?);
             self.has |= Self::IDENTIFIED;
@@ -129,12 +130,11 @@ impl Segment {
     }
 
     #[inline(always)]
-    fn take(&mut self, header: &[u8; tcp::HEADER_BYTES], payload_bytes: u32, cut: Cut) {
-        self.seq = be32(header, 4);
-        self.ack = be32(header, 8);
-        self.flags = header[13];
-        self.window = be16(header, 14);
-        self.size(payload_bytes, cut);
+    fn take(&mut self, numbers: &[u8; 8], rest: &[u8; 4]) {
+        self.seq = be32(numbers, 0);
+        self.ack = be32(numbers, 4);
+        self.flags = rest[1];
+        self.window = be16(rest, 2);
     }
 
     /// Sets how much data there is, and how it is cut up.

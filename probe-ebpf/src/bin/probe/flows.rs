@@ -89,7 +89,7 @@ pub(crate) fn observe(scratch: &mut Scratch, slot: &Slot, direction: Direction, 
         group: slot.group,
         pad: [0; 2],
     };
-    if layers::follow_connection(direction) { segments } else { 0 }
+    if layers::find_connection(direction) && layers::show_connection(direction) { segments } else { 0 }
 }
 
 #[inline(always)]
@@ -117,10 +117,10 @@ fn reverse(tag: u64, direction: Direction, index: u32) -> Reverse {
     Reverse::believed(half, tag, barrier)
 }
 
-/// What the global functions do: read the segment out of the window and show it to its connection. `None` if that is not
-/// followed. Between the steps nothing is in registers, so that a verifier follows each of them once.
+/// What the first global function does: reads the segment out of the window and finds its connection. `None` if that is
+/// not followed. Between the steps nothing is in registers, so that a verifier follows each of them once.
 #[inline(always)]
-pub(crate) fn look(scratch: &mut Scratch, direction: Direction) -> Option<()> {
+pub(crate) fn find(scratch: &mut Scratch, direction: Direction) -> Option<()> {
     let Scratch { bytes, captured_bytes, cursor, passage, passing } = scratch;
     let window = Window { bytes, captured_bytes: *captured_bytes };
     let cut = Cut { segments: passage.segments, gso_size: passage.gso_size };
@@ -137,13 +137,19 @@ pub(crate) fn look(scratch: &mut Scratch, direction: Direction) -> Option<()> {
     passing.reverse = reverse(passing.tag, direction, index(passing.tag));
     settle(passing);
     let ledger = maps::ledger(passage.track, direction)?;
-    passing.way = find(maps::flows(direction, index(passing.tag))?, passing, ledger)?;
+    passing.way = way(maps::flows(direction, index(passing.tag))?, passing, ledger)?;
     settle(passing);
-    let names = maps::flow_names(index(passing.tag))?;
-    passing.name_way = name(names, passing);
-    settle(passing);
+    passing.name_way = name(maps::flow_names(index(passing.tag))?, passing);
+    Some(())
+}
+
+/// What the second one does: shows the segment to its connection.
+#[inline(always)]
+pub(crate) fn show(scratch: &mut Scratch, direction: Direction) -> Option<()> {
+    let Scratch { passage, passing, .. } = scratch;
+    let ledger = maps::ledger(passage.track, direction)?;
     let half = at(maps::flows(direction, index(passing.tag))?, passing.way)?;
-    let name = at(names, passing.name_way)?;
+    let name = at(maps::flow_names(index(passing.tag))?, passing.name_way)?;
     name.ifindex[direction as usize] = passage.ifindex;
     let mut sink = Telling { ledger, name, direction };
     half.observe(&passing.reverse, &passing.segment, (&KernelClock, maps::cpu()), &mut sink);
@@ -159,7 +165,7 @@ fn at<T>(ways: &mut [T; FLOW_WAYS], way: u32) -> Option<&mut T> {
 /// Where this connection is; its half is made if it may be. A bare acknowledgement makes none, unless the other direction
 /// is there.
 #[inline(always)]
-fn find(set: &mut FlowSet, passing: &Passing, ledger: &mut Ledger) -> Option<u32> {
+fn way(set: &mut FlowSet, passing: &Passing, ledger: &mut Ledger) -> Option<u32> {
     let Passing { segment, reverse, tag, .. } = passing;
     match place(set, *tag, segment.is_opening(), &KernelClock) {
         Place::Resident(way) => Some(way as u32),

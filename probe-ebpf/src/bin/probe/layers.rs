@@ -39,26 +39,49 @@ extern "C" fn classify_ipv4_options() -> u64 {
     enter(|window, cursor| ipv4::options(window, cursor))
 }
 
-/// Shows the TCP packet in this CPU's scratch space to its connection. `false` if that is not followed.
+/// Finds the connection of the TCP packet in this CPU's scratch space. `false` if it is not followed. (Two functions, one
+/// after the other: the stack of both together would be too deep.)
 #[inline(always)]
-pub(crate) fn follow_connection(direction: Direction) -> bool {
-    let followed = match direction {
-        Direction::Ingress => follow_connection_in(),
-        Direction::Egress => follow_connection_out(),
+pub(crate) fn find_connection(direction: Direction) -> bool {
+    let found = match direction {
+        Direction::Ingress => find_connection_in(),
+        Direction::Egress => find_connection_out(),
     };
-    followed != 0
+    found != 0
+}
+
+/// Shows that packet to it.
+#[inline(always)]
+pub(crate) fn show_connection(direction: Direction) -> bool {
+    let shown = match direction {
+        Direction::Ingress => show_connection_in(),
+        Direction::Egress => show_connection_out(),
+    };
+    shown != 0
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn follow_connection_in() -> u64 {
-    maps::scratch().map_or(0, |scratch| flows::look(scratch, Direction::Ingress).is_some().into())
+extern "C" fn find_connection_in() -> u64 {
+    maps::scratch().map_or(0, |scratch| flows::find(scratch, Direction::Ingress).is_some().into())
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn follow_connection_out() -> u64 {
-    maps::scratch().map_or(0, |scratch| flows::look(scratch, Direction::Egress).is_some().into())
+extern "C" fn find_connection_out() -> u64 {
+    maps::scratch().map_or(0, |scratch| flows::find(scratch, Direction::Egress).is_some().into())
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn show_connection_in() -> u64 {
+    maps::scratch().map_or(0, |scratch| flows::show(scratch, Direction::Ingress).is_some().into())
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn show_connection_out() -> u64 {
+    maps::scratch().map_or(0, |scratch| flows::show(scratch, Direction::Egress).is_some().into())
 }
 
 #[unsafe(link_section = "license")]
