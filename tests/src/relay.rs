@@ -72,8 +72,7 @@ impl Drop for Relay {
 }
 
 fn relay(sockets: &[PacketSocket; 2], end: &AtomicBool, delay: &mut impl FnMut(Side, &[u8]) -> Duration) -> Result<()> {
-    // By time, and by arrival among equals.
-    let mut held: BinaryHeap<Reverse<(Instant, u64, Side, Vec<u8>)>> = BinaryHeap::new();
+    let mut held: BinaryHeap<Reverse<Held>> = BinaryHeap::new();
     let mut number = 0;
     while !end.load(Ordering::Relaxed) {
         let next = held.peek().map_or(ATTENTION, |Reverse((due, ..))| due.saturating_duration_since(Instant::now()));
