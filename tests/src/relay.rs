@@ -71,6 +71,9 @@ impl Drop for Relay {
     }
 }
 
+/// A frame by the time at which it goes on, and by its arrival among equals.
+type Held = (Instant, u64, Side, Vec<u8>);
+
 fn relay(sockets: &[PacketSocket; 2], end: &AtomicBool, delay: &mut impl FnMut(Side, &[u8]) -> Duration) -> Result<()> {
     let mut held: BinaryHeap<Reverse<Held>> = BinaryHeap::new();
     let mut number = 0;
