@@ -11,9 +11,12 @@ use super::agreement::Marks;
 /// Rules changed in 4.2; Debian 12 has this one.
 const VERSION: &str = "4.0.";
 
+/// One of the sets of frames.
+type Set = fn(&mut Marks) -> &mut BTreeSet<u64>;
+
 /// A field of `tcp.analysis`, and where it goes. A retransmission that is fast or spurious is also just that; which of
 /// them it is called depends on times that only tshark knows, so all of them are one set.
-const FIELDS: &[(&str, fn(&mut Marks) -> &mut BTreeSet<u64>)] = &[
+const FIELDS: &[(&str, Set)] = &[
     ("retransmission", |marks| &mut marks.again),
     ("fast_retransmission", |marks| &mut marks.again),
     ("spurious_retransmission", |marks| &mut marks.again),
