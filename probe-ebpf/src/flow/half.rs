@@ -99,6 +99,9 @@ pub(super) const REJECTED: u16 = 1 << 8;
 pub(super) const LOST: u16 = 1 << 9;
 /// `flags`: it was noted that the other direction is not seen.
 const ONE_SIDED: u16 = 1 << 10;
+/// `flags`: identifiers, up to 7, that were missing before bare acknowledgements of this block.
+pub(super) const ACK_GAPS: u16 = 0b111 << ACK_GAPS_SHIFT;
+pub(super) const ACK_GAPS_SHIFT: u32 = 11;
 /// `flags`: how often, up to 3, the same segment was sent again.
 const REPEATS: u16 = 0b11 << REPEATS_SHIFT;
 const REPEATS_SHIFT: u32 = 14;

@@ -5,7 +5,7 @@
 
 use super::{
     event::{Quality, Sink, TcpEvent},
-    half::{Age, Clock, Half, IDENTIFIED, LOST, QUALIFIED, REJECTED},
+    half::{ACK_GAPS, ACK_GAPS_SHIFT, Age, Clock, Half, IDENTIFIED, LOST, QUALIFIED, REJECTED},
     segment::Segment,
 };
 use crate::wire::tcp::{FIN, SYN};
@@ -95,7 +95,10 @@ impl Half {
         let is_bare = segment.payload_bytes == 0 && segment.flags & (SYN | FIN) == 0;
         match ahead {
             0 => {}
-            1..=LONGEST_GAP if is_bare && !opens_hole => sink.event(TcpEvent::AckGap, u32::from(ahead)),
+            1..=LONGEST_GAP if is_bare && !opens_hole => {
+                sink.event(TcpEvent::AckGap, u32::from(ahead));
+                self.set_ack_gaps(u32::from(self.ack_gaps()) + u32::from(ahead));
+            }
             1..=LONGEST_GAP => {
                 sink.event(TcpEvent::IdGap, u32::from(ahead));
                 self.miss(ahead, clock);
@@ -105,9 +108,12 @@ impl Half {
                 let missing = u32::from(self.gaps);
                 let found = if segment.segments < missing { segment.segments } else { missing };
                 self.gaps -= found as u16;
-                // A bare acknowledgement takes back only what is open: its own gap was perhaps none that counts.
-                if !is_bare && segment.segments > found {
-                    sink.came_late(segment.segments - found);
+                // It was perhaps missing where that did not count.
+                let left = segment.segments - found;
+                let uncounted = u32::from(self.ack_gaps());
+                self.set_ack_gaps(uncounted.saturating_sub(left));
+                if !is_bare && left > uncounted {
+                    sink.came_late(left - uncounted);
                 }
             }
             _ => return Age::Unknown,
@@ -135,8 +141,20 @@ impl Half {
                 sink.quality(Quality::IpIdRejected);
             }
             (self.id_seen, self.id_exact) = (0, 0);
+            self.set_ack_gaps(0);
         }
         self.has(QUALIFIED)
+    }
+
+    #[inline(always)]
+    const fn ack_gaps(&self) -> u16 {
+        (self.flags & ACK_GAPS) >> ACK_GAPS_SHIFT
+    }
+
+    #[inline(always)]
+    fn set_ack_gaps(&mut self, count: u32) {
+        let count = if count > 7 { 7 } else { count as u16 };
+        self.flags = self.flags & !ACK_GAPS | count << ACK_GAPS_SHIFT;
     }
 
     /// Adds to what is missing.

@@ -480,6 +480,15 @@ fn identifiers_accuse_nobody_alone() {
     assert!(!lab.halves[OUT].is_identified(), "after a block it is not believed any more");
     assert_eq!(lab.notes.lost_before, 0);
     let mut lab = identified();
+    // Data overtaken by an acknowledgement of the same host, again and again.
+    for step in 0..20_u16 {
+        let number = 200 + u32::from(step);
+        let bare = Segment { ack: 7_001, ..flags(ACK, data(number).seq) };
+        lab.send(OUT, with_id(bare, 201 + 2 * step));
+        lab.send(OUT, with_id(data(number), 200 + 2 * step));
+    }
+    assert_eq!((lab.notes.lost_before, lab.notes.came_late), (0, 0));
+    let mut lab = identified();
     // Another leg of the path for a while.
     lab.send(OUT, with_id(data(230), 230));
     lab.acked(231);

@@ -317,6 +317,58 @@ fn golden(openmetrics: bool) -> String {
         &[r#"{interface="eth0",type="syn"} 1"#],
     );
     family(
+        "lossprobe_wire_tcp_segments",
+        "counter",
+        "segments",
+        "TCP segments of connections that are followed, whoever's they are. Track points only. Counted once per \
+         interface passed; for node totals select role=\"uplink\" through lossprobe_interface_info.",
+        &[r#"{interface="eth0",direction="egress"} 0"#, r#"{interface="eth0",direction="ingress"} 6"#],
+    );
+    family(
+        "lossprobe_wire_tcp_events",
+        "counter",
+        "",
+        "What followed TCP segments say of those before them, in wire segments; `lossprobe explain EVENT` says what each \
+         means. Counted once per interface passed; for node totals select role=\"uplink\" through \
+         lossprobe_interface_info.",
+        &[
+            r#"{interface="eth0",direction="egress",event="hole_opened"} 0"#,
+            r#"{interface="eth0",direction="ingress",event="hole_opened"} 2"#,
+            r#"{interface="eth0",direction="ingress",event="spurious"} 0"#,
+        ],
+    );
+    family(
+        "lossprobe_path_lost_segments",
+        "counter",
+        "segments",
+        "TCP segments of followed connections that were lost, by side of this interface: network_in before its ingress, \
+         network_out after its egress, inside on this host's side; what this host itself has dropped is taken off. Two \
+         seconds late.",
+        &[r#"{interface="eth0",side="inside"} 0"#, r#"{interface="eth0",side="network_in"} 2"#],
+    );
+    family(
+        "lossprobe_path_loss_ratio",
+        "gauge",
+        "ratio",
+        "Share of followed TCP segments lost on this side in the last 10 s; absent if nothing has passed.",
+        &[r#"{interface="eth0",side="network_in"} 0.25"#],
+    );
+    family(
+        "lossprobe_judged_ratio",
+        "gauge",
+        "ratio",
+        "Share of all frames of the last 10 s whose TCP connections were followed: how much of the traffic path loss can \
+         speak of.",
+        &[r#"{interface="eth0"} 0.6"#],
+    );
+    family(
+        "lossprobe_flow_quality",
+        "counter",
+        "",
+        "How often following connections saw less than there was, by cause.",
+        &[r#"{cause="table_full"} 5"#],
+    );
+    family(
         "lossprobe_hook_coverage_ratio",
         "gauge",
         "ratio",
