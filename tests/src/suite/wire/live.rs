@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use tests::{capture::Record, metrics::Metrics};
+use tests::{capture::Record, metrics::Metrics, run::is_full};
 
 use super::{analysis::Analysis, scene::Scene};
 use crate::suite::tables::Ledger;
@@ -63,7 +63,8 @@ pub(super) fn judge(
             let cells = [scene, interface, &name, &live.to_string(), &host.to_string(), verdict];
             TABLE.note([cells.map(str::to_owned)]);
         }
-        if !right {
+        // What times decide is judged in the long run only: a machine that is busy has times of its own.
+        if !right && (share == 0.0 || is_full()) {
             wrong += &format!("{interface}: {live} {name} live, {host} by analyze\n");
         }
     }
