@@ -42,7 +42,8 @@ pub(super) fn trials() -> Vec<Trial> {
 /// With tshark, which guests do not have.
 pub(super) fn host_trials() -> Vec<Trial> {
     let wide = if is_full() { scenes::wide() } else { Vec::new() };
-    let all = scenes::ORDINARY.iter().copied().chain(wide);
+    let is_wanted = |scene: &Scene| is_full() || scenes::EVERY_RUN.contains(&scene.name);
+    let all = scenes::ORDINARY.iter().copied().filter(is_wanted).chain(wide);
     all.map(played).chain(collection::trials()).collect()
 }
 
