@@ -59,6 +59,8 @@ pub struct Totals {
     pub came_late: [u64; 2],
     /// Segments that passed again: lost behind this point, or not needed.
     pub seen_again: [u64; 2],
+    /// Segments that passed again behind their acknowledgement: never lost here, and never in `seen_again`.
+    pub spurious: [u64; 2],
     /// Segments of which the receiver says that it had not needed them; by the direction in which it says so.
     pub not_needed: [u64; 2],
     /// What this host has lost between the wire and the ingress hook.
@@ -97,6 +99,38 @@ impl Share {
     }
 }
 
+/// What receivers say they had not needed, less what was known to be of no need.
+#[derive(Clone, Debug, Default)]
+struct Needless {
+    known: VecDeque<(Instant, u64)>,
+}
+
+impl Needless {
+    /// Of so many more that were `said`, when so many more are `known`: how many explain something else.
+    fn add(&mut self, now: Instant, known: u64, said: u64) -> u64 {
+        self.known.extend(Some((now, known)).filter(|_| known > 0));
+        while self.known.front().is_some_and(|(since, _)| now.duration_since(*since) > WINDOW) {
+            self.known.pop_front();
+        }
+        said - pay(&mut self.known, said)
+    }
+}
+
+/// Takes as much of `amount` off the oldest as there is. Returns how much.
+fn pay(open: &mut VecDeque<(Instant, u64)>, amount: u64) -> u64 {
+    let mut left = amount;
+    while let Some((_, front)) = open.front_mut() {
+        let paid = left.min(*front);
+        *front -= paid;
+        left -= paid;
+        if *front > 0 {
+            break;
+        }
+        open.pop_front();
+    }
+    amount - left
+}
+
 /// One way of losing: what was lost so far, what ripens, and explanations to come.
 #[derive(Clone, Debug, Default)]
 struct Account {
@@ -115,23 +149,8 @@ impl Account {
         }
         while self.ripening.front().is_some_and(|(since, _)| now.duration_since(*since) >= RIPENS_AFTER) {
             let Some((_, seen)) = self.ripening.pop_front() else { break };
-            self.lost += seen - self.pay(seen);
+            self.lost += seen - pay(&mut self.debts, seen);
         }
-    }
-
-    /// How much of it is explained.
-    fn pay(&mut self, seen: u64) -> u64 {
-        let mut open = seen;
-        while let Some((_, debt)) = self.debts.front_mut() {
-            let paid = open.min(*debt);
-            *debt -= paid;
-            open -= paid;
-            if *debt > 0 {
-                break;
-            }
-            self.debts.pop_front();
-        }
-        seen - open
     }
 }
 
@@ -143,6 +162,8 @@ pub struct PathLoss {
     network_out: Account,
     inside_before: Account,
     inside_behind: Account,
+    /// By the direction that was sent again.
+    needless: [Needless; 2],
     /// Lost by side, and totals, of the last seconds.
     history: VecDeque<(Instant, [u64; 3], Totals)>,
 }
@@ -161,8 +182,11 @@ impl PathLoss {
         self.last = Some((now, totals));
         let since = |of: fn(&Totals) -> u64| of(&totals).saturating_sub(of(&last));
         self.network_in.add(now, since(|t| t.lost_before[0]), since(|t| t.came_late[0]) + since(|t| t.host_before));
-        self.network_out.add(now, since(|t| t.seen_again[1]), since(|t| t.not_needed[0]) + since(|t| t.host_behind));
-        self.inside_behind.add(now, since(|t| t.seen_again[0]), since(|t| t.not_needed[1]) + since(|t| t.host_within));
+        let [in_again, out_again] = &mut self.needless;
+        let out_needless = out_again.add(now, since(|t| t.spurious[1]), since(|t| t.not_needed[0]));
+        let in_needless = in_again.add(now, since(|t| t.spurious[0]), since(|t| t.not_needed[1]));
+        self.network_out.add(now, since(|t| t.seen_again[1]), out_needless + since(|t| t.host_behind));
+        self.inside_behind.add(now, since(|t| t.seen_again[0]), in_needless + since(|t| t.host_within));
         self.inside_before.add(now, since(|t| t.lost_before[1]), since(|t| t.came_late[1]));
         self.history.push_back((now, PathSide::ALL.map(|side| self.lost(side)), totals));
         // One that is old enough stays as the beginning.
@@ -231,6 +255,7 @@ mod tests {
                 lost_before: pair(sum.lost_before, more.lost_before),
                 came_late: pair(sum.came_late, more.came_late),
                 seen_again: pair(sum.seen_again, more.seen_again),
+                spurious: pair(sum.spurious, more.spurious),
                 not_needed: pair(sum.not_needed, more.not_needed),
                 host_before: sum.host_before + more.host_before,
                 host_behind: sum.host_behind + more.host_behind,
@@ -256,6 +281,11 @@ mod tests {
                 "not needed",
                 vec![Totals { seen_again: [0, 5], ..none }, Totals { not_needed: [4, 0], ..none }],
                 [0, 1, 0],
+            ),
+            (
+                "not needed, and known so",
+                vec![Totals { seen_again: [0, 5], spurious: [0, 4], ..none }, Totals { not_needed: [6, 0], ..none }],
+                [0, 3, 0],
             ),
             ("late, and not lost", vec![Totals { lost_before: [7, 3], came_late: [6, 3], ..none }], [1, 0, 0]),
             ("ours: the ring", vec![Totals { lost_before: [9, 0], host_before: 9, ..none }], [0, 0, 0]),

@@ -271,9 +271,10 @@ impl Totals {
             sums.segments += u64::from(half.segments);
             let Some(ledgers) = &flow.ledgers else { continue };
             let before = ledgers[side].lost_before.saturating_sub(ledgers[side].came_late);
-            // What the receiver says that it had was sent again in vain.
+            // What the receiver says that it had was sent again in vain; of some that was known before.
             let again = ledgers[side].of(TcpEvent::RetransmitSeen);
-            let after = again.saturating_sub(ledgers[1 - side].of(TcpEvent::Dsack));
+            let needless = ledgers[1 - side].of(TcpEvent::Dsack).saturating_sub(ledgers[side].of(TcpEvent::Spurious));
+            let after = again.saturating_sub(needless);
             sums.before += before;
             sums.after += after;
             if before + after > 0 {

@@ -155,6 +155,7 @@ impl Probe {
                 lost_before: [ledgers[0].lost_before, ledgers[1].lost_before],
                 came_late: [ledgers[0].came_late, ledgers[1].came_late],
                 seen_again: of(TcpEvent::RetransmitSeen),
+                spurious: of(TcpEvent::Spurious),
                 not_needed: of(TcpEvent::Dsack),
                 host_before,
                 host_behind,
