@@ -294,7 +294,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "LEVEL", value_enum)]
     pub log_level: Option<LogLevel>,
 
-    /// Watch at most N interfaces at a time, 1 to 4096 [default: four times what exists, 128 to 1024]
+    /// Watch at most N interfaces at a time, 1 to 4096 [default: four times what exists, 64 to 1024]
     ///
     /// Kernel memory is reserved for so many; interfaces beyond it are not watched, and counted as refused.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]

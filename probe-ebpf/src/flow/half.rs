@@ -13,6 +13,8 @@ use crate::wire::tcp::{ACK, FIN, RST, SYN, SYN_ACK};
 const REORDERED_WITHIN_US: u32 = 3_000;
 /// Bytes of most segments: what a receiver had not needed is told in bytes.
 const USUAL_SEGMENT_BYTES: u32 = 1_448;
+/// What one acknowledgement may say was not needed: whoever likes can write it, and it must not excuse everything.
+const MOST_NEEDLESS_BYTES: u32 = 64 * USUAL_SEGMENT_BYTES;
 /// A segment this large that comes for the third time may be too large for the path.
 const LARGE_SEGMENT_BYTES: u32 = 1_200;
 
@@ -521,8 +523,9 @@ impl Half {
             let [left, right] = segment.first_block;
             let [outer_left, outer_right] = segment.second_block;
             let is_inside = segment.has(Segment::TWO_BLOCKS) && until(outer_left, left) && until(right, outer_right);
-            if until(right, segment.ack) || is_inside {
-                sink.event(TcpEvent::Dsack, right.wrapping_sub(left).div_ceil(USUAL_SEGMENT_BYTES).max(1));
+            let bytes = right.wrapping_sub(left);
+            if (until(right, segment.ack) || is_inside) && 0 < bytes && bytes <= MOST_NEEDLESS_BYTES {
+                sink.event(TcpEvent::Dsack, bytes.div_ceil(USUAL_SEGMENT_BYTES));
             }
         }
         let current = reverse.epochs >> 4;

@@ -218,6 +218,16 @@ fn lost_behind_this_point() {
         },
         &[(Dsack, 1)],
     );
+    for (name, edges) in [("a block of half of all numbers", [80, 1]), ("one of none", [1, 1])] {
+        check(
+            name,
+            |lab| {
+                lab.data([0, 1, 0]);
+                lab.send(BACK, sack(acked(2), &[edges]));
+            },
+            &[(RetransmitSeen, 1)],
+        );
+    }
     check(
         "a block that tells of a hole is no such thing",
         |lab| {

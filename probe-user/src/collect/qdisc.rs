@@ -26,6 +26,11 @@ const SUMS: [&str; 3] = ["mq", "mqprio", "taprio"];
 /// It keeps nothing, so it drops nothing.
 const NO_QUEUE: &str = "noqueue";
 
+/// Kinds that can show drops of their own.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.into_iter().filter(|kind| !SUMS.contains(kind))
+}
+
 /// What a kind is called that is none of [`KINDS`].
 const OTHER: &str = "other";
 /// Kinds of the kernel's own since 5.10, those that have gone meanwhile included. Since 6.16 a BPF program can be a

@@ -129,35 +129,3 @@ pub const QDISC: &str = "A queueing discipline dropped packets that were to leav
 /// What the drops of a CPU's input queue mean.
 pub const BACKLOG: &str = "A CPU's input queue (softnet) had no room: packets came faster than its softirq passed them on. They are \
                            drops of reason cpu_backlog as well.";
-
-/// Kinds of queueing disciplines (tc(8)).
-pub const QDISCS: [&str; 28] = [
-    "bfifo",
-    "cake",
-    "cbs",
-    "choke",
-    "codel",
-    "drr",
-    "dualpi2",
-    "etf",
-    "ets",
-    "fq",
-    "fq_codel",
-    "fq_pie",
-    "gred",
-    "hfsc",
-    "hhf",
-    "htb",
-    "multiq",
-    "netem",
-    "pfifo",
-    "pfifo_fast",
-    "pfifo_head_drop",
-    "pie",
-    "plug",
-    "prio",
-    "qfq",
-    "red",
-    "sfq",
-    "tbf",
-];

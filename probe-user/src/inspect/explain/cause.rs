@@ -4,7 +4,7 @@ use probe_ebpf::abi::Fault;
 
 use super::{Advice, Explanation, NextStep};
 use crate::{
-    collect::{causes, conntrack, mib, neighbour},
+    collect::{causes, conntrack, mib, neighbour, qdisc},
     inspect::losses::class_of_xdp,
     texts::cause,
 };
@@ -34,7 +34,7 @@ pub(super) fn all() -> Vec<Known> {
         let steps = [("lossprobe stats --losses", "at which interface"), ("bpftool net show", "whose program it is")];
         Some(Known::new("xdp", fault.id(), class_of_xdp(fault.id()), cause::of_xdp(fault.id())?, &steps))
     });
-    let queues = cause::QDISCS.iter().map(|kind| {
+    let queues = qdisc::kinds().map(|kind| {
         let steps = [
             ("tc -s qdisc show dev DEV", "drops, overlimits and backlog of each discipline, and its settings"),
             ("lossprobe watch --reason 'qdisc*' --interface DEV", "whose packets"),

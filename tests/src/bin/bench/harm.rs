@@ -144,7 +144,8 @@ impl Scene<'_> {
     }
 
     fn speed_with_agent(&self) -> Result<Speed> {
-        let interfaces = self.interfaces.iter().flat_map(|name| ["--interface", name]);
+        // As uplinks are: their connections are followed.
+        let interfaces = self.interfaces.iter().flat_map(|name| ["--interface", name, "--track", name]);
         // A bridge's ports, too, under names of their own.
         let arguments: Vec<_> = interfaces.chain(["--ports", "each"]).collect();
         let agent = Agent::start(self.node, &arguments)?;
