@@ -3,7 +3,7 @@
 //! Plain data only: fixed-width integers and byte arrays, no padding that is not named, sizes asserted below each type.
 
 use crate::{
-    classify::Cursor,
+    classify::{Cursor, TunnelPorts},
     flow::{FLOW_WAYS, Half, Key, Passing, Secret},
     reason::Malformed,
 };
@@ -196,8 +196,10 @@ pub struct Slot {
     pub track: u8,
     /// Number of its track group.
     pub group: u8,
+    /// Tunnels of this node whose packets it carries.
+    pub tunnels: TunnelPorts,
 }
-const _: () = assert!(size_of::<Slot>() == 16);
+const _: () = assert!(size_of::<Slot>() == 24);
 
 /// Hot counters of one (slot, direction) on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -261,12 +263,14 @@ const _: () = assert!(size_of::<FlowName>() == 88);
 pub struct MalformedKey {
     /// The interface's slot.
     pub slot: u16,
-    /// A [`Direction`].
+    /// A [`Direction`]; with [`INSIDE`] of what a tunnel carries.
     pub direction: u8,
     /// A [`Malformed`].
     pub reason: u8,
 }
 const _: () = assert!(size_of::<MalformedKey>() == 4);
+/// Bit of [`MalformedKey::direction`]: the maker is wherever the tunnel begins, not on this segment.
+pub const INSIDE: u8 = 1 << 7;
 const _: () = assert!(Malformed::ALL.len() < 255);
 
 /// Protocol family of a dropped packet, from `skb->protocol`.
@@ -638,8 +642,8 @@ pub struct Scratch {
     /// What its connection sees of it.
     pub passing: Passing,
 }
-const _: () = assert!(size_of::<Cursor>() == 56);
-const _: () = assert!(size_of::<Scratch>() == 528);
+const _: () = assert!(size_of::<Cursor>() == 72);
+const _: () = assert!(size_of::<Scratch>() == 544);
 
 /// Where and how a packet of a connection passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

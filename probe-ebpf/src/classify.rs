@@ -11,8 +11,9 @@ use crate::{
     wire,
 };
 
-/// Steps of a walk at most: the headers, IPv4 options, the headers behind them, and one to end on.
-const MAX_STEPS: usize = 3 + wire::ipv4::MAX_OPTION_STEPS;
+/// Steps of a walk at most: the headers, IPv4 options, the headers behind them, a tunnel's header, the same once more
+/// inside, and one to end on.
+const MAX_STEPS: usize = 2 * (2 + wire::ipv4::MAX_OPTION_STEPS) + 2;
 
 /// How the first bytes of a device's frames are to be read. From the device type, by the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,37 @@ pub const LOOPBACK: u8 = 1;
 /// Meta flag: the frame arrived on a device with a parent device, so a MAC has padded it to 60 bytes.
 pub const FROM_WIRE: u8 = 2;
 
+/// UDP ports of this node's tunnels on a device that carries their packets; 0: none. On every other device, and behind
+/// every translation of addresses, these ports are anybody's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TunnelPorts {
+    /// VXLAN, VXLAN-GPE included.
+    pub vxlan: [u16; 2],
+    /// GENEVE.
+    pub geneve: [u16; 2],
+}
+
+impl TunnelPorts {
+    /// No tunnel.
+    pub const NONE: Self = Self { vxlan: [0; 2], geneve: [0; 2] };
+
+    /// The layer behind a UDP header with that destination port, if it is a tunnel's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn layer(&self, destination_port: u16) -> Option<Layer> {
+        if destination_port == 0 {
+            None
+        } else if destination_port == self.vxlan[0] || destination_port == self.vxlan[1] {
+            Some(Layer::Vxlan)
+        } else if destination_port == self.geneve[0] || destination_port == self.geneve[1] {
+            Some(Layer::Geneve)
+        } else {
+            None
+        }
+    }
+}
+
 /// What is known about a frame besides its bytes. All sizes in bytes, all numbers in host order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -66,6 +98,8 @@ pub struct Meta {
     pub flags: u8,
     #[doc(hidden)]
     pub pad: u8,
+    /// Tunnels whose packets the device carries.
+    pub tunnels: TunnelPorts,
 }
 
 /// The network protocol of a packet.
@@ -143,6 +177,8 @@ pub enum Layer {
     Udp = 9,
     Icmp = 10,
     Icmpv6 = 11,
+    Vxlan = 12,
+    Geneve = 13,
 }
 
 impl Layer {
@@ -162,6 +198,8 @@ impl Layer {
             9 => Self::Udp,
             10 => Self::Icmp,
             11 => Self::Icmpv6,
+            12 => Self::Vxlan,
+            13 => Self::Geneve,
             _ => Self::Unseen,
         }
     }
@@ -216,12 +254,24 @@ pub struct Cursor {
     /// TCP: bit of the option being judged.
     pub option_bit: u8,
     #[doc(hidden)]
-    pub pad: u8,
+    pub pad: [u8; 3],
+    /// Offset of the innermost MAC header; behind a tunnel's header, of whatever follows it.
+    pub frame_at: u16,
+    /// The tunnel's network identifier (24 bits) with [`Cursor::INSIDE`] and, if it is GENEVE's, [`Cursor::GENEVE`]; 0
+    /// outside of tunnels.
+    pub tunnel: u32,
 }
 
 impl Cursor {
     /// Where the finding begins in the kernel's copy of a cursor: number plus one, severity, offset (two bytes).
     pub const FINDING_AT: usize = core::mem::offset_of!(Cursor, finding);
+
+    /// Bit of [`Self::tunnel`]: what is judged is inside one.
+    pub const INSIDE: u32 = 1 << 31;
+    /// Bit of [`Self::tunnel`]: the same identifier is another network than VXLAN's.
+    pub const GENEVE: u32 = 1 << 24;
+    /// Bits of [`Self::tunnel`]: the identifier.
+    pub const IDENTIFIER: u32 = Self::GENEVE - 1;
 
     /// At the first byte of a frame.
     #[must_use]
@@ -256,6 +306,30 @@ impl Cursor {
     #[inline(always)]
     pub const fn finding_at(&self) -> u16 {
         self.finding_at
+    }
+
+    /// Whether a tunnel's header was passed.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_inside(&self) -> bool {
+        self.tunnel != 0
+    }
+
+    /// Passes a tunnel's header: at `at` begins a frame of its own. Returns its first layer, by EtherType.
+    #[inline(always)]
+    pub fn enter(&mut self, at: usize, network_identifier: u32, ether_type: u16) -> Layer {
+        self.understood(at);
+        self.frame_at = at as u16;
+        self.tunnel = network_identifier | Self::INSIDE;
+        self.packet.network = Network::None;
+        self.packet.transport = Transport::None;
+        self.packet.transport_at = 0;
+        self.tags_in_frame = 0;
+        (self.extensions_seen, self.extensions, self.first_fragment) = (0, 0, 0);
+        match ether_type {
+            wire::ethernet::BRIDGED => Layer::Ethernet,
+            ether_type => wire::ethernet::network_layer(ether_type).unwrap_or(Layer::Other),
+        }
     }
 
     /// Notes a contradiction; a graver one that was noted before stays.
@@ -333,8 +407,9 @@ pub fn landed(step: Step) -> Layer {
     }
 }
 
-/// Judges the headers from `layer` on. Breaks off in front of IPv4 options, which are a step of their own: they are
-/// rare, and in one function with everything else more than the verifiers should be asked to look at.
+/// Judges the headers from `layer` on. Breaks off in front of IPv4 options, which are a step of their own (they are rare,
+/// and in one function with everything else more than the verifiers should be asked to look at), and before and behind the
+/// header of a tunnel.
 #[inline(always)]
 pub fn headers<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor, layer: Layer) -> Step {
     let mut layer = layer;
@@ -350,6 +425,8 @@ pub fn headers<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor, layer: Layer) 
     };
     frame.settle(cursor);
     match layer {
+        Layer::Vxlan => wire::vxlan::step(frame, cursor),
+        Layer::Geneve => wire::geneve::step(frame, cursor),
         Layer::Tcp => wire::tcp::step(frame, cursor),
         Layer::Udp => wire::udp::step(frame, cursor),
         Layer::Icmp => wire::icmp::step(cursor),
@@ -377,10 +454,10 @@ mod tests {
     #[test]
     fn layers_cross_the_boundary_as_numbers() {
         let unseen = Layer::Unseen as u64;
-        for number in 0..=Layer::Icmpv6 as u64 {
+        for number in 0..=Layer::Geneve as u64 {
             assert_eq!(Layer::from_number(number) as u64, number);
         }
-        for number in [Layer::Icmpv6 as u64 + 1, 256, u64::MAX] {
+        for number in [Layer::Geneve as u64 + 1, 256, u64::MAX] {
             assert_eq!(Layer::from_number(number) as u64, unseen);
         }
     }

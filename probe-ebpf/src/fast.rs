@@ -85,8 +85,8 @@ fn network<F: Frame + ?Sized>(
     onlooker: &mut impl Onlooker<F>,
 ) -> Option<Packet> {
     match ether_type {
-        ethernet::IPV4 => payload(frame, &ordinary_ipv4(frame, meta, at)?, onlooker),
-        ethernet::IPV6 => payload(frame, &ordinary_ipv6(frame, meta, at)?, onlooker),
+        ethernet::IPV4 => payload(frame, meta, &ordinary_ipv4(frame, meta, at)?, onlooker),
+        ethernet::IPV6 => payload(frame, meta, &ordinary_ipv6(frame, meta, at)?, onlooker),
         ethernet::ARP => ordinary_arp(frame, meta, at),
         _ => None,
     }
@@ -165,7 +165,12 @@ fn ordinary_ipv6<F: Frame + ?Sized>(frame: &F, meta: &Meta, at: usize) -> Option
 }
 
 #[inline(always)]
-fn payload<F: Frame + ?Sized>(frame: &F, datagram: &Datagram, onlooker: &mut impl Onlooker<F>) -> Option<Packet> {
+fn payload<F: Frame + ?Sized>(
+    frame: &F,
+    meta: &Meta,
+    datagram: &Datagram,
+    onlooker: &mut impl Onlooker<F>,
+) -> Option<Packet> {
     let (transport, header_bytes) = match (datagram.protocol, datagram.network) {
         (ipv4::TCP, _) => {
             let header_bytes = ordinary_tcp(frame, datagram.at)?;
@@ -174,7 +179,8 @@ fn payload<F: Frame + ?Sized>(frame: &F, datagram: &Datagram, onlooker: &mut imp
         }
         (ipv4::UDP, network) => {
             let header: &[u8; udp::HEADER_BYTES] = frame.at(datagram.at)?;
-            let ordinary = usize::from(be16(header, 4)) == datagram.payload_bytes
+            let ordinary = meta.tunnels.layer(be16(header, 2)).is_none()
+                && usize::from(be16(header, 4)) == datagram.payload_bytes
                 && (network == Network::Ipv4 || be16(header, 6) != 0);
             (Transport::Udp, ordinary.then_some(udp::HEADER_BYTES)?)
         }

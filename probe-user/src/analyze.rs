@@ -27,7 +27,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use probe_ebpf::{
-    classify::{Finding, LOOPBACK, Layer, Meta, Packet, classify},
+    classify::{Finding, LOOPBACK, Layer, Meta, Packet, TunnelPorts, classify},
     fast,
     frame::Frame as _,
     reason::{Malformed, Severity},
@@ -45,7 +45,10 @@ pub use self::{
     summary::Summary,
     vantage::{Heading, Inside},
 };
-use crate::cli::{AnalyzeArgs, Output};
+use crate::{
+    cli::{AnalyzeArgs, Output},
+    config::tunnel_ports,
+};
 
 /// Frames between two looks at the progress and at who reads the events.
 const FRAMES_PER_LOOK: u64 = 4096;
@@ -74,7 +77,8 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
     let stdout = std::io::stdout();
     let bar = progress_bar(bytes, args.events && stdout.is_terminal());
     let mut out = Out::new(stdout, is_stream);
-    let options = Options { inside: args.vantage.clone(), top: args.top.into() };
+    let tunnels = tunnel_ports(&args.tunnel_port)?;
+    let options = Options { inside: args.vantage.clone(), tunnels, top: args.top.into() };
     let analysed = analyze(from, &options, args.events.then_some(&mut out as &mut dyn Write), |bytes, frames| {
         bar.set_position(bytes);
         bar.set_message(frames.to_string());
@@ -174,6 +178,8 @@ impl Write for Out {
 pub struct Options {
     /// What lies inside, behind the capture point as seen from the network; empty if nobody said.
     pub inside: Vec<Inside>,
+    /// Ports of tunnels.
+    pub tunnels: TunnelPorts,
     /// Flows to list.
     pub top: usize,
 }
@@ -202,6 +208,7 @@ pub fn analyze(
 ) -> Result<Summary, Failure> {
     let mut analysis = Analysis {
         summary: Summary::default(),
+        tunnels: options.tunnels,
         malformed: [0; Malformed::ALL.len()],
         flows: Flows::new(Vantage { inside: options.inside.clone() }, options.top),
         lines: Lines::new(events),
@@ -234,6 +241,7 @@ pub fn analyze(
 /// What was found so far.
 struct Analysis<'o> {
     summary: Summary,
+    tunnels: TunnelPorts,
     /// By the number of the reason.
     malformed: [u64; Malformed::ALL.len()],
     flows: Flows,
@@ -245,7 +253,7 @@ impl Analysis<'_> {
     fn take(&mut self, record: &Record<'_>) {
         self.lines.frame += 1;
         self.summary.note(record);
-        let frame = match link::open(record) {
+        let mut frame = match link::open(record) {
             Opened::Frame(frame) => frame,
             Opened::Skipped => return self.summary.skip(record.link_type),
             Opened::Unseen => {
@@ -257,9 +265,10 @@ impl Analysis<'_> {
                 return;
             }
         };
+        frame.meta.tunnels = self.tunnels;
         let (packet, finding) = match fast::ordinary(frame.bytes, &frame.meta) {
             Some(packet) => (packet, None),
-            None => self.examine(&frame),
+            None => self.examine(&mut frame),
         };
         if finding.is_none_or(|finding| finding.reason.severity() == Severity::Info) {
             self.flows.observe(&frame, &packet, record.time_ns, &mut self.lines);
@@ -267,8 +276,9 @@ impl Analysis<'_> {
     }
 
     /// The complete classifier, for every frame that is not plainly ordinary.
-    fn examine(&mut self, frame: &link::Frame<'_>) -> (Packet, Option<Finding>) {
-        let Judged { packet, outcome, finding } = judge(frame.bytes, frame.meta);
+    fn examine(&mut self, frame: &mut link::Frame<'_>) -> (Packet, Option<Finding>) {
+        let Judged { packet, tunnel, outcome, finding } = judge(frame.bytes, frame.meta);
+        frame.tunnel = tunnel;
         match outcome {
             Layer::Other => self.summary.other_frames += 1,
             Layer::Unseen => self.summary.unseen_frames += 1,
@@ -295,6 +305,8 @@ impl Analysis<'_> {
 /// What the classifier says.
 struct Judged {
     packet: Packet,
+    /// See [`Cursor::tunnel`](probe_ebpf::classify::Cursor::tunnel).
+    tunnel: u32,
     outcome: Layer,
     finding: Option<Finding>,
 }
@@ -305,7 +317,7 @@ fn judge(bytes: &[u8], meta: Meta) -> Judged {
     let is_loopback = meta.first_protocol == 0 && bytes.read(0) == Some([0_u8; 12]);
     let meta = Meta { flags: if is_loopback { meta.flags | LOOPBACK } else { meta.flags }, ..meta };
     if is_loopback && let Some(packet) = fast::ordinary(bytes, &meta) {
-        return Judged { packet, outcome: Layer::End, finding: None };
+        return Judged { packet, tunnel: 0, outcome: Layer::End, finding: None };
     }
     let (mut cursor, mut outcome) = classify(bytes, meta);
     let is_without_length = match cursor.finding() {
@@ -316,7 +328,7 @@ fn judge(bytes: &[u8], meta: Meta) -> Judged {
     if is_without_length && meta.frame_bytes > LONGEST_FRAME_BYTES {
         (cursor, outcome) = classify(bytes, Meta { gso_size: USUAL_GSO_BYTES, ..meta });
     }
-    Judged { packet: cursor.packet, outcome, finding: cursor.finding() }
+    Judged { packet: cursor.packet, tunnel: cursor.tunnel, outcome, finding: cursor.finding() }
 }
 
 #[cfg(test)]

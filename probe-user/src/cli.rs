@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     analyze::Inside,
     config::{DEFAULT_RATE, Network, UsageError, listen_address},
+    tunnel::TunnelPort,
 };
 
 /// The exit code of an error that reached `main`: 2 if what was typed or configured is wrong, else 1.
@@ -337,6 +338,15 @@ pub struct PlanArgs {
     #[arg(long, value_name = "GLOB[:GROUP]")]
     pub track: Vec<String>,
 
+    /// These UDP ports are tunnels' on every track point, `vxlan` or `geneve`; repeatable, two of each kind [default: those
+    /// of the VXLAN and GENEVE devices of this namespace, on what lies below them]
+    ///
+    /// What a tunnel carries is judged too, one level deep: the frame inside, and its TCP connection in place of none.
+    /// Everywhere else these ports are anybody's. Without KIND 6081 is GENEVE, every other port VXLAN. For tunnels that end
+    /// in a guest or in another namespace.
+    #[arg(long, value_name = "PORT[:KIND]")]
+    pub tunnel_port: Vec<String>,
+
     /// Count what comes in by native XDP on interfaces of this name or pattern; repeatable [default: none]
     ///
     /// Sees frames before the kernel has touched them, at the price of a place that others may want: refused, and tc used
@@ -573,6 +583,11 @@ pub struct AnalyzeArgs {
     /// of a hardware address; repeatable [default: the capturing machine, where the capture tells its frames]
     #[arg(long, value_name = "IP|CIDR|MAC")]
     pub vantage: Vec<Inside>,
+
+    /// What is sent to this UDP port is a tunnel's, `vxlan` or `geneve`, and what it carries is judged too; repeatable
+    /// [default: none; KIND: geneve for 6081, else vxlan]
+    #[arg(long, value_name = "PORT[:KIND]")]
+    pub tunnel_port: Vec<TunnelPort>,
 
     /// List the N directions of TCP connections that have lost most, up to 10000
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_TOP)))]

@@ -25,11 +25,11 @@ use tracing::level_filters::LevelFilter;
 
 use self::{
     file::Source,
-    roles::flag_tracked,
-    selection::{Pattern, flag_globs},
+    roles::{flag_tracked, flag_tunnels, tracked, tunnel_port},
+    selection::{Pattern, flag_globs, pattern},
 };
 pub use self::{
-    roles::Roles,
+    roles::{Roles, tunnel_ports},
     selection::{Selection, UnknownInterface},
     watch::{DEFAULT_RATE, Filter, Network, Reasons, WatchConfig},
 };
@@ -215,12 +215,13 @@ impl Config {
     fn merge(args: &AgentArgs, source: &Source<'_>, on_terminal: bool) -> Result<Self, UsageError> {
         // Everything in the file is validated, also what a flag replaces: a broken file must not hide behind a flag.
         let file = source.parse()?;
-        let file_include = source.globs(&file.interface)?;
-        let file_exclude = source.globs(&file.exclude)?;
-        let file_uplinks = source.globs(&file.uplink)?;
-        let file_tracked = source.tracked(&file.track)?;
+        let file_include = source.list(&file.interface, pattern)?;
+        let file_exclude = source.list(&file.exclude, pattern)?;
+        let file_uplinks = source.list(&file.uplink, pattern)?;
+        let file_tracked = source.list(&file.track, tracked)?;
+        let file_tunnels = source.list(&file.tunnel_port, tunnel_port)?;
         let file_ports = source.value(file.ports.as_ref(), |text| choice::<Ports>(text))?;
-        let file_xdp = source.globs(&file.xdp)?;
+        let file_xdp = source.list(&file.xdp, pattern)?;
         let file_listen = source.value(file.listen.as_ref(), |text| listen(text))?;
         let file_socket = source.value(file.socket.as_ref(), |text| socket(Path::new(text)))?;
         let file_format = source.value(file.log_format.as_ref(), |text| choice::<LogFormat>(text))?;
@@ -235,12 +236,14 @@ impl Config {
         let exclude = or(flag_globs(&args.selection.exclude, "--exclude")?, file_exclude);
         let uplinks = or(flag_globs(&args.plan.uplink, "--uplink")?, file_uplinks);
         let tracked = if args.plan.track.is_empty() { file_tracked } else { flag_tracked(&args.plan.track)? };
+        let tunnels =
+            if args.plan.tunnel_port.is_empty() { file_tunnels } else { flag_tunnels(&args.plan.tunnel_port)? };
         let flag_socket = args.socket.as_deref().map(socket).transpose().map_err(|fault| fault.at("--socket"))?;
         let socket = flag_socket.or(file_socket);
         let default_format = if on_terminal { LogFormat::Text } else { LogFormat::Json };
         Ok(Self {
             selection: Selection::new(include, &exclude)?,
-            roles: Roles::new(uplinks, tracked)?,
+            roles: Roles::new(uplinks, tracked, tunnels)?,
             ports: args.ports.or(file_ports).unwrap_or_default(),
             xdp: Selection::new(or(flag_globs(&args.plan.xdp, "--xdp")?, file_xdp), &[])?,
             listen: args.listen.or(file_listen).unwrap_or(DEFAULT_LISTEN),

@@ -23,3 +23,4 @@ pub mod snapshot;
 pub mod standalone;
 pub mod texts;
 pub mod topology;
+pub mod tunnel;

@@ -91,6 +91,8 @@ struct Counted {
     settled: bool,
     /// Its connections are, or were, followed.
     track: Option<Track>,
+    /// Its line in the kernel's table, as it was last written.
+    line: Slot,
 }
 
 /// What the counters of a slot showed before its present owner came.
@@ -264,16 +266,8 @@ impl Probe {
         match (selected, self.counted.get(&ifindex)) {
             (false, None) => {}
             (false, Some(_)) => self.detach(ifindex),
-            (true, Some(counted)) if counted.place.is_some() => {
-                let place = counted.place;
-                let changed = self.links.get(&ifindex).is_none_or(|known| slot_of(known, 0) != slot_of(&link, 0));
-                if let (Some(place), true) = (place, changed)
-                    && let line = self.line(counted, &link, place.slot)
-                    && let Err(error) = self.maps.set_slot(place.line, line)
-                {
-                    warn!("{}: {error:#}", link.name);
-                }
-            }
+            // Its line is written when roles have settled.
+            (true, Some(counted)) if counted.place.is_some() => {}
             (true, _) => self.attach(&link),
         }
         self.links.insert(ifindex, link);
@@ -307,6 +301,7 @@ impl Probe {
             baseline: Baseline::default(),
             settled: self.counted.get(&link.ifindex).is_some_and(|before| before.settled),
             track: None,
+            line: Slot::default(),
         };
         if let Err(error) = self.try_attach(link, &mut counted) {
             counted.refused = format!("{error:#}");
@@ -330,7 +325,8 @@ impl Probe {
         if place.reused {
             counted.baseline = self.baseline(place.slot)?;
         }
-        self.maps.set_slot(place.line, slot_of(link, place.slot))?;
+        counted.line = self.line(counted, link, place.slot);
+        self.maps.set_slot(place.line, counted.line)?;
         if self.state == State::Detached { Ok(()) } else { self.hang(link, counted) }
     }
 
@@ -455,17 +451,5 @@ impl Probe {
             self.nameless.retain(|ifindex, _| !gone.contains(ifindex));
         }
         Ok(())
-    }
-}
-
-fn slot_of(link: &Link, slot: u32) -> Slot {
-    Slot {
-        ifindex: link.ifindex,
-        slot,
-        mtu_bytes: link.mtu_bytes,
-        link_kind: link.link_kind() as u8,
-        flags: link.flags(),
-        track: 0,
-        group: 0,
     }
 }

@@ -269,7 +269,7 @@ pub struct Malformed {
     pub reason: String,
     /// `error` or `warning`.
     pub severity: String,
-    /// `local` or `path`.
+    /// `local` or `path`: the reason's, but `path` for what a tunnel carries.
     pub scope: String,
     /// Frames.
     pub frames: u64,

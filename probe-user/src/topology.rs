@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     collect::{links::Link, routes::Carried},
     config::Roles,
+    tunnel::TunnelPort,
 };
 
 /// Kinds that carry frames inside other packets.
@@ -73,6 +74,8 @@ pub struct Place {
     pub track: String,
     /// Why it has this role, in words that follow its name and a colon.
     pub reason: String,
+    /// Tunnels whose packets pass it.
+    pub tunnels: BTreeSet<TunnelPort>,
 }
 
 /// Devices whose routes decide, those first that lead out themselves. None where `roles` name the uplinks.
@@ -112,9 +115,12 @@ pub fn resolve(links: &BTreeMap<u32, Link>, routes: &BTreeMap<u32, Carried>, rol
             Role::Internal
         };
         let track = roles.track_group(&link.name, link.is_loopback(), point.is_some()).to_owned();
-        Place { role, track, reason: graph.reason(link, role, point, roles.names_uplinks()) }
+        let tunnels = if track.is_empty() { BTreeSet::new() } else { roles.tunnels() };
+        Place { role, track, reason: graph.reason(link, role, point, roles.names_uplinks()), tunnels }
     };
-    links.iter().map(|(ifindex, link)| (*ifindex, place(link))).collect()
+    let mut places: BTreeMap<u32, Place> = links.iter().map(|(ifindex, link)| (*ifindex, place(link))).collect();
+    graph.tell_carriers(&mut places);
+    places
 }
 
 /// How a track point was found.
@@ -211,6 +217,23 @@ impl<'a> Graph<'a> {
             at = lower;
         }
         false
+    }
+
+    /// Writes each tunnel's port to the devices that its packets pass: the one below it and those through which that one's
+    /// leave; of a tunnel that may use any, the track points.
+    fn tell_carriers(&self, places: &mut BTreeMap<u32, Place>) {
+        for link in self.links.values() {
+            let Some(tunnel) = link.tunnel else { continue };
+            let carriers: BTreeSet<u32> = match link.lower {
+                Some(lower) => self.below(lower).into_iter().map(|(below, _)| below).chain([lower]).collect(),
+                None => places.iter().filter(|(_, place)| !place.track.is_empty()).map(|(at, _)| *at).collect(),
+            };
+            for carrier in carriers.iter().filter(|carrier| **carrier != link.ifindex) {
+                if let Some(place) = places.get_mut(carrier) {
+                    place.tunnels.insert(tunnel);
+                }
+            }
+        }
     }
 
     /// Where packets of `top` leave the node, each with the devices that they pass before.

@@ -81,7 +81,7 @@ list! {
 list! {
     /// Why the observer saw less than there was.
     Quality {
-        /// A fifth hole: the oldest was given up, what fills it will look like a loss behind this point.
+        /// A seventh hole: the two oldest were joined, what came between them will be taken for a loss before this point.
         HoleEvicted "hole_evicted";
         /// Bytes that never passed here were acknowledged.
         AckedUnseen "acked_unseen";
@@ -95,6 +95,8 @@ list! {
         TableFull "table_full";
         /// IP identifiers that do not count one host's packets to another.
         IpIdRejected "ip_id_rejected";
+        /// A packet that leaves by the interface by which it has come: followed on its way in, not once more.
+        Hairpin "hairpin";
     }
 }
 

@@ -70,7 +70,8 @@ pub struct Half {
     /// Packets in this block of identifiers, and those that were expected or whose sequence number explains them.
     pub(super) id_seen: u8,
     pub(super) id_exact: u8,
-    /// Lower bits of the CPU that saw the last packet.
+    /// Lower bits of the CPU that saw the last packet; with [`HOLES`] bytes are missing: so one comparison tells whether a
+    /// packet may take the short way, and the second line of memory is left alone.
     cpu: u8,
     /// SYNs of this direction, and those of the other one when it was last acknowledged: four bits each. What was
     /// acknowledged before a new SYN is void.
@@ -78,6 +79,9 @@ pub struct Half {
     holes: Holes,
 }
 const _: () = assert!(size_of::<Half>() == 128);
+
+/// See [`Half::cpu`].
+const HOLES: u8 = 1 << 7;
 
 /// `flags`: sequence numbers are known.
 const KNOWN: u16 = 1;
@@ -250,9 +254,8 @@ impl Half {
             && segment.flags & (SYN | FIN | RST | ACK) == ACK
             && segment.seq == self.next
             && segment.has & Segment::BLOCKS == 0
-            && self.cpu == cpu as u8
-            && self.gaps == 0
-            && self.holes.are_none();
+            && self.cpu == cpu as u8 & !HOLES
+            && self.gaps == 0;
         let is_noted = reverse.is_seen() || self.has(ONE_SIDED);
         if !is_next || !is_noted || reverse.epochs >> 4 != self.epochs & 0xf {
             return false;
@@ -337,6 +340,8 @@ impl Half {
             self.flags |= ONE_SIDED;
             sink.quality(Quality::OneSided);
         }
+        clock.settle(self);
+        self.cpu = self.cpu & !HOLES | if self.holes.are_none() { 0 } else { HOLES };
     }
 
     #[inline(always)]
@@ -347,11 +352,11 @@ impl Half {
 
     #[inline(always)]
     fn note_cpu<S: Sink>(&mut self, cpu: u32, sink: &mut S) {
-        if self.cpu != cpu as u8 {
+        if (self.cpu ^ cpu as u8) & !HOLES != 0 {
             if self.has(KNOWN) {
                 sink.quality(Quality::CpuMove);
             }
-            self.cpu = cpu as u8;
+            self.cpu = self.cpu & HOLES | cpu as u8 & !HOLES;
         }
     }
 

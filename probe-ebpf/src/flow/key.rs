@@ -3,7 +3,7 @@
 use super::{Reverse, Segment};
 use crate::{
     abi::Direction,
-    classify::{Meta, Network, Packet},
+    classify::{Cursor, Meta, Network, Packet},
     frame::{Frame, be16, raw32, raw64},
     wire::{ethernet, ipv4, ipv6},
 };
@@ -115,12 +115,27 @@ impl Key {
     #[inline(always)]
     #[must_use]
     pub const fn tag(&self, secret: &Secret) -> u64 {
-        let ports = (self.outside_port as u64) << 48 | (self.inside_port as u64) << 32 | self.encapsulation as u64;
+        let ends = [(&self.outside, self.outside_port), (&self.inside, self.inside_port)];
+        self.tag_between(ends, secret)
+    }
+
+    /// The same of [`Self::reversed`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn reversed_tag(&self, secret: &Secret) -> u64 {
+        let ends = [(&self.inside, self.inside_port), (&self.outside, self.outside_port)];
+        self.tag_between(ends, secret)
+    }
+
+    #[inline(always)]
+    const fn tag_between(&self, [outside, inside]: [(&[u64; 2], u16); 2], secret: &Secret) -> u64 {
+        let ports = (outside.1 as u64) << 48 | (inside.1 as u64) << 32 | self.encapsulation as u64;
+        let (outside, inside) = (outside.0, inside.0);
         let mut state = secret.seed ^ (self.group as u64);
-        state = mix(state, self.outside[0] ^ self.outside[1].rotate_left(32), secret.factor);
-        state = mix(state, self.outside[1] ^ ports, secret.factor);
-        state = mix(state, self.inside[0] ^ self.inside[1].rotate_left(32), secret.factor);
-        state = mix(state, self.inside[1], secret.factor);
+        state = mix(state, outside[0] ^ outside[1].rotate_left(32), secret.factor);
+        state = mix(state, outside[1] ^ ports, secret.factor);
+        state = mix(state, inside[0] ^ inside[1].rotate_left(32), secret.factor);
+        state = mix(state, inside[1], secret.factor);
         (state ^ state >> 29) | 1
     }
 }
@@ -162,6 +177,21 @@ pub fn encapsulation<F: Frame + ?Sized>(frame: &F, meta: &Meta, tags_in_frame: u
     first << 16 | second
 }
 
+/// VLAN identifiers in [`Key::encapsulation`], the outer one first; 0: none.
+#[must_use]
+pub const fn vlans(encapsulation: u32) -> [u16; 2] {
+    match tunnel(encapsulation) {
+        Some(_) => [0; 2],
+        None => [(encapsulation >> 16) as u16, encapsulation as u16],
+    }
+}
+
+/// The network identifier of a tunnel in [`Key::encapsulation`].
+#[must_use]
+pub const fn tunnel(encapsulation: u32) -> Option<u32> {
+    if encapsulation & Cursor::INSIDE == 0 { None } else { Some(encapsulation & Cursor::IDENTIFIER) }
+}
+
 /// Offset of the first tag's control field.
 const FIRST_TAG_AT: usize = ethernet::HEADER_BYTES;
 
@@ -169,8 +199,8 @@ const FIRST_TAG_AT: usize = ethernet::HEADER_BYTES;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Passing {
-    /// Its connection.
-    pub key: Key,
+    /// See [`Key::tag`].
+    pub tag: u64,
     /// What it says.
     pub segment: Segment,
     /// Where its half is among those that share a place, as found.
@@ -179,23 +209,28 @@ pub struct Passing {
     pub name_way: u32,
     /// What the other direction says.
     pub reverse: Reverse,
-    /// See [`Key::tag`].
-    pub tag: u64,
+    /// Its connection.
+    pub key: Key,
 }
 const _: () = assert!(size_of::<Passing>() == 128);
 
 impl Passing {
-    /// See [`Key::plain`] and [`Segment::read_plain`]; encapsulation and group are not set yet.
+    /// Takes in a packet at offsets that are known when compiling: its segment, of which sizes are not set yet, and its
+    /// connection's tag. See [`Segment::read_plain`]. The key is not kept: who wants it looks at the packet again.
     #[inline(always)]
     pub fn read_plain<F: Frame + ?Sized>(
         &mut self,
         frame: &F,
-        network: Network,
-        at: (usize, usize),
-        direction: Direction,
+        meta: &Meta,
+        (network, at): (Network, (usize, usize)),
+        (direction, group): (Direction, u8),
+        secret: &Secret,
     ) -> Option<()> {
         self.segment.read_plain(frame, network, at)?;
-        self.key = Key::plain(frame, network, at, direction)?;
+        let key = Key::plain(frame, network, at, direction)?;
+        let tags_in_frame = u32::from(at.0 != ethernet::HEADER_BYTES);
+        let encapsulation = encapsulation(frame, meta, tags_in_frame);
+        self.tag = Key { group: u32::from(group), encapsulation, ..key }.tag(secret);
         Some(())
     }
 }

@@ -21,6 +21,8 @@ pub const IPV4: u16 = 0x0800;
 pub const ARP: u16 = 0x0806;
 /// EtherType of IPv6.
 pub const IPV6: u16 = 0x86dd;
+/// A whole frame with its MAC header, inside something else (transparent Ethernet bridging).
+pub const BRIDGED: u16 = 0x6558;
 /// TPID of a customer tag.
 pub const C_TAG: u16 = 0x8100;
 /// TPID of a service tag.
@@ -54,7 +56,7 @@ fn is_known(ether_type: u16) -> bool {
     matches!(
         ether_type,
         0x8035
-            | 0x6558
+            | BRIDGED
             | 0x809b
             | 0x80f3
             | 0x8137
@@ -92,39 +94,33 @@ fn is_tag(ether_type: u16) -> bool {
 /// Judges MAC addresses, length or type, and all tags.
 #[inline(always)]
 pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
-    let header: [u8; HEADER_BYTES] = cursor.need(frame, 0, Malformed::EthShort)?;
-    let frame_bytes = cursor.meta.frame_bytes as usize;
+    let start = usize::from(cursor.frame_at);
+    let header: [u8; HEADER_BYTES] = cursor.need(frame, start, Malformed::EthShort)?;
     if header[6] & 1 != 0 {
-        return Err(cursor.fail(Malformed::EthSrcGroup, 6));
+        return Err(cursor.fail(Malformed::EthSrcGroup, start + 6));
     }
     if cursor.meta.flags & LOOPBACK == 0 {
         let destination = u64::from_be_bytes([0, 0, header[0], header[1], header[2], header[3], header[4], header[5]]);
         let source = u64::from_be_bytes([0, 0, header[6], header[7], header[8], header[9], header[10], header[11]]);
         if source == destination && be16(&header, 12) != LOOP_TEST {
-            cursor.note(Malformed::EthSameAddr, 6);
+            cursor.note(Malformed::EthSameAddr, start + 6);
         }
         if source == 0 {
-            cursor.note(Malformed::EthSrcZero, 6);
+            cursor.note(Malformed::EthSrcZero, start + 6);
         }
     }
-    let stripped = if cursor.meta.tag_protocol == 0 { 0 } else { TAG_BYTES };
-    if cursor.meta.flags & FROM_WIRE != 0 && frame_bytes + stripped < MIN_FRAME_BYTES {
-        cursor.note(Malformed::EthRunt, frame_bytes);
-    }
-    let mtu_bytes = cursor.meta.mtu_bytes as usize;
-    if cursor.meta.gso_size == 0 && mtu_bytes != 0 && frame_bytes > mtu_bytes + OVER_MTU_BYTES {
-        cursor.note(Malformed::EthOversize, mtu_bytes + OVER_MTU_BYTES);
-    }
-
     let mut tags = 0;
     let mut outer_protocol = 0;
-    if stripped != 0 {
-        tags = 1;
-        outer_protocol = cursor.meta.tag_protocol;
-        judge_vlan_id(cursor, cursor.meta.tag_control, 12)?;
+    if !cursor.is_inside() {
+        judge_length(cursor);
+        if cursor.meta.tag_protocol != 0 {
+            tags = 1;
+            outer_protocol = cursor.meta.tag_protocol;
+            judge_vlan_id(cursor, cursor.meta.tag_control, 12)?;
+        }
     }
     let mut ether_type = be16(&header, 12);
-    let mut at = HEADER_BYTES;
+    let mut at = start + HEADER_BYTES;
     for _ in 0..MAX_TAGS {
         if !is_tag(ether_type) {
             break;
@@ -162,6 +158,20 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     Ok(Layer::Other)
 }
 
+/// What the device allows.
+#[inline(always)]
+fn judge_length(cursor: &mut Cursor) {
+    let frame_bytes = cursor.meta.frame_bytes as usize;
+    let stripped_bytes = if cursor.meta.tag_protocol == 0 { 0 } else { TAG_BYTES };
+    if cursor.meta.flags & FROM_WIRE != 0 && frame_bytes + stripped_bytes < MIN_FRAME_BYTES {
+        cursor.note(Malformed::EthRunt, frame_bytes);
+    }
+    let mtu_bytes = cursor.meta.mtu_bytes as usize;
+    if cursor.meta.gso_size == 0 && mtu_bytes != 0 && frame_bytes > mtu_bytes + OVER_MTU_BYTES {
+        cursor.note(Malformed::EthOversize, mtu_bytes + OVER_MTU_BYTES);
+    }
+}
+
 #[inline(always)]
 fn judge_vlan_id(cursor: &mut Cursor, control: u16, at: usize) -> Result<(), crate::classify::Stop> {
     match control & VLAN_ID {
@@ -194,6 +204,9 @@ fn length_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor, length: u16, t
 /// Notes bytes behind an IP datagram that ends at `datagram_end`, where no padding explains them.
 #[inline(always)]
 pub(super) fn judge_trailer(cursor: &mut Cursor, datagram_end: usize) {
+    if cursor.is_inside() {
+        return;
+    }
     let frame_bytes = cursor.meta.frame_bytes as usize;
     let padded_bytes = MIN_FRAME_BYTES + TAG_BYTES * usize::from(cursor.tags_in_frame);
     if cursor.meta.first_protocol == 0 && frame_bytes > padded_bytes && frame_bytes > datagram_end {

@@ -3,9 +3,11 @@
 
 pub mod arp;
 pub mod ethernet;
+pub mod geneve;
 pub mod icmp;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod tcp;
 pub mod udp;
+pub mod vxlan;

@@ -25,14 +25,18 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     if length > payload_bytes && cursor.meta.gso_size == 0 {
         return Err(cursor.fail(Malformed::UdpLenGt, at + 4));
     }
+    let destination_port = be16(&header, 2);
+    let tunnel = if cursor.is_inside() { None } else { cursor.meta.tunnels.layer(destination_port) };
     let no_checksum = be16(&header, 6) == 0;
-    if no_checksum && cursor.packet.network == Network::Ipv6 && !is_tunnel(be16(&header, 2)) {
+    let may_have_none = tunnel.is_some() || is_tunnel(destination_port);
+    if no_checksum && cursor.packet.network == Network::Ipv6 && !may_have_none {
         cursor.note(Malformed::Udp6Csum0, at + 6);
     }
     if length != 0 && length < payload_bytes && cursor.meta.gso_size == 0 {
         cursor.note(Malformed::UdpSurplus, at + 4);
     }
-    Ok(Layer::End)
+    // One level only.
+    Ok(tunnel.unwrap_or(Layer::End))
 }
 
 /// Ports of tunnels that may leave the checksum out over IPv6: GTP-U, AMT, LISP, GRE, VXLAN, VXLAN-GPE, RoCEv2, GUE,

@@ -340,7 +340,9 @@ const SYN: u8 = 0x02;
 fn key(frame: &link::Frame<'_>, packet: &Packet) -> Option<Key> {
     let key = Key::of(frame.bytes, packet, probe_ebpf::abi::Direction::Ingress)?;
     let tag_bytes = usize::from(packet.network_at).saturating_sub(ethernet::HEADER_BYTES);
-    let encapsulation = if frame.meta.first_protocol == 0 {
+    let encapsulation = if frame.tunnel != 0 {
+        frame.tunnel
+    } else if frame.meta.first_protocol == 0 {
         encapsulation(frame.bytes, &frame.meta, (tag_bytes / ethernet::TAG_BYTES) as u32)
     } else {
         frame.encapsulation

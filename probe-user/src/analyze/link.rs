@@ -101,6 +101,8 @@ pub(super) struct Frame<'w> {
     pub(super) link_bytes: u16,
     /// VLAN identifiers in the link header, as in a flow's key.
     pub(super) encapsulation: u32,
+    /// The tunnel that its packet is in, as in a flow's key; 0: none, or not looked at.
+    pub(super) tunnel: u32,
     /// Where it was seen: the capture's interface, or the one that the link header names.
     pub(super) point: u32,
     /// Whether the capturing machine sent it, where the capture says so.
@@ -236,6 +238,7 @@ fn frame<'w>(record: &Record<'w>, inner: Inner) -> Frame<'w> {
         meta,
         link_bytes: inner.bytes,
         encapsulation: inner.encapsulation,
+        tunnel: 0,
         // Interfaces of a file are few: they and the machine's do not meet.
         point: if inner.point == 0 { record.interface } else { inner.point | 1 << 31 },
         sent: inner.sent.or(record.sent),

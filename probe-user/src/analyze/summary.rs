@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use probe_ebpf::{
-    flow::{Quality, TcpEvent},
+    flow::{self, Quality, TcpEvent},
     reason::{Malformed, Severity},
 };
 use serde::Serialize;
@@ -105,6 +105,8 @@ pub struct Flow {
     pub interface: String,
     /// VLAN identifiers, outermost first.
     pub vlans: Vec<u16>,
+    /// Network identifier of the tunnel that it is in, if it is.
+    pub tunnel: Option<u32>,
     /// Which way it goes.
     pub heading: Heading,
     /// Segments seen.
@@ -306,6 +308,9 @@ impl Summary {
             for vlan in &flow.vlans {
                 let _infallible = write!(place, " vlan {vlan}");
             }
+            if let Some(tunnel) = flow.tunnel {
+                let _infallible = write!(place, " vni {tunnel}");
+            }
             let figures = [flow.lost_before, flow.lost_after, flow.segments].map(grouped);
             let texts = [flow.source.clone(), flow.destination.clone(), place.trim_start().to_owned()];
             let ratios = [percent(flow.loss.ratio), interval(&flow.loss)];
@@ -356,12 +361,12 @@ impl Summary {
 
 impl Flow {
     fn new(of: &Direction, interface: String) -> Self {
-        let vlans = [(of.encapsulation >> 16) as u16, of.encapsulation as u16];
         Self {
             source: of.source.to_string(),
             destination: of.destination.to_string(),
             interface,
-            vlans: vlans.into_iter().filter(|vlan| *vlan != 0).collect(),
+            vlans: flow::vlans(of.encapsulation).into_iter().filter(|vlan| *vlan != 0).collect(),
+            tunnel: flow::tunnel(of.encapsulation),
             heading: of.heading,
             segments: of.segments,
             lost_before: of.before,

@@ -2,7 +2,13 @@ use super::*;
 
 fn analysed(file: &[u8]) -> (Summary, String) {
     let mut events = Vec::new();
-    let summary = analyze(file, &Options { inside: Vec::new(), top: 10 }, Some(&mut events), |_, _| {}).unwrap();
+    let summary = analyze(
+        file,
+        &Options { inside: Vec::new(), tunnels: TunnelPorts::NONE, top: 10 },
+        Some(&mut events),
+        |_, _| {},
+    )
+    .unwrap();
     (summary, String::from_utf8(events).unwrap())
 }
 
@@ -143,7 +149,12 @@ fn a_reader_that_has_gone() {
         }
     }
     let short = ethernet(0x0800, &ipv4(30, 17, [10, 0, 0, 1], &[0; 2]));
-    let failed = analyze(&file(&[&short])[..], &Options { inside: Vec::new(), top: 0 }, Some(&mut Gone), |_, _| {});
+    let failed = analyze(
+        &file(&[&short])[..],
+        &Options { inside: Vec::new(), tunnels: TunnelPorts::NONE, top: 0 },
+        Some(&mut Gone),
+        |_, _| {},
+    );
     assert!(matches!(&failed, Err(Failure::Unwritten(error)) if error.kind() == ErrorKind::BrokenPipe), "{failed:?}");
 }
 
@@ -151,5 +162,25 @@ fn a_reader_that_has_gone() {
 fn bars_have_templates() {
     for template in BARS {
         assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+    }
+}
+
+/// A segment in a tunnel, three times: a connection there where the port is a tunnel's.
+#[test]
+fn what_a_tunnel_carries() {
+    let tcp = [&[3, 232, 1, 187, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0][..], &[7; 40]].concat();
+    let inner = ethernet(0x0800, &ipv4(80, 6, [10, 0, 0, 1], &tcp));
+    let udp = [&[195, 80, 0x12, 0xb5, 0, 110, 0, 0, 8, 0, 0, 0, 0, 0, 7, 0][..], &inner].concat();
+    let outer = ethernet(0x0800, &ipv4(130, 17, [10, 9, 0, 1], &udp));
+    let file = file(&[&outer, &outer, &outer]);
+    for (tunnels, expected) in [
+        (TunnelPorts { vxlan: [4789, 0], ..TunnelPorts::NONE }, vec![("10.0.0.1:1000".to_owned(), Some(7))]),
+        (TunnelPorts::NONE, vec![]),
+    ] {
+        let options = Options { inside: Vec::new(), tunnels, top: 10 };
+        let summary = analyze(&file[..], &options, None, |_, _| {}).unwrap();
+        let flows: Vec<_> = summary.flows.iter().map(|flow| (flow.source.clone(), flow.tunnel)).collect();
+        assert_eq!(flows, expected);
+        assert!(summary.malformed.is_empty(), "{:?}", summary.malformed);
     }
 }

@@ -8,6 +8,7 @@ mod watch;
 use probe_ebpf::classify::{FROM_WIRE, LOOPBACK, LinkKind};
 
 pub use self::watch::{LinkEvent, Watcher, list};
+use crate::tunnel::TunnelPort;
 
 /// Device types, include/uapi/linux/if_arp.h.
 mod arphrd {
@@ -48,6 +49,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Index of the device below, where that is in this namespace: never the other end of a veth pair.
     pub lower: Option<u32>,
+    /// What it carries frames in, if it is a tunnel over UDP.
+    pub tunnel: Option<TunnelPort>,
     /// It belongs to a device of a bus: physical, virtio, a VF; not one of the kernel's own making.
     pub has_parent_device: bool,
     /// The bus of that device (`pci`, `virtio` …), `""` if there is none or it is not known.

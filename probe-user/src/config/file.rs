@@ -5,11 +5,7 @@ use std::{collections::BTreeMap, ops::Range, path::Path};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{
-    Fault, UsageError,
-    roles::{Tracked, tracked},
-    selection::{Pattern, pattern},
-};
+use super::{Fault, UsageError};
 use crate::classes::{Class, Classes};
 
 /// The file as it is spelled. Each value keeps its place for the error message.
@@ -20,6 +16,7 @@ pub(super) struct File {
     pub(super) exclude: Vec<Spanned<String>>,
     pub(super) uplink: Vec<Spanned<String>>,
     pub(super) track: Vec<Spanned<String>>,
+    pub(super) tunnel_port: Vec<Spanned<String>>,
     pub(super) ports: Option<Spanned<String>>,
     pub(super) xdp: Vec<Spanned<String>>,
     pub(super) listen: Option<Spanned<String>>,
@@ -59,14 +56,12 @@ impl Source<'_> {
         value.map(|value| parse(value.get_ref()).map_err(|fault| fault.at(self.place(value.span())))).transpose()
     }
 
-    pub(super) fn globs(&self, globs: &[Spanned<String>]) -> Result<Vec<Pattern>, UsageError> {
-        globs.iter().map(|glob| pattern(glob.get_ref()).map_err(|fault| fault.at(self.place(glob.span())))).collect()
-    }
-
-    pub(super) fn tracked(&self, values: &[Spanned<String>]) -> Result<Vec<Tracked>, UsageError> {
-        let parse =
-            |value: &Spanned<String>| tracked(value.get_ref()).map_err(|fault| fault.at(self.place(value.span())));
-        values.iter().map(parse).collect()
+    pub(super) fn list<V>(
+        &self,
+        values: &[Spanned<String>],
+        parse: impl Fn(&str) -> Result<V, Fault>,
+    ) -> Result<Vec<V>, UsageError> {
+        values.iter().map(|value| parse(value.get_ref()).map_err(|fault| fault.at(self.place(value.span())))).collect()
     }
 
     pub(super) fn classes(&self, spelled: &BTreeMap<Spanned<String>, Spanned<String>>) -> Result<Classes, UsageError> {

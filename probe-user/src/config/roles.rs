@@ -1,11 +1,15 @@
 //! What the operator says of interfaces: which are the uplinks, which are tracked, how ports are shown.
 
+use std::collections::BTreeSet;
+
 use globset::{GlobMatcher, GlobSet};
+use probe_ebpf::classify::TunnelPorts;
 
 use super::{
     Fault, UsageError,
     selection::{Pattern, UnknownInterface, glob_set, missing_names, pattern},
 };
+use crate::tunnel::{self, TunnelPort};
 
 /// The group of all track points unless told otherwise.
 const NODE: &str = "node";
@@ -18,6 +22,7 @@ pub struct Roles {
     uplinks: Vec<Pattern>,
     uplink_set: GlobSet,
     tracking: Tracking,
+    tunnels: BTreeSet<TunnelPort>,
 }
 
 /// What is tracked.
@@ -34,9 +39,20 @@ enum Tracking {
 }
 
 impl Roles {
-    pub(super) fn new(uplinks: Vec<Pattern>, tracked: Vec<Tracked>) -> Result<Self, UsageError> {
+    pub(super) fn new(
+        uplinks: Vec<Pattern>,
+        tracked: Vec<Tracked>,
+        tunnels: Vec<TunnelPort>,
+    ) -> Result<Self, UsageError> {
         let uplink_set = glob_set(&uplinks).map_err(|fault| fault.at("--uplink"))?;
-        Ok(Self { uplinks, uplink_set, tracking: Tracking::of(tracked)? })
+        tunnel_ports(&tunnels)?;
+        Ok(Self { uplinks, uplink_set, tracking: Tracking::of(tracked)?, tunnels: tunnels.into_iter().collect() })
+    }
+
+    /// Ports of tunnels on every track point, besides those of this namespace's own.
+    #[must_use]
+    pub fn tunnels(&self) -> BTreeSet<TunnelPort> {
+        self.tunnels.clone()
     }
 
     /// Whether no interface is tracked, whatever comes.
@@ -133,4 +149,30 @@ pub(super) fn tracked(text: &str) -> Result<Tracked, Fault> {
 
 pub(super) fn flag_tracked(values: &[String]) -> Result<Vec<Tracked>, UsageError> {
     values.iter().map(|value| tracked(value).map_err(|fault| fault.at("--track"))).collect()
+}
+
+/// `PORT` or `PORT:KIND`.
+pub(super) fn tunnel_port(text: &str) -> Result<TunnelPort, Fault> {
+    text.parse().map_err(|error: String| match error.split_once("; ") {
+        Some((cause, next_step)) => Fault::new(cause, next_step),
+        None => Fault::new(error, "write 4789:vxlan"),
+    })
+}
+
+/// For the classifier.
+///
+/// # Errors
+/// If there are too many.
+pub fn tunnel_ports(tunnels: &[TunnelPort]) -> Result<TunnelPorts, UsageError> {
+    match tunnel::ports(tunnels.iter().copied()) {
+        (ports, left_out) if left_out.is_empty() => Ok(ports),
+        (_, left_out) => {
+            let fault = Fault::new(format!("no room for {}", left_out[0]), "name two ports of each kind at most");
+            Err(fault.at("--tunnel-port"))
+        }
+    }
+}
+
+pub(super) fn flag_tunnels(values: &[String]) -> Result<Vec<TunnelPort>, UsageError> {
+    values.iter().map(|value| tunnel_port(value).map_err(|fault| fault.at("--tunnel-port"))).collect()
 }

@@ -136,6 +136,11 @@ fn bad_files() {
         ("[drop_classes]\nXDP = 'noise'", "a.toml:2:1: key XDP: `XDP` is no drop reason; write it in lower case"),
         ("uplink = ['e[']", "a.toml:1:11: key uplink: bad glob `e[` at character 2: "),
         ("track = ['eth0',\n 'tap*:a b']", "a.toml:2:2: key track: `a b` is no name of a track group; write letters,"),
+        ("tunnel_port = ['4789', 'x']", "a.toml:1:24: key tunnel_port: `x` begins with no UDP port; write 1 to 65535"),
+        (
+            "tunnel_port = ['1', '2', '3']",
+            "--tunnel-port: no room for vxlan on UDP port 3; name two ports of each kind",
+        ),
         ("track = ['eth0:']", "a.toml:1:10: key track: `` is no name of a track group; "),
         ("track = [':x']", "a.toml:1:10: key track: the glob is empty; "),
         ("track = ['all', 'eth0']", "--track: `all` or `none` stands beside another value; give it alone, or globs"),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use anyhow::Result;
 use probe_ebpf::{
     abi::FlowName,
-    flow::{Half, Key},
+    flow::{self, Half, Key},
 };
 
 use super::Probe;
@@ -41,12 +41,12 @@ impl Probe {
             }
         };
         let Key { outside, inside, outside_port, inside_port, encapsulation, group, .. } = name.key;
-        let vlans = [(encapsulation >> 16) as u16, encapsulation as u16];
         Ok(Flow {
             group: self.tracks.name(group).to_owned(),
             outside: address(outside, outside_port),
             inside: address(inside, inside_port),
-            vlans: vlans.into_iter().filter(|vlan| *vlan != 0).collect(),
+            vlans: flow::vlans(encapsulation).into_iter().filter(|vlan| *vlan != 0).collect(),
+            tunnel: flow::tunnel(encapsulation),
             ingress: direction(0),
             egress: direction(1),
             round_trip_us: halves.iter().flatten().find_map(Half::round_trip_us),

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::Result;
 use probe_ebpf::{
-    abi::{Direction, Fault, NamespaceKey, Retransmit, Tally},
-    reason::{self, Severity},
+    abi::{Direction, Fault, INSIDE, NamespaceKey, Retransmit, Tally},
+    reason::{self, Scope, Severity},
 };
 
 use clap::ValueEnum as _;
@@ -367,16 +367,17 @@ fn malformed(counted: impl Iterator<Item = (Rare, u64)>) -> Vec<snapshot::Malfor
     let entry = |(rare, frames): (Rare, u64)| {
         let Rare::Malformed { direction, reason } = rare else { return None };
         let reason = reason::Malformed::from_number(reason)?;
-        let direction = Direction::ALL.get(usize::from(direction))?;
+        let scope = if direction & INSIDE == 0 { reason.scope() } else { Scope::Path };
+        let direction = Direction::ALL.get(usize::from(direction & !INSIDE))?;
         (reason.severity() > Severity::Info && frames > 0).then(|| snapshot::Malformed {
             direction: direction.id().to_owned(),
             reason: reason.id().to_owned(),
             severity: reason.severity().id().to_owned(),
-            scope: reason.scope().id().to_owned(),
+            scope: scope.id().to_owned(),
             frames,
         })
     };
     let mut all: Vec<_> = counted.filter_map(entry).collect();
-    all.sort_by(|a, b| (&a.direction, &a.reason).cmp(&(&b.direction, &b.reason)));
+    all.sort_by(|a, b| (&a.direction, &a.reason, &a.scope).cmp(&(&b.direction, &b.reason, &b.scope)));
     all
 }

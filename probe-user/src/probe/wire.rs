@@ -9,13 +9,15 @@ use probe_ebpf::{
 };
 use tracing::warn;
 
-use super::{Counted, Probe, slot_of};
+use super::{Counted, Probe};
 use crate::{
     classes::Class,
+    collect::links::Link,
     conservation::{BACKLOG, between, is_beyond_hooks},
     derive::{PathLoss, PathSide, Totals},
     kernel::slots::Pool,
     snapshot::{self, Snapshot, State},
+    tunnel,
 };
 
 /// Device causes that are one loss seen by several counters: the receive ring had no room.
@@ -73,25 +75,51 @@ impl Track {
 
 impl Probe {
     /// The line of an interface in the kernel's table.
-    pub(super) fn line(&self, counted: &Counted, link: &crate::collect::links::Link, slot: u32) -> Slot {
-        let mut line = slot_of(link, slot);
+    pub(super) fn line(&self, counted: &Counted, link: &Link, slot: u32) -> Slot {
+        let tunnels = self.places.get(&link.ifindex).into_iter().flat_map(|place| place.tunnels.iter().copied());
+        let mut line = Slot {
+            ifindex: link.ifindex,
+            slot,
+            mtu_bytes: link.mtu_bytes,
+            link_kind: link.link_kind() as u8,
+            flags: link.flags(),
+            track: 0,
+            group: 0,
+            tunnels: tunnel::ports(tunnels).0,
+        };
         if let Some(track) = &counted.track {
             track.mark(&mut line);
         }
         line
     }
 
+    /// Tells the kernel what it must know of the interfaces, where that has changed.
+    pub(super) fn write_lines(&mut self) -> Result<()> {
+        let changed = self.counted.iter().filter_map(|(ifindex, counted)| {
+            let (place, link) = (counted.place?, self.links.get(ifindex)?);
+            let line = self.line(counted, link, place.slot);
+            (line != counted.line).then_some((*ifindex, place.line, line))
+        });
+        for (ifindex, at, line) in changed.collect::<Vec<_>>() {
+            self.maps.set_slot(at, line)?;
+            if let Some(counted) = self.counted.get_mut(&ifindex) {
+                counted.line = line;
+            }
+        }
+        Ok(())
+    }
+
     /// Follows the connections of what is a track point now, and of nothing else.
     pub(super) fn follow_connections(&mut self) -> Result<()> {
-        let counted: Vec<u32> = self.counted.keys().copied().collect();
-        for ifindex in counted {
-            let name = self.places.get(&ifindex).map_or("", |place| place.track.as_str());
+        for (ifindex, counted) in &mut self.counted {
+            let name = self.places.get(ifindex).map_or("", |place| place.track.as_str());
             let wanted = (!name.is_empty() && self.loaded.capacity.flows > 0).then(|| self.tracks.group(name));
-            let Some(counted) = self.counted.get_mut(&ifindex) else { continue };
-            let Some(place) = counted.place else { continue };
+            if counted.place.is_none() {
+                continue;
+            }
             match (&mut counted.track, wanted) {
-                (None, None) => continue,
-                (Some(track), wanted) if track.group == wanted => continue,
+                (None, None) => {}
+                (Some(track), wanted) if track.group == wanted => {}
                 (Some(track), wanted) => {
                     track.group = wanted;
                     track.loss.restart();
@@ -109,14 +137,8 @@ impl Probe {
                     *none = Some(Track { ledger, group: Some(group), baseline, loss: PathLoss::default() });
                 }
             }
-            if let Some(link) = self.links.get(&ifindex)
-                && let Some(counted) = self.counted.get(&ifindex)
-            {
-                let line = self.line(counted, link, place.slot);
-                self.maps.set_slot(place.line, line)?;
-            }
         }
-        Ok(())
+        self.write_lines()
     }
 
     /// The interface is gone: its ledgers will be somebody else's.

@@ -59,6 +59,9 @@ pub struct Flow {
     pub inside: String,
     /// VLAN identifiers, the outermost first.
     pub vlans: Vec<u16>,
+    /// Network identifier of the tunnel that it is in, if it is.
+    #[serde(default)]
+    pub tunnel: Option<u32>,
     /// What came in.
     pub ingress: FlowDirection,
     /// What went out.

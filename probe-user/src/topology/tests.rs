@@ -4,7 +4,8 @@ use crate::{
     config::Config,
 };
 
-/// A device in words: name, kind, then `phys`, `down`, `master=NAME`, `lower=NAME`, `port=PHYS_PORT_NAME`.
+/// A device in words: name, kind, then `phys`, `down`, `master=NAME`, `lower=NAME`, `port=PHYS_PORT_NAME`,
+/// `udp=PORT` of a tunnel.
 fn links(devices: &[&str]) -> BTreeMap<u32, Link> {
     let names: Vec<&str> = devices.iter().filter_map(|device| device.split(' ').next()).collect();
     let index = |name: &str| {
@@ -32,6 +33,7 @@ fn links(devices: &[&str]) -> BTreeMap<u32, Link> {
                 ("master", name) => link.master = Some(index(name)),
                 ("lower", name) => link.lower = Some(index(name)),
                 ("port", name) => link.port_name = name.into(),
+                ("udp", port) => link.tunnel = port.parse().ok(),
                 other => panic!("{other:?}"),
             }
         }
@@ -412,4 +414,36 @@ fn the_important_are_asked_first_and_ports_not_at_all() {
     };
     assert_eq!(names(&Roles::default()), ["eth0", "eth2", "br1", "eth0.5"]);
     assert_eq!(names(&roles(&["eth0"], &[])), Vec::<String>::new());
+}
+
+#[test]
+fn tunnels_pass_what_is_below_them() {
+    let links = links(&[
+        "eth0 ethernet phys",
+        "eth1 ethernet phys",
+        "br0 bridge",
+        "eth2 ethernet phys master=br0",
+        "tap0 tun master=br0",
+        "vx0 vxlan lower=eth0 udp=4789",
+        "vx1 vxlan lower=br0 udp=8472",
+        "gnv geneve udp=6081",
+    ]);
+    let named = |name: &str| links.values().find(|link| link.name == name).unwrap().ifindex;
+    let routes = [(named("eth0"), Carried::DefaultRoute), (named("br0"), Carried::Route)].into();
+    let carriers = |roles: &Roles| {
+        let places = resolve(&links, &routes, roles);
+        let carried = places.iter().filter(|(_, place)| !place.tunnels.is_empty());
+        let words = carried.map(|(ifindex, place)| {
+            let ports: Vec<_> = place.tunnels.iter().map(|tunnel| tunnel.port.to_string()).collect();
+            format!("{} {}", links[ifindex].name, ports.join(" "))
+        });
+        words.collect::<Vec<_>>()
+    };
+    // eth1 carries nothing; of GENEVE it is not known where it goes, so it may be at any track point.
+    assert_eq!(carriers(&roles(&[], &[])), ["eth0 4789 6081", "br0 8472", "eth2 8472 6081"]);
+    assert_eq!(carriers(&roles(&[], &["none"])), ["eth0 4789", "br0 8472", "eth2 8472"]);
+    let plan = PlanArgs { tunnel_port: vec!["9999".to_owned()], ..PlanArgs::default() };
+    let args = AgentArgs { plan, ..AgentArgs::default() };
+    let told = Config::from_args(&args).unwrap().roles;
+    assert_eq!(carriers(&told), ["eth0 4789 9999 6081", "br0 8472", "eth2 8472 9999 6081"]);
 }

@@ -1,7 +1,7 @@
 //! Connections by hand: what the kernel's followers say of crafted segments, exactly; who may stay in their table; what is
 //! listed of them. Loss on a path with real senders is in `wire`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -27,6 +27,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("flows::the_worst_are_listed", the_worst_are_listed),
         trial("flows::one_of_many", one_of_many),
         trial("flows::none", none),
+        trial("flows::hairpins_are_followed_once", hairpins_are_followed_once),
     ]
 }
 
@@ -254,4 +255,34 @@ fn none() -> Result<()> {
         agent.stop()?;
     }
     Ok(())
+}
+
+/// What a router sends back by the interface that it came by is judged on its way in.
+fn hairpins_are_followed_once() -> Result<()> {
+    let pair = Pair::new()?;
+    let Pair { left, right } = &pair;
+    let behind = Ipv4Addr::new(10, 0, 0, 77);
+    right.sysctl("net.ipv4.ip_forward", "1")?;
+    right.sysctl("net.ipv4.conf.all.send_redirects", "0")?;
+    right.sysctl("net.ipv4.conf.b.send_redirects", "0")?;
+    right.neighbour("b", behind, [2, 0, 0, 0, 0, 0x77])?;
+    let agent = Agent::start(right, &["--interface", "b", "--track", "b"])?;
+    let onward = |number| {
+        let packet = ethernet(B, A).ipv4(move |ip| (ip.destination, ip.identification) = (behind, 0));
+        let sequence = 1 + number * PAYLOAD as u32;
+        packet.tcp_with(1000, 443, move |tcp| (tcp.sequence, tcp.acknowledgement) = (sequence, 1)).payload(PAYLOAD)
+    };
+    PacketSocket::sender(left, "a")?.send([0, 1, 1, 2].map(|number| onward(number).bytes()))?;
+    eventually(SOON, "all have gone on", || {
+        let metrics = agent.metrics()?;
+        let of = |name, direction| metrics.sum(name, &[("interface", "b"), ("direction", direction)]) as u64;
+        ensure!(of("lossprobe_frames_total", "egress") == 4, "{}", of("lossprobe_frames_total", "egress"));
+        let (segments, events) =
+            (["ingress", "egress"].map(|way| of(SEGMENTS, way)), ["ingress", "egress"].map(|way| of(EVENTS, way)));
+        let skipped = quality(&agent, "hairpin")?;
+        ensure!(segments == [4, 0] && events == [1, 0] && skipped == 4, "{segments:?} {events:?}, {skipped} hairpins");
+        Ok(())
+    })?;
+    lost_nothing(&agent)?;
+    agent.stop()
 }

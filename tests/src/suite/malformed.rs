@@ -11,6 +11,7 @@ mod kernel;
 mod legal;
 mod random;
 mod rows;
+mod tunnels;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -62,7 +63,7 @@ enum Expected {
 }
 
 fn rows() -> Vec<Row> {
-    [rows::contradictions(), legal::exceptions()].into_iter().flatten().collect()
+    [rows::contradictions(), legal::exceptions(), tunnels::rows()].into_iter().flatten().collect()
 }
 
 fn row(name: &'static str, frame: &Frame, meta: Meta, expected: Expected) -> Row {

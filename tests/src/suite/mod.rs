@@ -28,6 +28,7 @@ mod retransmit_types;
 mod roles;
 mod roles_ports;
 mod tables;
+mod tunnels;
 mod watch;
 mod wire;
 mod xdp_failed;
@@ -43,6 +44,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         malformed::trials(),
         drops::trials(),
         flows::trials(),
+        tunnels::trials(),
         losses::trials(),
         retransmit::trials(),
         retransmit_types::trials(),

@@ -204,8 +204,7 @@ fn every_kind() -> Result<()> {
         ("eth0", "veth", "uplink", "", "", "veth"),
         ("v0", "veth", "port", "br0", "", "veth"),
         ("br0", "bridge", "internal", "", "", "bridge"),
-        // What is below a VXLAN device is not told as that of others is.
-        ("vx0", "vxlan", "tunnel", "", "", "vxlan"),
+        ("vx0", "vxlan", "tunnel", "", "eth0", "vxlan"),
         ("m0", "macvlan", "internal", "", "eth0", "macvlan"),
         ("tun0", "tun", "internal", "", "", "tun"),
         ("tap0", "tun", "port", "br0", "", "tun"),

@@ -15,7 +15,7 @@ fn lossprobe_tcsum(context: BtfTracePointContext) -> i32 {
     if maps::is_active() {
         let skb = KernelObject::new(context.arg(0));
         let (netns, ifindex) = attribute(skb, KernelObject::NULL);
-        if netns == maps::settings().netns {
+        if netns == maps::netns() {
             maps::count_fault(&FaultKey { ifindex, fault: Fault::TcpBadChecksum as u8, pad: [0; 3] }, segments(skb));
         }
     }

@@ -110,6 +110,7 @@ impl TcFrame {
             first_protocol,
             flags,
             pad: 0,
+            tunnels: slot.tunnels,
         }
     }
 
@@ -187,7 +188,13 @@ impl XdpFrame {
         // refuses halves of pointers.
         // SAFETY: one subtraction on registers.
         unsafe { asm!("{0} -= {1}", inout(reg) end, in(reg) start, options(pure, nomem, nostack)) };
-        Meta { frame_bytes: end as u32, mtu_bytes: slot.mtu_bytes, flags: slot.flags, ..Meta::default() }
+        Meta {
+            frame_bytes: end as u32,
+            mtu_bytes: slot.mtu_bytes,
+            flags: slot.flags,
+            tunnels: slot.tunnels,
+            ..Meta::default()
+        }
     }
 }
 

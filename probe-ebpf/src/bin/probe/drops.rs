@@ -39,8 +39,7 @@ fn observe(skb: KernelObject, location: u64, reason: u32, receiver: KernelObject
     if !maps::is_active() {
         return;
     }
-    let settings = maps::settings();
-    if location >= settings.release_data_start && location < settings.release_data_end {
+    if location >= maps::release_data_start() && location < maps::release_data_end() {
         maps::tally(Tally::DropMembers);
         return;
     }
@@ -67,7 +66,7 @@ impl Drop {
     /// Counts it, or lets it wait for the next sample.
     #[inline(always)]
     fn ride_out(&self, storm: &mut Storm) {
-        let is_on = storm.note(maps::jiffies(), maps::hertz());
+        let is_on = storm.note(maps::jiffies(), maps::hertz().into());
         let waiting = if is_on || storm.waiting != 0 { maps::waiting(self.reason) } else { None };
         let Some(waiting) = waiting else { return self.count(&self.key()) };
         if is_on && waiting.until_sample > 1 {
@@ -76,7 +75,7 @@ impl Drop {
             storm.waiting += self.segments;
             return;
         }
-        let own = maps::settings().netns;
+        let own = maps::netns();
         if waiting.segments != 0 {
             add(&waiting.key(self.reason, own), waiting.segments);
             maps::tally_by(Tally::StormSegments, waiting.segments);
@@ -97,7 +96,7 @@ impl Drop {
     #[inline(always)]
     fn key(&self) -> DropKey {
         let (netns, ifindex) = attribute(self.skb, self.receiver);
-        let ifindex = if netns == maps::settings().netns { ifindex } else { 0 };
+        let ifindex = if netns == maps::netns() { ifindex } else { 0 };
         let family = family(self.skb) as u8;
         DropKey { location: self.location, netns, ifindex, reason: self.reason, family, pad: [0; 3] }
     }
@@ -107,7 +106,7 @@ impl Drop {
 /// for good.
 #[inline(always)]
 fn add(key: &DropKey, segments: u64) {
-    if key.netns == maps::settings().netns {
+    if key.netns == maps::netns() {
         maps::count_drop(key, segments);
         return;
     }

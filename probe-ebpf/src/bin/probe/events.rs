@@ -55,7 +55,7 @@ pub(crate) fn show_drop(skb: KernelObject, key: &DropKey, segments: u64) {
 #[inline(always)]
 pub(crate) fn show_retransmit(endpoints: KernelObject, skb: Option<KernelObject>, key: &RetransmitKey, segments: u64) {
     const AF_INET6: u16 = 10;
-    let Some(mut room) = maps::room_for(EventKind::Retransmit, u32::from(key.kind), maps::settings().netns) else {
+    let Some(mut room) = maps::room_for(EventKind::Retransmit, u32::from(key.kind), maps::netns()) else {
         return;
     };
     let (payload_bytes, sequence) = match skb {
@@ -68,7 +68,7 @@ pub(crate) fn show_retransmit(endpoints: KernelObject, skb: Option<KernelObject>
     let event = room.write(Event {
         time_ns: maps::nanoseconds(),
         location: 0,
-        netns: maps::settings().netns,
+        netns: maps::netns(),
         ifindex: key.ifindex,
         reason: u32::from(key.kind),
         packet_bytes: payload_bytes + u32::from(header_bytes),
@@ -125,7 +125,7 @@ fn put<const N: usize>(bytes: &mut [u8; EVENT_BYTES], at: usize, value: [u8; N])
 /// The frame in the scratch space, whose finding was just counted.
 #[inline(always)]
 pub(crate) fn show_malformed(scratch: &Scratch, reason: u8, (ifindex, direction): (u32, Direction), segments: u64) {
-    let Some(mut room) = maps::room_for(EventKind::Malformed, u32::from(reason), maps::settings().netns) else {
+    let Some(mut room) = maps::room_for(EventKind::Malformed, u32::from(reason), maps::netns()) else {
         return;
     };
     let mut bytes = [0; EVENT_BYTES];
@@ -133,7 +133,7 @@ pub(crate) fn show_malformed(scratch: &Scratch, reason: u8, (ifindex, direction)
     room.write(Event {
         time_ns: maps::nanoseconds(),
         location: 0,
-        netns: maps::settings().netns,
+        netns: maps::netns(),
         ifindex,
         reason: u32::from(reason),
         packet_bytes: scratch.cursor.meta.frame_bytes,

@@ -8,7 +8,6 @@ use probe_ebpf::{
         Clock, Cut, FLOW_WAYS, Key, Ledger, Passing, Place, Quality, Reverse, Sink, TcpEvent, encapsulation, place,
         set_of,
     },
-    wire::ethernet,
 };
 
 use crate::{
@@ -28,7 +27,7 @@ impl Clock for KernelClock {
 
     #[inline(always)]
     fn hertz(&self) -> u32 {
-        maps::hertz() as u32
+        maps::hertz()
     }
 
     #[inline(always)]
@@ -50,10 +49,8 @@ pub(crate) fn is_next<F: Hooked>(frame: &F, (meta, packet): (&Meta, &Packet), po
     // Through memory: else the verifier would follow the rest for each kind of packet.
     scratch.cursor.packet = *packet;
     settle(scratch);
-    let Scratch { passing: Passing { key, segment, .. }, cursor: Cursor { packet, .. }, .. } = scratch;
-    key.group = u32::from(point.slot.group);
-    key.encapsulation = encapsulation(frame, meta, u32::from(usize::from(packet.network_at) != ethernet::HEADER_BYTES));
-    let tag = key.tag(&maps::settings().secret);
+    let Scratch { passing: Passing { tag, segment, .. }, cursor: Cursor { packet, .. }, .. } = scratch;
+    let tag = *tag;
     if !is_in_sample(tag) {
         return Some(false);
     }
@@ -94,12 +91,12 @@ pub(crate) fn observe(scratch: &mut Scratch, slot: &Slot, direction: Direction, 
 
 #[inline(always)]
 fn is_in_sample(tag: u64) -> bool {
-    (tag >> 32) as u32 <= maps::settings().flow_share
+    (tag >> 32) as u32 <= maps::flow_share()
 }
 
 #[inline(always)]
 fn index(tag: u64) -> u32 {
-    set_of(tag, maps::settings().flow_mask)
+    set_of(tag, maps::flow_mask())
 }
 
 const fn other(direction: Direction) -> Direction {
@@ -128,9 +125,13 @@ pub(crate) fn find(scratch: &mut Scratch, direction: Direction) -> Option<()> {
     settle(passing);
     passing.key = Key::of(&window, &cursor.packet, direction)?;
     passing.key.group = u32::from(passage.group);
-    passing.key.encapsulation = encapsulation(&window, &cursor.meta, u32::from(cursor.tags_in_frame));
+    passing.key.encapsulation = if cursor.is_inside() {
+        cursor.tunnel
+    } else {
+        encapsulation(&window, &cursor.meta, u32::from(cursor.tags_in_frame))
+    };
     settle(passing);
-    passing.tag = passing.key.tag(&maps::settings().secret);
+    passing.tag = passing.key.tag(&maps::secret());
     if !is_in_sample(passing.tag) {
         return None;
     }
@@ -138,6 +139,14 @@ pub(crate) fn find(scratch: &mut Scratch, direction: Direction) -> Option<()> {
     settle(passing);
     let ledger = maps::ledger(passage.track, direction)?;
     passing.way = way(maps::flows(direction, index(passing.tag))?, passing, ledger)?;
+    settle(passing);
+    if passing.way & NEW != 0 {
+        if direction == Direction::Egress && has_come_by(&passing.key, passage.ifindex) {
+            ledger.quality(Quality::Hairpin);
+            return None;
+        }
+        at(maps::flows(direction, index(passing.tag))?, passing.way)?.admit(passing.tag, barrier);
+    }
     settle(passing);
     passing.name_way = name(maps::flow_names(index(passing.tag))?, passing);
     Some(())
@@ -156,24 +165,24 @@ pub(crate) fn show(scratch: &mut Scratch, direction: Direction) -> Option<()> {
     Some(())
 }
 
+/// Bit of [`Passing::way`]: its half is to be made.
+const NEW: u32 = 1 << 8;
+
 /// One of those that share a place, by a number that the verifier forgets: else it would follow each of them.
 #[inline(always)]
 fn at<T>(ways: &mut [T; FLOW_WAYS], way: u32) -> Option<&mut T> {
     ways.get_mut(masked::<{ FLOW_WAYS as u64 - 1 }>(u64::from(way)) as usize)
 }
 
-/// Where this connection is; its half is made if it may be. A bare acknowledgement makes none, unless the other direction
-/// is there.
+/// Where this connection is; with [`NEW`] where its half may be made. A bare acknowledgement makes none, unless the other
+/// direction is there.
 #[inline(always)]
-fn way(set: &mut FlowSet, passing: &Passing, ledger: &mut Ledger) -> Option<u32> {
+fn way(set: &FlowSet, passing: &Passing, ledger: &mut Ledger) -> Option<u32> {
     let Passing { segment, reverse, tag, .. } = passing;
     match place(set, *tag, segment.is_opening(), &KernelClock) {
         Place::Resident(way) => Some(way as u32),
         _ if !segment.may_begin(reverse) => None,
-        Place::Free(way) => {
-            at(set, way as u32)?.admit(*tag, barrier);
-            Some(way as u32)
-        }
+        Place::Free(way) => Some(way as u32 | NEW),
         Place::Full => {
             ledger.quality(Quality::TableFull);
             None
@@ -181,11 +190,24 @@ fn way(set: &mut FlowSet, passing: &Passing, ledger: &mut Ledger) -> Option<u32>
     }
 }
 
+/// Whether the other way round, a packet of this connection has come in by that interface.
+#[inline(always)]
+fn has_come_by(key: &Key, ifindex: u32) -> bool {
+    let tag = key.reversed_tag(&maps::secret());
+    let Some([first, second]) = maps::flows(Direction::Ingress, index(tag)) else { return false };
+    if first.tag != tag && second.tag != tag {
+        return false;
+    }
+    let Some([first, second]) = maps::flow_names(index(tag)) else { return false };
+    let name = if first.tag == tag { first } else { second };
+    name.tag == tag && name.ifindex[Direction::Ingress as usize] == ifindex
+}
+
 /// Where the connection's name is, written down where it is not yet.
 #[inline(always)]
 fn name(names: &mut FlowNames, passing: &Passing) -> u32 {
     let [first, second] = names;
-    let is_first = first.tag == passing.tag || (second.tag != passing.tag && passing.way == 0);
+    let is_first = first.tag == passing.tag || (second.tag != passing.tag && passing.way & 1 == 0);
     let name = if is_first { first } else { second };
     if name.tag != passing.tag {
         *name = FlowName { tag: passing.tag, key: passing.key, ..FlowName::default() };

@@ -3,7 +3,7 @@
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::warn;
 use probe_ebpf::{
-    abi::{Direction, MalformedKey, Scratch, Slot, Tally, Traffic},
+    abi::{Direction, INSIDE, MalformedKey, Scratch, Slot, Tally, Traffic},
     classify::{Layer, Meta, Network, Transport},
     fast::{self, Onlooker},
     frame::Frame,
@@ -31,10 +31,11 @@ pub(crate) struct Point<'m> {
 /// Judges and counts a frame.
 #[inline(always)]
 pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point: Point<'_>) {
-    let mut passer = Passer { direction: point.direction, is_tracked: point.slot.track != 0, is_plain: false };
+    let is_tracked = point.slot.track != 0;
+    let mut passer = Passer { meta, seen_from: (point.direction, point.slot.group), is_tracked, is_plain: false };
     let packet = fast::ordinary_with(frame, meta, &mut passer);
     let followed = match packet {
-        Some(packet) if !passer.is_tracked || packet.transport != Transport::Tcp => Some((packet, false)),
+        Some(packet) if !is_tracked || packet.transport != Transport::Tcp => Some((packet, false)),
         Some(packet) if passer.is_plain => {
             flows::is_next(frame, (meta, &packet), &point).map(|followed| (packet, followed))
         }
@@ -52,19 +53,22 @@ pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Me
 }
 
 /// Puts what a connection wants to know into the scratch space: the stack is short.
-struct Passer {
-    direction: Direction,
+struct Passer<'m> {
+    meta: &'m Meta,
+    seen_from: (Direction, u8),
     is_tracked: bool,
     is_plain: bool,
 }
 
-impl<F: Frame> Onlooker<F> for Passer {
+impl<F: Frame> Onlooker<F> for Passer<'_> {
     #[inline(always)]
     fn tcp(&mut self, frame: &F, network: Network, at: (usize, usize)) {
         if self.is_tracked
             && let Some(scratch) = maps::scratch()
         {
-            self.is_plain = scratch.passing.read_plain(frame, network, at, self.direction).is_some();
+            let passing = &mut scratch.passing;
+            let read = passing.read_plain(frame, self.meta, (network, at), self.seen_from, &maps::secret());
+            self.is_plain = read.is_some();
         }
     }
 }
@@ -99,7 +103,8 @@ fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point
         traffic.tcp_segments += flows::observe(scratch, slot, direction, segments);
     }
     if let Some(reason) = scratch.cursor.counted_finding() {
-        let key = MalformedKey { slot: slot.slot as u16, direction: direction as u8, reason };
+        let inside = if scratch.cursor.is_inside() { INSIDE } else { 0 };
+        let key = MalformedKey { slot: slot.slot as u16, direction: direction as u8 | inside, reason };
         events::show_malformed(scratch, reason, (slot.ifindex, direction), segments);
         if maps::count_malformed(&key) {
             warn!(context, "the map of malformed frames is full or busy; what it loses is in map_update_failed");

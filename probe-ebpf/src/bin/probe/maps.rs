@@ -16,7 +16,7 @@ use probe_ebpf::{
         Scratch, Settings, Slot, Tally, Traffic, ledger_index,
     },
     classify::{Cursor, Meta},
-    flow::Ledger,
+    flow::{Ledger, Secret},
     storm::{STORM_REASONS, Storm, Waiting},
 };
 
@@ -85,10 +85,19 @@ pub(crate) fn offset_field<const AT: usize>() -> u32 {
     unsafe { (&raw const OFFSETS).byte_add(AT).cast::<u32>().read_volatile() }
 }
 
-#[inline(always)]
-pub(crate) fn settings() -> Settings {
-    // SAFETY: as above.
-    unsafe { (&raw const SETTINGS).read_volatile() }
+/// What the agent told before loading, each by its name: one load, of which the verifier sees the value.
+macro_rules! settings {
+    ($($field:ident: $type:ty),+) => {
+        $(#[inline(always)]
+        pub(crate) fn $field() -> $type {
+            // SAFETY: a field of the static. Volatile because the loader rewrites it after compilation.
+            unsafe { (&raw const SETTINGS.$field).read_volatile() }
+        })+
+    };
+}
+
+settings! {
+    release_data_start: u64, release_data_end: u64, netns: u32, hertz: u32, secret: Secret, flow_mask: u32, flow_share: u32
 }
 
 /// Whether the agent lives and wants anything to be counted.
@@ -97,7 +106,7 @@ pub(crate) fn is_active() -> bool {
     // SAFETY: one aligned word that the agent writes at any time.
     let beat = unsafe { (&raw const CONTROL.heartbeat).read_volatile() };
     // Signed: a beat may be seen that is newer than the jiffies.
-    (jiffies().wrapping_sub(beat) as i64) < (INERT_AFTER_SECONDS * hertz()) as i64
+    (jiffies().wrapping_sub(beat) as i64) < (INERT_AFTER_SECONDS * u64::from(hertz())) as i64
 }
 
 /// The agent lives.
@@ -117,12 +126,12 @@ pub(crate) fn room_for(kind: EventKind, reason: u32, netns: u32) -> Option<RingB
     }
     // The lower half is the agent's own namespace's: a flood elsewhere hides nothing here.
     let half = EVENT_BUCKETS / 2;
-    let elsewhere = if netns == settings().netns { 0 } else { half };
+    let elsewhere = if netns == self::netns() { 0 } else { half };
     let bucket = BUCKETS.get_ptr_mut(elsewhere + (reason.wrapping_add(5 * kind as u32) & (half - 1)))?;
     // SAFETY: this CPU's entry; a program that interrupts this one at worst shows one example more or less.
     let bucket = unsafe { &mut *bucket };
     let now = jiffies();
-    if now.wrapping_sub(bucket.since) >= hertz() / 10 {
+    if now.wrapping_sub(bucket.since) >= u64::from(hertz()) / 10 {
         *bucket = Bucket { since: now, shown: 0 };
     }
     if bucket.shown >= EVENTS_PER_TENTH {
@@ -149,12 +158,6 @@ pub(crate) fn jiffies() -> u64 {
 pub(crate) fn nanoseconds() -> u64 {
     // SAFETY: the helper has no arguments.
     unsafe { bpf_ktime_get_ns() }
-}
-
-#[inline(always)]
-pub(crate) fn hertz() -> u64 {
-    // SAFETY: as in `settings`.
-    u64::from(unsafe { (&raw const SETTINGS.hertz).read_volatile() })
 }
 
 /// The slot of an interface of the agent's namespace, if it is counted.

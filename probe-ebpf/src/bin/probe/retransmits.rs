@@ -55,7 +55,7 @@ fn observe_segment(socket: KernelObject, skb: KernelObject) {
 /// Whether it is for us to count.
 #[inline(always)]
 fn is_own(socket: KernelObject) -> bool {
-    maps::is_active() && netns_of(socket.object_at(offset!(sock_skc_net))) == maps::settings().netns
+    maps::is_active() && netns_of(socket.object_at(offset!(sock_skc_net))) == maps::netns()
 }
 
 /// Interface index of the route that the socket has just used, 0 if it keeps none.

@@ -58,7 +58,7 @@ fn lossprobe_xcpum(context: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn count_of(device: KernelObject, fault: Fault, frames: u32) {
-    let own = netns_of(device.object_at(offset!(net_device_nd_net))) == maps::settings().netns;
+    let own = netns_of(device.object_at(offset!(net_device_nd_net))) == maps::netns();
     count(if own { device.u32_at(offset!(net_device_ifindex)) } else { 0 }, fault, frames);
 }
 

@@ -14,6 +14,7 @@ use netlink_packet_route::{
 use nix::libc;
 
 use super::{Link, PAIRS, arphrd};
+use crate::tunnel::{TunnelKind, TunnelPort};
 
 /// What one message says.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub(super) fn event(message_type: u16, payload: &[u8]) -> Result<Option<Seen>> {
     device.link.ifindex = header.index;
     device.link.device_type = header.link_layer_type.into();
     device.link.up = header.flags.contains(LinkFlags::Up);
-    let (mut lower, mut lower_is_elsewhere) = (None, false);
+    let (mut lower, mut below, mut lower_is_elsewhere) = (None, None, false);
     for attribute in NlasIterator::new(&payload[LINK_HEADER_BYTES..]) {
         let attribute = attribute.context("a link message's attribute")?;
         let value = attribute.value();
@@ -67,9 +68,14 @@ pub(super) fn event(message_type: u16, payload: &[u8]) -> Result<Option<Seen>> {
             libc::IFLA_LINKINFO => {
                 for info in NlasIterator::new(value) {
                     let info = info.context("IFLA_LINKINFO")?;
-                    if info.kind() == libc::IFLA_INFO_KIND {
-                        device.link.kind = text(info.value());
-                        device.has_info_kind = true;
+                    match info.kind() {
+                        libc::IFLA_INFO_KIND => {
+                            device.link.kind = text(info.value());
+                            device.has_info_kind = true;
+                        }
+                        // Behind the kind, on which it depends.
+                        libc::IFLA_INFO_DATA => below = device.link.take_tunnel(info.value()),
+                        _ => {}
                     }
                 }
             }
@@ -84,8 +90,40 @@ pub(super) fn event(message_type: u16, payload: &[u8]) -> Result<Option<Seen>> {
     }
     let is_below = |lower: &u32| !matches!(*lower, 0) && *lower != header.index;
     let pair = PAIRS.contains(&device.link.kind.as_str());
-    device.link.lower = lower.filter(is_below).filter(|_| !lower_is_elsewhere && !pair);
+    device.link.lower = lower.or(below).filter(is_below).filter(|_| !lower_is_elsewhere && !pair);
     Ok(Some(Seen::Device(Box::new(device))))
+}
+
+/// Attributes of tunnels (include/uapi/linux/if_link.h).
+mod info {
+    pub(super) const VXLAN_LINK: u16 = 3;
+    pub(super) const VXLAN_PORT: u16 = 15;
+    pub(super) const GENEVE_PORT: u16 = 5;
+}
+
+impl Link {
+    /// Takes the port of a tunnel out of what is told of its kind alone. Returns the device that its packets leave by, if
+    /// that is given.
+    fn take_tunnel(&mut self, data: &[u8]) -> Option<u32> {
+        let kind = TunnelKind::of(&self.kind)?;
+        let port_attribute = match kind {
+            TunnelKind::Vxlan => info::VXLAN_PORT,
+            TunnelKind::Geneve => info::GENEVE_PORT,
+        };
+        let mut below = None;
+        for attribute in NlasIterator::new(data).flatten() {
+            let value = attribute.value();
+            match (kind, attribute.kind()) {
+                (TunnelKind::Vxlan, info::VXLAN_LINK) => below = parse_u32(value).ok(),
+                (_, number) if number == port_attribute => {
+                    let port = value.first_chunk().map(|port| u16::from_be_bytes(*port)).filter(|port| *port != 0);
+                    self.tunnel = port.map(|port| TunnelPort { kind, port });
+                }
+                _ => {}
+            }
+        }
+        below
+    }
 }
 
 /// `struct ifinfomsg`.

@@ -52,6 +52,7 @@ fn recorded_devices() {
 #[test]
 fn every_field() {
     let expected = Link {
+        tunnel: None,
         ifindex: 5,
         name: "v0".to_owned(),
         kind: "veth".to_owned(),
@@ -164,4 +165,34 @@ fn the_running_kernel() {
     let links = list().expect("rtnetlink answers");
     let loopback = links.iter().find(|link| link.is_loopback()).expect("every namespace has one");
     assert_eq!((loopback.name.as_str(), loopback.ifindex, loopback.driver.as_str()), ("lo", 1, ""));
+}
+
+/// `x0` with the data of its kind: group, lower device, port (the last two are looked for).
+#[test]
+fn tunnels_over_udp() {
+    let told = |kind: &str, data: &[(u16, &[u8])]| {
+        let attribute = |number: u16, value: &[u8]| {
+            let mut bytes = [&(4 + value.len() as u16).to_le_bytes()[..], &number.to_le_bytes(), value].concat();
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let data: Vec<u8> = data.iter().flat_map(|(number, value)| attribute(*number, value)).collect();
+        let name = [kind.as_bytes(), &[0]].concat();
+        let info = [attribute(libc::IFLA_INFO_KIND, &name), attribute(libc::IFLA_INFO_DATA, &data)].concat();
+        let message =
+            [bytes(X0)[..16].to_vec(), attribute(libc::IFLA_IFNAME, b"t\0"), attribute(libc::IFLA_LINKINFO, &info)];
+        match event(libc::RTM_NEWLINK, &message.concat()).expect("well formed") {
+            Some(Seen::Device(device)) => (device.link.tunnel.map(|tunnel| tunnel.to_string()), device.link.lower),
+            other => panic!("{other:?}"),
+        }
+    };
+    let port = |port: u16| port.to_be_bytes();
+    let vxlan = |number: u16| Some(format!("vxlan on UDP port {number}"));
+    assert_eq!(told("vxlan", &[(2, &[1; 4]), (3, &[9, 0, 0, 0]), (15, &port(4789))]), (vxlan(4789), Some(9)));
+    assert_eq!(told("vxlan", &[(15, &port(8472))]), (vxlan(8472), None));
+    assert_eq!(told("geneve", &[(5, &port(6081)), (3, &[9, 0, 0, 0])]).0.as_deref(), Some("geneve on UDP port 6081"));
+    assert_eq!(told("geneve", &[(5, &port(6081)), (3, &[9, 0, 0, 0])]).1, None);
+    assert_eq!(told("vxlan", &[(15, &port(0))]), (None, None));
+    assert_eq!(told("vxlan", &[(15, &[1])]), (None, None));
+    assert_eq!(told("bridge", &[(15, &port(4789))]), (None, None));
 }

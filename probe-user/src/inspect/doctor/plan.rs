@@ -20,6 +20,7 @@ use crate::{
         xdp,
     },
     topology::Place,
+    tunnel,
 };
 
 /// Said where foreign programs have numbers only.
@@ -83,6 +84,11 @@ impl Plan {
         self.role = place.role.id().to_owned();
         self.role_reason.clone_from(&place.reason);
         self.track.clone_from(&place.track);
+        let (_, left_out) = tunnel::ports(place.tunnels.iter().copied());
+        self.notes.extend(place.tunnels.iter().map(|tunnel| match left_out.contains(tunnel) {
+            false => format!("carries {tunnel}: what is inside is judged"),
+            true => format!("carries {tunnel}: not looked into, two ports of a kind are enough"),
+        }));
     }
 
     /// Native XDP was asked for; the driver, which has the last word, is not asked.

@@ -10,7 +10,7 @@ use aya::{
 };
 use probe_ebpf::{
     abi::{Direction, Slot, program},
-    classify::LinkKind,
+    classify::{LinkKind, TunnelPorts},
 };
 use probe_user::kernel::{
     load::{Capacity, Loaded, load_only},
@@ -113,6 +113,7 @@ impl Wire {
             flags: 0,
             track: 1,
             group: 0,
+            tunnels: TunnelPorts::NONE,
         };
         maps.set_slot(ifindex, slot)?;
         for (name, hook) in [(program::INGRESS, TcAttachType::Ingress), (program::EGRESS, TcAttachType::Egress)] {

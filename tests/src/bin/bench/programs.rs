@@ -14,7 +14,7 @@ use aya::{
 use nix::time::{ClockId, clock_gettime};
 use probe_ebpf::{
     abi::{Direction, Settings, Slot, global, map, program},
-    classify::{FROM_WIRE, LinkKind},
+    classify::{FROM_WIRE, LinkKind, TunnelPorts},
 };
 use probe_user::kernel::{
     heartbeat::{Heartbeat, hertz},
@@ -135,6 +135,7 @@ impl Kernel {
             flags: FROM_WIRE,
             track: 0,
             group: 0,
+            tunnels: TunnelPorts::NONE,
         };
         maps.set_slot(LOOPBACK_INDEX, slot)?;
         Ok(Self { ebpf, heartbeat, maps })

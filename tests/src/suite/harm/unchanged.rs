@@ -15,7 +15,7 @@ use nix::{
 };
 use probe_ebpf::{
     abi::{Direction, Slot},
-    classify::LinkKind,
+    classify::{LinkKind, TunnelPorts},
 };
 use probe_user::kernel::{
     attach::{Attached, Target},
@@ -128,6 +128,7 @@ fn attach_100_times_under_traffic() -> Result<()> {
             flags: 0,
             track: 0,
             group: 0,
+            tunnels: TunnelPorts::NONE,
         };
         maps.set_slot(ifindex, slot)?;
     }

@@ -131,6 +131,7 @@ impl Kernel {
             flags: meta.flags,
             track: 0,
             group: 0,
+            tunnels: meta.tunnels,
         };
         if slot != self.slot {
             self.maps.set_slot(LOOPBACK_INDEX, slot)?;
@@ -159,7 +160,11 @@ impl Kernel {
 
     /// Malformed frames so far, by number of the reason.
     pub(super) fn malformed(&self) -> Result<BTreeMap<u8, u64>> {
-        Ok(self.maps.counters()?.malformed.iter().map(|(key, count)| (key.reason, *count)).collect())
+        let mut counted = BTreeMap::new();
+        for (key, count) in self.maps.counters()?.malformed {
+            *counted.entry(key.reason).or_default() += count;
+        }
+        Ok(counted)
     }
 }
 
@@ -197,6 +202,7 @@ pub(super) struct View {
     cursor: [u32; 2],
     /// Number of the reason, and the offset.
     finding: Option<(u8, u16)>,
+    tunnel: u32,
 }
 
 impl From<&Cursor> for View {
@@ -211,6 +217,7 @@ impl From<&Cursor> for View {
             payload_bytes: packet.payload_bytes,
             cursor: [cursor.at, cursor.end],
             finding: cursor.finding().map(|finding| (finding.reason as u8, finding.at)),
+            tunnel: cursor.tunnel,
         }
     }
 }
@@ -238,6 +245,7 @@ impl View {
             payload_bytes: four(PACKET + offset_of!(Packet, payload_bytes)),
             cursor: [offset_of!(Cursor, at), offset_of!(Cursor, end)].map(|at| four(CURSOR + at)),
             finding: scratch[FINDING].checked_sub(1).map(|number| (number, two(FINDING + 2))),
+            tunnel: four(CURSOR + offset_of!(Cursor, tunnel)),
         })
     }
 }
