@@ -5,8 +5,8 @@ use probe_ebpf::{
     abi::{Direction, FlowName, FlowNames, FlowSet, Passage, Scratch, Slot},
     classify::{Cursor, Meta, Packet},
     flow::{
-        Clock, Cut, FLOW_WAYS, Key, Ledger, Passing, Place, Quality, Reverse, Sink, TcpEvent, encapsulation, place,
-        set_of,
+        Clock, Cut, FLOW_WAYS, Key, Ledger, Passing, Place, Quality, Reverse, Sink, TcpEvent, encapsulation, first_way,
+        place, set_of,
     },
 };
 
@@ -60,10 +60,7 @@ pub(crate) fn is_next<F: Hooked>(frame: &F, (meta, packet): (&Meta, &Packet), po
     let reverse = reverse(tag, point.direction, index);
     let set = maps::flows(point.direction, index)?;
     let half = match place(set, tag, segment.is_opening(), &KernelClock) {
-        Place::Resident(way) => {
-            let [first, second] = set;
-            if way == 0 { first } else { second }
-        }
+        Place::Resident(way) => at(set, way as u32)?,
         Place::Free(_) => return None,
         Place::Full => {
             if segment.may_begin(&reverse) {
@@ -109,9 +106,10 @@ const fn other(direction: Direction) -> Direction {
 /// What the other direction says, if it is the same connection's before and after it was read.
 #[inline(always)]
 fn reverse(tag: u64, direction: Direction, index: u32) -> Reverse {
-    let Some([first, second]) = maps::flows(other(direction), index) else { return Reverse::UNSEEN };
-    let half = if first.tag == tag { first } else { second };
-    Reverse::believed(half, tag, barrier)
+    let Some(set) = maps::flows(other(direction), index) else { return Reverse::UNSEEN };
+    let first = first_way(tag);
+    let way = if set[first].tag == tag { first } else { 1 - first };
+    Reverse::believed(&set[way], tag, barrier)
 }
 
 /// What the first global function does: reads the segment out of the window and finds its connection. `None` if that is

@@ -1,5 +1,7 @@
 //! What every hook does with a frame: the fast path, else the complete classifier; then it is counted.
 
+use core::hint::cold_path;
+
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::warn;
 use probe_ebpf::{
@@ -48,7 +50,10 @@ pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Me
                 point.traffic.tcp_segments += segments;
             }
         }
-        None => examine(context, frame, meta, point),
+        None => {
+            cold_path();
+            examine(context, frame, meta, point);
+        }
     }
 }
 

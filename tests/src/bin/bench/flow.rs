@@ -81,6 +81,7 @@ pub(crate) fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
 /// Connections between both ends of a veth pair; our programs and empty ones at the end that receives.
 struct Wire {
     sender: PacketSocket,
+    answers: PacketSocket,
     loaded: Loaded,
     maps: Maps,
     empty: EmptyPrograms,
@@ -93,6 +94,7 @@ struct Wire {
 struct Connection {
     frame: Vec<u8>,
     seq: u32,
+    acknowledged: u32,
     identifier: u16,
 }
 
@@ -123,15 +125,22 @@ impl Wire {
         let sender = PacketSocket::sender(&pair.left, "a")?;
         let answers = PacketSocket::sender(&pair.right, "b")?;
         let connections: Vec<_> = (0..connections).map(Connection::new).collect();
-        let mut wire = Self { sender, loaded, maps, empty, connections, next: 0, _stats: stats, _pair: pair };
+        let mut wire = Self { sender, answers, loaded, maps, empty, connections, next: 0, _stats: stats, _pair: pair };
         // So that both directions of each are known.
         for number in 0..wire.connections.len() {
             wire.step()?;
-            answers.send([answer(number)])?;
+            wire.answer(number)?;
             wire.loaded.beat()?;
         }
         (0..wire.connections.len()).try_for_each(|_| wire.step())?;
         Ok(wire)
+    }
+
+    /// The acknowledgement of all that a connection has sent.
+    fn answer(&mut self, number: usize) -> Result<()> {
+        let connection = &mut self.connections[number];
+        connection.acknowledged = connection.seq;
+        self.answers.send([answer(number, connection.seq)])
     }
 
     /// The next segment of the next connection.
@@ -148,6 +157,12 @@ impl Wire {
             Ok((traffic, ours, run_time(wire.empty.classifier()?)?))
         };
         self.loaded.beat()?;
+        // Before numbers have gone halfway around behind what was acknowledged.
+        for number in 0..self.connections.len() {
+            if self.connections[number].seq.wrapping_sub(self.connections[number].acknowledged) > 1 << 30 {
+                self.answer(number)?;
+            }
+        }
         let before = look(self)?;
         (0..SEGMENTS).try_for_each(|_| self.step())?;
         let after = look(self)?;
@@ -181,16 +196,16 @@ fn ends(number: usize) -> (u16, [u8; 4]) {
     (1_024 + (number % 16_384) as u16, [10, 0, (number / 16_384) as u8, 1])
 }
 
-/// The acknowledgement of a connection's first segment.
-fn answer(number: usize) -> Vec<u8> {
+/// An acknowledgement of a connection's bytes.
+fn answer(number: usize, acknowledged: u32) -> Vec<u8> {
     let (port, address) = ends(number);
     let link: Frame = ethernet(A, B);
     let packet = link.ipv4(move |ip| {
         ip.source = [10, 1, 0, 2].into();
         ip.destination = address.into();
     });
-    let segment = packet.tcp_with(443, port, |tcp| {
-        (tcp.sequence, tcp.acknowledgement) = (5_000, 1_001);
+    let segment = packet.tcp_with(443, port, move |tcp| {
+        (tcp.sequence, tcp.acknowledgement) = (5_000, acknowledged);
         tcp.options = TIMESTAMP.to_vec();
     });
     segment.payload(0).bytes()
@@ -207,7 +222,7 @@ impl Connection {
             (tcp.sequence, tcp.acknowledgement) = (1, 5_000);
             tcp.options = TIMESTAMP.to_vec();
         });
-        Self { frame: segment.payload(PAYLOAD).bytes(), seq: 1, identifier: 1 }
+        Self { frame: segment.payload(PAYLOAD).bytes(), seq: 1, acknowledged: 1, identifier: 1 }
     }
 
     /// With the next sequence number, identifier and header checksum.
