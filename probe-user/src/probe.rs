@@ -127,6 +127,8 @@ pub struct Probe {
     former: BTreeMap<u32, (String, Instant)>,
     /// When an interface index was first met in counters before the kernel had announced its name.
     nameless: BTreeMap<u32, Instant>,
+    /// Examples of drops whose reason was still being looked for: they are shown to nobody.
+    nameless_events: u64,
     /// Drops of other namespaces: how many there were at the last look, and since when there are no more.
     idle: BTreeMap<NamespaceKey, (u64, Instant)>,
     /// Segments sent by this namespace.
@@ -187,6 +189,7 @@ impl Probe {
             balances: BTreeMap::new(),
             former: BTreeMap::new(),
             nameless: BTreeMap::new(),
+            nameless_events: 0,
             idle: BTreeMap::new(),
             sent: Sent::from_now(),
             witnesses: Witnesses::default(),
@@ -353,6 +356,14 @@ impl Probe {
         self.slots.release(place, Instant::now());
     }
 
+    /// Copies what is counted rarely out of the maps. What the kernel calls it is looked for before anything of it is shown.
+    pub(super) fn counters(&mut self) -> Result<Counters> {
+        let counters = self.maps.counters()?;
+        let own = counters.drops.iter().map(|(key, _)| key.reason);
+        self.loaded.learn(own.chain(counters.namespaces.iter().map(|(key, _)| key.reason)));
+        Ok(counters)
+    }
+
     fn baseline(&self, slot: u32) -> Result<Baseline> {
         let counters = self.maps.counters()?;
         let malformed = ByKey::of(&counters, &self.loaded).of_slot(slot).collect();
@@ -398,7 +409,7 @@ impl Probe {
     pub fn forget_vanished(&mut self) -> Result<()> {
         let now = Instant::now();
         let due = |since: &Instant| now.duration_since(*since) >= FORGET_AFTER;
-        let counters = self.maps.counters()?;
+        let counters = self.counters()?;
         let indices = counters.drops.iter().map(|(key, _)| key.ifindex);
         let indices = indices.chain(counters.retransmits.iter().map(|(key, _)| key.ifindex));
         let indices = indices.chain(counters.faults.iter().map(|(key, _)| key.ifindex));
@@ -439,7 +450,7 @@ impl Probe {
         if gone.is_empty() {
             return Ok(());
         }
-        let counters = self.maps.counters()?;
+        let counters = self.counters()?;
         self.forget_counts(&gone, &counters)
     }
 

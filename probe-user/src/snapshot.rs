@@ -365,7 +365,8 @@ pub struct Probe {
     /// Milliseconds in which nothing was counted because the agent stood still for more than 10 s (SIGSTOP, a starved CPU).
     #[serde(default)]
     pub uncounted_ms: u64,
-    /// Events that nobody who watches was shown, because too many of their kind came at once, or in all. They are counted.
+    /// Events that nobody who watches was shown, because too many of their kind came at once, or in all, or their reason was
+    /// still being looked for. They are counted.
     #[serde(default)]
     pub events_suppressed: u64,
     /// Those of `drops`, in wire segments, that came in drop storms: counted exactly by reason; interface, namespace and

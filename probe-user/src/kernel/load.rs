@@ -2,7 +2,7 @@
 //! loaded once. What a kernel cannot give is a named feature that is missing, not an error, unless nothing would be
 //! counted at all.
 
-use std::{collections::BTreeMap, io::Read as _, os::unix::fs::MetadataExt as _};
+use std::{collections::BTreeMap, io::Read as _, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -16,6 +16,7 @@ use probe_ebpf::{
 use tracing::{debug, warn};
 
 use super::{
+    btf::VMLINUX,
     heap,
     heartbeat::{Heartbeat, hertz},
     symbols::{self, Symbols},
@@ -147,10 +148,15 @@ impl Loaded {
         self.heartbeat.last()
     }
 
-    /// The number of a drop's reason, for its name.
+    /// The number of a drop's reason, for its name; `None` before [`Self::learn`] has looked for that.
     #[must_use]
-    pub fn reason(&self, drop: &DropKey) -> u32 {
+    pub fn reason(&self, drop: &DropKey) -> Option<u32> {
         self.types.reasons.number(drop, &self.symbols)
+    }
+
+    /// Finds names for reasons that have not been met yet.
+    pub fn learn(&mut self, reasons: impl IntoIterator<Item = u32>) {
+        self.types.reasons.learn(reasons, Path::new(VMLINUX));
     }
 
     /// Whether the programs show examples of what they count.

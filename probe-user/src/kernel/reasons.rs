@@ -5,16 +5,23 @@
 //! later). A kernel without reasons (before 5.17) tells which function gave the packet up; where that says why, the drop
 //! gets the name that later kernels have for it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use probe_ebpf::abi::DropKey;
-use tracing::debug;
+use tracing::{debug, warn};
 
-use super::{btf::Btf, symbols::Symbols};
+use super::{btf::Btf, heap, symbols::Symbols};
 
 const PREFIX: &str = "SKB_DROP_REASON_";
 /// `SKB_DROP_REASON_SUBSYS_MASK`.
-const SUBSYSTEM: u64 = 0xffff_0000;
+const SUBSYSTEM: u32 = 0xffff_0000;
+/// How often the modules' type information is read again: the kernel's, which it builds on, has megabytes.
+const READ_AGAIN: Duration = Duration::from_mins(1);
 const NOT_SPECIFIED: &str = "not_specified";
 
 /// Functions that give packets up for one reason only, in kernels that do not name it, and the name of later ones.
@@ -39,9 +46,16 @@ const BY_FUNCTION: [(&str, &str); 15] = [
 ];
 
 /// Names of drop reasons: the kernel's own in lower case, the core's without prefix.
+///
+/// What was shown under a name keeps it, else a counter would fall: a subsystem is looked for before the first of its
+/// numbers is shown, and once only.
 #[derive(Clone, Debug, Default)]
 pub struct Reasons {
     names: BTreeMap<u32, String>,
+    /// Upper halves of numbers of which all is known that ever will be.
+    settled: BTreeSet<u32>,
+    /// When modules were last looked through because of a number.
+    read_again: Option<Instant>,
 }
 
 impl Reasons {
@@ -53,7 +67,7 @@ impl Reasons {
             let short = name.strip_prefix(PREFIX).unwrap_or(&name);
             Some((u32::try_from(value).ok()?, short.to_lowercase()))
         });
-        let mut reasons = Self { names: core.collect() };
+        let mut reasons = Self { names: core.collect(), ..Self::default() };
         reasons.add_subsystems(btf);
         reasons
     }
@@ -71,15 +85,42 @@ impl Reasons {
                 Err(error) => debug!("{}: {error}", path.display()),
             }
         }
+        self.settled.extend(self.names.keys().map(|number| number & SUBSYSTEM));
     }
 
     fn add_subsystems(&mut self, btf: &Btf<'_>) {
         let is_wanted = |name: &str| name.ends_with("drop_reason") && name != "skb_drop_reason";
-        for (name, value) in btf.enumerations(is_wanted).flatten().filter(|(_, value)| value & SUBSYSTEM != 0) {
-            if let Ok(number) = u32::try_from(value) {
+        for (name, value) in btf.enumerations(is_wanted).flatten() {
+            let Ok(number) = u32::try_from(value) else { continue };
+            if number & SUBSYSTEM != 0 && !self.settled.contains(&(number & SUBSYSTEM)) {
                 self.names.entry(number).or_insert_with(|| name.trim_start_matches('_').to_lowercase());
             }
         }
+    }
+
+    /// Looks for subsystems that were not there, or not loaded, at the start: once for each, all at once, and at most once a
+    /// minute. The kernel shows its type information in `vmlinux` and that of modules beside it.
+    pub fn learn(&mut self, numbers: impl IntoIterator<Item = u32>, vmlinux: &Path) {
+        let new: BTreeSet<u32> = numbers.into_iter().filter(|number| !self.is_settled(*number)).collect();
+        let is_due = self.read_again.is_none_or(|read| read.elapsed() >= READ_AGAIN);
+        if new.is_empty() || !is_due {
+            return;
+        }
+        self.read_again = Some(Instant::now());
+        match Btf::from_file(vmlinux) {
+            Ok(kernel) => self.add_modules(&kernel, vmlinux.parent().unwrap_or(vmlinux)),
+            Err(error) => warn!("drop reasons of modules that were loaded since the start have no names: {error:#}"),
+        }
+        self.settled.extend(new.into_iter().map(|number| number & SUBSYSTEM));
+        heap::give_back();
+    }
+
+    /// Whether a number is called for good what [`Self::name`] says; else it is not to be shown before [`Self::learn`] has
+    /// looked for it.
+    #[must_use]
+    pub fn is_settled(&self, number: u32) -> bool {
+        let subsystem = number & SUBSYSTEM;
+        self.is_empty() || subsystem == 0 || self.settled.contains(&subsystem) || self.names.contains_key(&number)
     }
 
     /// Whether the kernel names no reasons.
@@ -99,18 +140,19 @@ impl Reasons {
         self.names.values().map(String::as_str)
     }
 
-    /// The number of a drop's reason, for [`Self::name`]. Where the kernel has none it is found by the function.
+    /// The number of a drop's reason, for [`Self::name`]; `None` as long as it is not settled. Where the kernel has none it
+    /// is found by the function.
     #[must_use]
-    pub fn number(&self, drop: &DropKey, symbols: &Symbols) -> u32 {
+    pub fn number(&self, drop: &DropKey, symbols: &Symbols) -> Option<u32> {
         if !self.is_empty() {
-            return drop.reason;
+            return self.is_settled(drop.reason).then_some(drop.reason);
         }
         let position = symbols.known(drop.location).and_then(|(function, _)| {
             // Compilers split functions and name the parts `NAME.part.0`, `NAME.isra.3`, `NAME.cold`.
             let whole = function.split('.').next().unwrap_or(function);
             BY_FUNCTION.iter().position(|(name, _)| *name == whole)
         });
-        position.map_or(0, |position| position as u32 + 1)
+        Some(position.map_or(0, |position| position as u32 + 1))
     }
 
     /// The name of a reason; a number that the kernel does not name stays visible as `reason_0xN`.
@@ -126,6 +168,8 @@ impl Reasons {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::{
         classes::{Class, class_of},
@@ -154,12 +198,13 @@ mod tests {
         }
     }
 
-    /// Type information with these enumerations and nothing else (Documentation/bpf/btf.rst).
-    fn type_information(enumerations: &[(&str, Vec<(String, u32)>)]) -> Vec<u8> {
+    /// Type information with these enumerations and nothing else (Documentation/bpf/btf.rst), which goes on where one ends
+    /// that has so many bytes of names.
+    fn type_information(enumerations: &[(&str, Vec<(String, u32)>)], base_bytes: usize) -> Vec<u8> {
         const ENUM: u32 = 6;
         let (mut types, mut strings) = (Vec::new(), vec![0]);
         let mut string = |text: &str| {
-            let at = strings.len() as u32;
+            let at = (base_bytes + strings.len()) as u32;
             strings.extend(text.bytes().chain([0]));
             at
         };
@@ -187,18 +232,19 @@ mod tests {
             let ovs = OTHERS.iter().enumerate();
             let ovs = ovs.map(|(at, name)| ((*name).to_owned(), 3 << 16 | number(at, OTHERS.len() + 1)));
             let (core, ovs): (Vec<_>, Vec<_>) = (core.collect(), ovs.collect());
-            let data = type_information(&[
+            let enumerations = [
                 ("skb_drop_reason", core.clone()),
                 ("something_else", vec![("NOBODY".to_owned(), 3 << 16 | 9)]),
                 ("ovs_drop_reason", ovs.clone()),
-            ]);
+            ];
+            let data = type_information(&enumerations, 0);
             let reasons = Reasons::of_kernel(&Btf::parse(data).unwrap());
             assert_eq!(reasons.len(), NAMES.len() + OTHERS.len(), "turn {turn}");
             for (name, value) in core.iter().chain(&ovs) {
                 let name = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
                 assert_eq!(reasons.name(*value), name, "turn {turn}");
                 let drop = DropKey { location: 0, netns: 1, ifindex: 2, reason: *value, family: 1, pad: [0; 3] };
-                assert_eq!(reasons.number(&drop, &Symbols::default()), *value);
+                assert_eq!(reasons.number(&drop, &Symbols::default()), Some(*value));
             }
             assert_eq!(reasons.name(1), "reason_0x1");
         }
@@ -206,8 +252,112 @@ mod tests {
 
     #[test]
     fn the_kernels_number_stands_where_it_has_one() {
-        let reasons = Reasons { names: [(7, "nomem".to_owned())].into() };
+        let reasons = Reasons { names: [(7, "nomem".to_owned())].into(), ..Reasons::default() };
         let drop = DropKey { location: 0, netns: 1, ifindex: 2, reason: 7, family: 1, pad: [0; 3] };
-        assert_eq!(reasons.name(reasons.number(&drop, &Symbols::default())), "nomem");
+        assert_eq!(reasons.number(&drop, &Symbols::default()).map(|number| reasons.name(number)).unwrap(), "nomem");
+    }
+
+    /// A folder as `/sys/kernel/btf`, of a kernel whose own reason is 7.
+    struct Shown {
+        folder: PathBuf,
+        base_bytes: usize,
+    }
+
+    impl Shown {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("lossprobe-{name}-{}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            let vmlinux = type_information(&[("skb_drop_reason", vec![(format!("{PREFIX}NOMEM"), 7)])], 0);
+            let base_bytes = u32::from_le_bytes(*vmlinux[20..].first_chunk().unwrap()) as usize;
+            fs::write(folder.join("vmlinux"), vmlinux).unwrap();
+            Self { folder, base_bytes }
+        }
+
+        fn load(&self, module: &str, reasons: &[(&str, u32)]) {
+            let reasons = reasons.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect();
+            let data = type_information(&[("some_drop_reason", reasons)], self.base_bytes);
+            fs::write(self.folder.join(module), data).unwrap();
+        }
+
+        fn vmlinux(&self) -> PathBuf {
+            self.folder.join("vmlinux")
+        }
+
+        /// As at the agent's start.
+        fn reasons(&self) -> Reasons {
+            let kernel = Btf::from_file(&self.vmlinux()).unwrap();
+            let mut reasons = Reasons::of_kernel(&kernel);
+            reasons.add_modules(&kernel, &self.folder);
+            reasons
+        }
+    }
+
+    impl Drop for Shown {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.folder).unwrap();
+        }
+    }
+
+    const A_MINUTE_AGO: fn() -> Option<Instant> = || Instant::now().checked_sub(READ_AGAIN);
+
+    #[test]
+    fn a_module_that_comes_later_is_named_before_it_is_shown() {
+        let shown = Shown::new("later");
+        shown.load("there", &[("THERE_DROP_ONE", 3 << 16 | 1)]);
+        let mut reasons = shown.reasons();
+        assert_eq!((reasons.name(3 << 16 | 1), reasons.is_settled(4 << 16 | 1)), ("there_drop_one".to_owned(), false));
+        shown.load("later", &[("LATER_DROP_ONE", 4 << 16 | 1), ("LATER_DROP_TWO", 4 << 16 | 2)]);
+        shown.load("unmet", &[("UNMET_DROP_ONE", 5 << 16 | 1)]);
+        reasons.learn([7, 3 << 16 | 1, 4 << 16 | 1], &shown.vmlinux());
+        for (number, name) in [(4 << 16 | 1, "later_drop_one"), (4 << 16 | 2, "later_drop_two"), (5 << 16 | 1, "unmet_drop_one")] {
+            assert!(reasons.is_settled(number), "{number:#x}");
+            assert_eq!(reasons.name(number), name);
+        }
+    }
+
+    #[test]
+    fn a_number_keeps_its_name() {
+        let shown = Shown::new("keeps");
+        shown.load("there", &[("THERE_DROP_ONE", 3 << 16 | 1)]);
+        let mut reasons = shown.reasons();
+        let nameless = [3 << 16 | 2, 4 << 16 | 1, 4 << 16 | 2];
+        reasons.learn(nameless, &shown.vmlinux());
+        let names = |reasons: &Reasons| nameless.map(|number| reasons.is_settled(number).then(|| reasons.name(number)));
+        let before = names(&reasons);
+        assert_eq!(before.each_ref().map(Option::as_deref), ["reason_0x30002", "reason_0x40001", "reason_0x40002"].map(Some));
+        // Another version of the one, and the other at last.
+        shown.load("there", &[("THERE_DROP_OTHER", 3 << 16 | 1), ("THERE_DROP_TWO", 3 << 16 | 2)]);
+        shown.load("later", &[("LATER_DROP_ONE", 4 << 16 | 1), ("LATER_DROP_TWO", 4 << 16 | 2)]);
+        shown.load("third", &[("THIRD_DROP_ONE", 5 << 16 | 1)]);
+        reasons.read_again = A_MINUTE_AGO();
+        reasons.learn([5 << 16 | 1], &shown.vmlinux());
+        assert_eq!(reasons.name(5 << 16 | 1), "third_drop_one");
+        assert_eq!((names(&reasons), reasons.name(3 << 16 | 1)), (before, "there_drop_one".to_owned()));
+    }
+
+    /// Else drops without a name would have megabytes read every second.
+    #[test]
+    fn modules_are_looked_through_once_for_a_subsystem_and_at_most_once_a_minute() {
+        let shown = Shown::new("bounded");
+        let mut reasons = shown.reasons();
+        let mut is_read_for = |number, read_again: Option<Instant>| {
+            reasons.read_again = read_again;
+            reasons.learn([number], &shown.vmlinux());
+            (reasons.read_again != read_again, reasons.is_settled(number))
+        };
+        let (now, long_ago) = (Some(Instant::now()), A_MINUTE_AGO());
+        assert!(long_ago.is_some(), "the machine runs for a minute");
+        assert_eq!(is_read_for(3 << 16 | 1, None), (true, true));
+        assert_eq!(is_read_for(3 << 16 | 2, long_ago), (false, true));
+        assert_eq!(is_read_for(4 << 16 | 1, now), (false, false), "held back");
+        assert_eq!(is_read_for(4 << 16 | 1, long_ago), (true, true));
+        assert_eq!([7, 8].map(|number| is_read_for(number, long_ago)), [(false, true); 2]);
+    }
+
+    #[test]
+    fn what_cannot_be_looked_for_is_shown_by_its_number() {
+        let mut reasons = Shown::new("gone").reasons();
+        reasons.learn([3 << 16 | 1], Path::new("/no/such/folder/vmlinux"));
+        assert_eq!((reasons.is_settled(3 << 16 | 1), reasons.name(3 << 16 | 1)), (true, "reason_0x30001".to_owned()));
     }
 }

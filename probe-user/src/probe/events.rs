@@ -25,6 +25,8 @@ impl Probe {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
+        let drops = batch.iter().filter(|event| event.kind == abi::EventKind::Drop as u8);
+        self.loaded.learn(drops.map(|event| event.reason));
         let clock = Clock::now()?;
         Ok(batch.iter().filter_map(|event| self.describe(event, clock)).collect())
     }
@@ -39,15 +41,16 @@ impl Probe {
         Ok(())
     }
 
-    /// Examples that the programs could not show, since the start.
+    /// Examples that could not be shown, since the start: by the programs, or for want of a name.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn events_not_shown(&self) -> Result<u64> {
-        Tally::NOT_SHOWN.into_iter().map(|tally| self.maps.tally(tally)).sum()
+        let by_programs: u64 = Tally::NOT_SHOWN.into_iter().map(|tally| self.maps.tally(tally)).sum::<Result<_>>()?;
+        Ok(by_programs + self.nameless_events)
     }
 
-    /// What an example says; `None` where it is of no kind of this build.
+    /// What an example says; `None` where it is of no kind of this build, or its reason has no name yet.
     fn describe(&mut self, event: &abi::Event, clock: Clock) -> Option<Event> {
         let own = event.netns == self.loaded.netns;
         let interface = if own { self.name_at(event.ifindex).unwrap_or_default().to_owned() } else { String::new() };
@@ -87,7 +90,11 @@ impl Probe {
                     family: 0,
                     pad: [0; 3],
                 };
-                described.reason = self.loaded.types.reasons.name(self.loaded.reason(&key));
+                let Some(reason) = self.loaded.reason(&key) else {
+                    self.nameless_events += 1;
+                    return None;
+                };
+                described.reason = self.loaded.types.reasons.name(reason);
                 described.class = Some(self.config.classes.of(&described.reason).id().to_owned());
                 described.location = location;
             }

@@ -29,7 +29,7 @@ pub(super) struct ByKey {
 }
 
 impl ByKey {
-    /// Drops of other namespaces are left out: no interface of theirs is ours.
+    /// Drops of other namespaces are left out: no interface of theirs is ours. So are those that have no name yet.
     pub(super) fn of(counters: &Counters, loaded: &Loaded) -> Self {
         let mut slots = BTreeMap::<_, Vec<_>>::new();
         let mut interfaces = BTreeMap::<_, BTreeMap<_, u64>>::new();
@@ -39,7 +39,9 @@ impl ByKey {
             slots.entry(u32::from(key.slot)).or_default().push((rare, *frames));
         }
         for (key, packets) in counters.drops.iter().filter(|(key, _)| key.netns == loaded.netns) {
-            add(key.ifindex, Rare::Drop { reason: loaded.reason(key), family: key.family }, *packets);
+            if let Some(reason) = loaded.reason(key) {
+                add(key.ifindex, Rare::Drop { reason, family: key.family }, *packets);
+            }
         }
         for (key, segments) in &counters.retransmits {
             add(key.ifindex, Rare::Retransmit { kind: key.kind }, *segments);
@@ -117,7 +119,7 @@ impl Probe {
         });
         let moved: Vec<_> = moved.collect();
         if !moved.is_empty() {
-            let counters = self.maps.counters()?;
+            let counters = self.counters()?;
             let by_key = ByKey::of(&counters, &self.loaded);
             for (ifindex, bridge) in moved {
                 let is_new = self.counted.get(&ifindex).is_some_and(|counted| !counted.settled);
@@ -151,7 +153,7 @@ impl Probe {
         if self.ports.group_of(ifindex).is_none() {
             return;
         }
-        let counters = self.maps.counters();
+        let counters = self.counters();
         match counters.and_then(|counters| self.counts(ifindex, &ByKey::of(&counters, &self.loaded))) {
             Ok(counts) => self.ports.add(ifindex, &counts),
             Err(error) => {

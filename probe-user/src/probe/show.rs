@@ -28,7 +28,7 @@ impl Probe {
     /// If the maps cannot be read.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
         let began = Instant::now();
-        let counters = self.maps.counters()?;
+        let counters = self.counters()?;
         let sent_segments = self.sent.segments().unwrap_or_else(|_| {
             self.collect_error("snmp");
             None
@@ -173,8 +173,8 @@ impl Probe {
         let mut sums = BTreeMap::<_, u64>::new();
         for (key, packets) in &counters.drops {
             let own = key.netns == self.loaded.netns;
-            let Some(interface) = self.name_at(key.ifindex) else { continue };
-            let reason = self.loaded.types.reasons.name(self.loaded.reason(key));
+            let (Some(interface), Some(reason)) = (self.name_at(key.ifindex), self.loaded.reason(key)) else { continue };
+            let reason = self.loaded.types.reasons.name(reason);
             let port = own && self.ports.group_of(key.ifindex).is_some();
             *sums.entry((own, interface, reason, key.family, port)).or_default() += packets;
         }
@@ -195,8 +195,8 @@ impl Probe {
     fn drop_sites(&mut self, counters: &Counters) -> Vec<snapshot::DropSite> {
         let mut sums = BTreeMap::<_, u64>::new();
         for (key, packets) in &counters.drops {
-            let (own, reason) = (key.netns == self.loaded.netns, self.loaded.reason(key));
-            *sums.entry((own, key.ifindex, reason, key.location)).or_default() += packets;
+            let Some(reason) = self.loaded.reason(key) else { continue };
+            *sums.entry((key.netns == self.loaded.netns, key.ifindex, reason, key.location)).or_default() += packets;
         }
         let site = |((own, ifindex, reason, location), packets): ((bool, u32, u32, u64), u64)| {
             let reason = self.loaded.types.reasons.name(reason);
@@ -223,11 +223,12 @@ impl Probe {
             let class = self.config.classes.of(&reason).id().to_owned();
             snapshot::ForeignDrop { netns: key.netns, class, reason, packets }
         };
-        most(counters.namespaces.iter().copied(), snapshot::FOREIGN_DROPS).into_iter().map(drop).collect()
+        let settled = counters.namespaces.iter().filter(|(key, _)| self.loaded.types.reasons.is_settled(key.reason));
+        most(settled.copied(), snapshot::FOREIGN_DROPS).into_iter().map(drop).collect()
     }
 
     /// The interface's name, `""` where the kernel knows no interface, `None` where its name has not been announced
-    /// yet: such counts are shown with the name, so that no series falls.
+    /// yet: such counts are shown with the name, so that no series falls. Drops without a name of their reason wait likewise.
     pub(super) fn name_at(&self, ifindex: u32) -> Option<&str> {
         match ifindex {
             0 => Some(""),
@@ -313,7 +314,7 @@ impl Probe {
             program_missed: missed_runs(&self.loaded.ebpf, &self.loaded.programs),
             drop_members: tally(Tally::DropMembers),
             uncounted_ms: u64::try_from(self.uncounted.as_millis()).unwrap_or(u64::MAX),
-            events_suppressed: Tally::NOT_SHOWN.into_iter().map(tally).sum(),
+            events_suppressed: Tally::NOT_SHOWN.into_iter().map(tally).sum::<u64>() + self.nameless_events,
             drop_storm_packets: tally(Tally::StormSegments),
             drop_storm_waiting_packets: counters.waiting,
             snapshot_us: 0,

@@ -27,6 +27,7 @@ use probe_user::kernel::{
     load::{Capacity, load},
     privilege,
     read::Maps,
+    types::KernelTypes,
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use tests::{agent, child, namespace::Namespace};
@@ -104,6 +105,8 @@ fn attempt() -> Result<()> {
     assert_eq!(traffic.frames, 0);
     let target = Target { name: "lo", ifindex: 1, kind: "loopback", link_kind: LinkKind::Ethernet, xdp: false };
     drop(Attached::new(&mut loaded.ebpf, target).context("attach")?);
+    // Of modules that come later.
+    KernelTypes::running()?;
     UdpSocket::bind("127.0.0.1:0").context("open a socket")?;
     thread::Builder::new().spawn(|| ()).context("start a thread")?.join().map_err(|_| anyhow::anyhow!("a panic"))
 }
