@@ -359,8 +359,8 @@ impl Probe {
     /// Copies what is counted rarely out of the maps. What the kernel calls it is looked for before anything of it is shown.
     pub(super) fn counters(&mut self) -> Result<Counters> {
         let counters = self.maps.counters()?;
-        let own = counters.drops.iter().map(|(key, _)| key.reason);
-        self.loaded.learn(own.chain(counters.namespaces.iter().map(|(key, _)| key.reason)));
+        let drops = counters.drops.iter().map(|(key, _)| (key.reason, key.location));
+        self.loaded.learn(drops.chain(counters.namespaces.iter().map(|(key, _)| (key.reason, 0))));
         Ok(counters)
     }
 

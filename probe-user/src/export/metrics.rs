@@ -346,7 +346,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         unit: "",
         labels: &["map"],
-        help: "Entries in use of a bounded kernel map.",
+        help: "Entries in use of a bounded map.",
         samples: |snapshot, to| snapshot.probe.maps.iter().for_each(|map| to.add([&map.name], map.entries)),
     },
     Metric {
@@ -354,7 +354,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         unit: "",
         labels: &["map"],
-        help: "Entries that a bounded kernel map can hold.",
+        help: "Entries that a bounded map can hold.",
         samples: |snapshot, to| snapshot.probe.maps.iter().for_each(|map| to.add([&map.name], map.capacity)),
     },
     Metric {

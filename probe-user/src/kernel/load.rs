@@ -19,6 +19,7 @@ use super::{
     btf::VMLINUX,
     heap,
     heartbeat::{Heartbeat, hertz},
+    reasons::Reason,
     symbols::{self, Symbols},
     types::{self, KernelTypes},
 };
@@ -148,15 +149,15 @@ impl Loaded {
         self.heartbeat.last()
     }
 
-    /// The number of a drop's reason, for its name; `None` before [`Self::learn`] has looked for that.
+    /// The reason of a drop; `None` before [`Self::learn`] has found its name.
     #[must_use]
-    pub fn reason(&self, drop: &DropKey) -> Option<u32> {
-        self.types.reasons.number(drop, &self.symbols)
+    pub fn reason(&self, drop: &DropKey) -> Option<Reason> {
+        self.types.reasons.of(drop.reason, drop.location)
     }
 
-    /// Finds names for reasons that have not been met yet.
-    pub fn learn(&mut self, reasons: impl IntoIterator<Item = u32>) {
-        self.types.reasons.learn(reasons, Path::new(VMLINUX));
+    /// Finds names for reasons that have not been met yet, by the kernel's number and the location.
+    pub fn learn(&mut self, drops: impl IntoIterator<Item = (u32, u64)>) {
+        self.types.reasons.learn(drops, &mut self.symbols, Path::new(VMLINUX));
     }
 
     /// Whether the programs show examples of what they count.

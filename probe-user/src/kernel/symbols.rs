@@ -13,9 +13,16 @@ use std::{
 
 use tracing::debug;
 
+use super::heap;
+
 const KALLSYMS: &str = "/proc/kallsyms";
 /// Longer than any function: what lies further behind a symbol belongs to something that is not known.
 const LONGEST_FUNCTION_BYTES: u64 = 64 << 10;
+/// Modules lie in pages of their own, of this size or more: the next one may begin in the page behind a module's last
+/// function.
+const PAGE_BYTES: u64 = 4096;
+/// The name of what lies behind a module.
+const NOTHING: u32 = u32::MAX;
 const READ_BYTES: usize = 64 << 10;
 /// Addresses that are remembered as unknown.
 const MOST_UNKNOWN: usize = 1024;
@@ -27,7 +34,8 @@ const READ_AGAIN: Duration = Duration::from_mins(1);
 pub struct Symbols {
     file: Option<File>,
     table: Table,
-    read: Option<Instant>,
+    /// When the file was last read again because of an address.
+    read_again: Option<Instant>,
     /// Addresses that the file did not tell either, of modules that are gone: it is not read again for them.
     unknown: BTreeSet<u64>,
 }
@@ -37,12 +45,11 @@ impl Symbols {
     #[must_use]
     pub fn read() -> Self {
         let mut symbols = Self { file: File::open(KALLSYMS).ok(), ..Self::default() };
-        symbols.read_again();
+        symbols.read_file();
         symbols
     }
 
-    fn read_again(&mut self) {
-        self.read = Some(Instant::now());
+    fn read_file(&mut self) {
         let Some(file) = &mut self.file else { return };
         match file.rewind().and_then(|()| Table::read(&*file)) {
             Ok(table) => self.table = table,
@@ -53,21 +60,29 @@ impl Symbols {
     /// The function that an address lies in, and how far behind its start. An address that nothing is known of, perhaps
     /// of a module that was loaded since, costs a look into the file once a minute.
     pub fn resolve(&mut self, address: u64) -> Option<(&str, u64)> {
-        let is_due = self.read.is_some_and(|read| read.elapsed() >= READ_AGAIN);
-        let is_new = !self.table.functions.is_empty() && !self.unknown.contains(&address);
-        if is_due && is_new && self.table.resolve(address).is_none() {
-            self.read_again();
-            if self.table.resolve(address).is_none() && self.unknown.len() < MOST_UNKNOWN {
+        let is_due = self.read_again.is_none_or(|read| read.elapsed() >= READ_AGAIN);
+        if is_due && self.may_yet_tell(address) {
+            self.read_again = Some(Instant::now());
+            self.read_file();
+            heap::give_back();
+            if self.table.resolve(address).is_none() {
                 self.unknown.insert(address);
             }
         }
         self.table.resolve(address)
     }
 
-    /// As [`Self::resolve`], by what is known already.
+    /// Whether nothing is known of an address, but may be when the file is read the next time.
     #[must_use]
-    pub fn known(&self, address: u64) -> Option<(&str, u64)> {
-        self.table.resolve(address)
+    pub fn may_yet_tell(&self, address: u64) -> bool {
+        let is_new = self.unknown.len() < MOST_UNKNOWN && !self.unknown.contains(&address);
+        is_new && !self.table.functions.is_empty() && self.table.resolve(address).is_none()
+    }
+
+    /// Those of a file with this text, which is read once.
+    #[cfg(test)]
+    pub(super) fn of(text: &str) -> Self {
+        Self { table: Table::read(text.as_bytes()).unwrap_or_default(), ..Self::default() }
     }
 }
 
@@ -81,7 +96,7 @@ pub fn addresses_of(name: &str) -> Option<Range<u64>> {
 /// The kernel lists itself by address.
 fn addresses_in(source: impl Read, name: &str) -> Option<Range<u64>> {
     let lines = BufReader::with_capacity(READ_BYTES, source).lines().map_while(Result::ok);
-    let mut addresses = lines.filter_map(|line| function(&line).map(|(address, found)| (address, found == name)));
+    let mut addresses = lines.filter_map(|line| function(&line).map(|(address, found, _)| (address, found == name)));
     let (start, _) = addresses.find(|(_, found)| *found)?;
     let end = addresses.map(|(address, _)| address).find(|address| *address > start);
     Some(start..end.unwrap_or(start + LONGEST_FUNCTION_BYTES))
@@ -91,7 +106,7 @@ fn addresses_in(source: impl Read, name: &str) -> Option<Range<u64>> {
 #[derive(Debug, Default)]
 struct Table {
     first: u64,
-    /// Distance, and where the name begins in `names`; by distance.
+    /// Distance, and where the name begins in `names`, or [`NOTHING`]; by distance.
     functions: Vec<(u32, u32)>,
     /// Each ends with a newline.
     names: String,
@@ -99,21 +114,35 @@ struct Table {
 
 impl Table {
     fn read(source: impl Read) -> std::io::Result<Self> {
-        let (mut addresses, mut names) = (Vec::new(), String::new());
+        let (mut found, mut names) = (Vec::new(), String::new());
         let (mut lines, mut line) = (BufReader::with_capacity(READ_BYTES, source), String::new());
+        let (mut module, mut modules) = (String::new(), 0_u32);
         while lines.read_line(&mut line)? > 0 {
-            if let Some((address, name)) = function(&line) {
-                addresses.push((address, names.len()));
+            if let Some((address, name, owner)) = function(&line) {
+                // The file lists one module after the other.
+                if owner != module {
+                    owner.clone_into(&mut module);
+                    modules += 1;
+                }
+                found.push((address, names.len(), modules));
                 names.push_str(name);
                 names.push('\n');
             }
             line.clear();
         }
-        addresses.sort_unstable();
-        let first = addresses.first().map_or(0, |(address, _)| *address);
-        let near =
-            |(address, name): (u64, usize)| Some((u32::try_from(address - first).ok()?, u32::try_from(name).ok()?));
-        let functions = addresses.into_iter().filter_map(near).collect();
+        found.sort_unstable();
+        let first = found.first().map_or(0, |(address, ..)| *address);
+        let mut functions = Vec::with_capacity(found.len());
+        for (at, (address, name, module)) in found.iter().enumerate() {
+            let next = found.get(at + 1);
+            let is_last = next.is_none_or(|(_, _, other)| other != module);
+            let end = (address | (PAGE_BYTES - 1)).saturating_add(1);
+            let near = |address: u64| u32::try_from(address - first).ok();
+            functions.extend(near(*address).zip(u32::try_from(*name).ok()));
+            if is_last && next.is_none_or(|(address, ..)| *address > end) {
+                functions.extend(near(end).map(|end| (end, NOTHING)));
+            }
+        }
         names.shrink_to_fit();
         Ok(Self { first, functions, names })
     }
@@ -127,17 +156,18 @@ impl Table {
         let behind = self.functions.partition_point(|(start, _)| u64::from(*start) <= distance);
         let (start, name) = *self.functions.get(behind.checked_sub(1)?)?;
         let offset = distance - u64::from(start);
-        (offset < LONGEST_FUNCTION_BYTES).then(|| (self.name(name), offset))
+        (offset < LONGEST_FUNCTION_BYTES && name != NOTHING).then(|| (self.name(name), offset))
     }
 }
 
-/// Address and name, as in `ffffffff81a2b3c0 T kfree_skb_list_reason` or `… t nft_do_chain\t[nf_tables]`.
-fn function(line: &str) -> Option<(u64, &str)> {
+/// Address, name and module, as in `ffffffff81a2b3c0 T kfree_skb_list_reason` or `… t nft_do_chain\t[nf_tables]`.
+fn function(line: &str) -> Option<(u64, &str, &str)> {
     let mut words = line.split_ascii_whitespace();
     let address = u64::from_str_radix(words.next()?, 16).ok().filter(|address| *address != 0)?;
     words.next().filter(|kind| matches!(*kind, "t" | "T" | "w" | "W"))?;
     let name = words.next()?;
-    (words.next() != Some("[bpf]")).then_some((address, name))
+    let module = words.next().unwrap_or_default();
+    (module != "[bpf]").then_some((address, name, module))
 }
 
 #[cfg(test)]
@@ -152,6 +182,8 @@ ffffffff81000180 T skb_release_data
 ffffffff81000200 d some_data
 ffffffff81000300 W weak_one
 ffffffffc0001000 t nft_do_chain\t[nf_tables]
+ffffffffc0004f00 t nf_tables_module_exit\t[nf_tables]
+ffffffffc0005000 t ip_set_add\t[ip_set]
 ffffffffc0009000 t bpf_prog_0123456789abcdef\t[bpf]
 ";
 
@@ -164,6 +196,12 @@ ffffffffc0009000 t bpf_prog_0123456789abcdef\t[bpf]
             (0xffff_ffff_8100_0300, Some(("weak_one", 0))),
             (0xffff_ffff_8200_0300, None),
             (0xffff_ffff_c000_1002, Some(("nft_do_chain", 2))),
+            (0xffff_ffff_c000_4eff, Some(("nft_do_chain", 0x3eff))),
+            (0xffff_ffff_c000_4fff, Some(("nf_tables_module_exit", 0xff))),
+            (0xffff_ffff_c000_5000, Some(("ip_set_add", 0))),
+            // A module that came when this was read already.
+            (0xffff_ffff_c000_6000, None),
+            (0xffff_ffff_8100_1000, None),
             (0xffff_ffff_8000_0000, None),
             (0, None),
         ] {
@@ -191,12 +229,12 @@ ffffffffc0009000 t bpf_prog_0123456789abcdef\t[bpf]
         let file = File::open(&path).ok();
         std::fs::remove_file(&path).unwrap();
         let mut symbols = Symbols { file, ..Symbols::default() };
-        symbols.read_again();
+        symbols.read_file();
         let long_ago = Instant::now().checked_sub(READ_AGAIN);
         let mut is_read_for = |address| {
-            symbols.read = long_ago;
+            symbols.read_again = long_ago;
             assert_eq!(symbols.resolve(address), None);
-            symbols.read != long_ago
+            symbols.read_again != long_ago
         };
         assert!(long_ago.is_some(), "the machine runs for a minute");
         assert_eq!(

@@ -26,7 +26,7 @@ impl Probe {
             return Ok(Vec::new());
         }
         let drops = batch.iter().filter(|event| event.kind == abi::EventKind::Drop as u8);
-        self.loaded.learn(drops.map(|event| event.reason));
+        self.loaded.learn(drops.map(|event| (event.reason, event.location)));
         let clock = Clock::now()?;
         Ok(batch.iter().filter_map(|event| self.describe(event, clock)).collect())
     }

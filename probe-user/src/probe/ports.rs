@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::snapshot::Traffic;
+use crate::{kernel::reasons::Reason, snapshot::Traffic};
 
 /// What is counted rarely, by the kernel's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rare {
     Malformed { direction: u8, reason: u8 },
-    Drop { reason: u32, family: u8 },
+    Drop { reason: Reason, family: u8 },
     Retransmit { kind: u8 },
     Fault { fault: u8 },
 }
@@ -157,7 +157,7 @@ fn plus(sum: Traffic, now: Traffic, before: Traffic) -> Traffic {
 mod tests {
     use super::*;
 
-    const DROP: Rare = Rare::Drop { reason: 2, family: 1 };
+    const DROP: Rare = Rare::Drop { reason: Reason { number: 2, function: "" }, family: 1 };
     const MALFORMED: Rare = Rare::Malformed { direction: 0, reason: 3 };
 
     fn counted(frames: u64, rare: &[(Rare, u64)]) -> Counts {

@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     collect::links::Link,
-    kernel::read::{Counters, missed_runs},
+    kernel::{
+        read::{Counters, missed_runs},
+        reasons::Reason,
+    },
     snapshot::{self, Snapshot, State, Traffic},
 };
 
@@ -198,7 +201,7 @@ impl Probe {
             let Some(reason) = self.loaded.reason(key) else { continue };
             *sums.entry((key.netns == self.loaded.netns, key.ifindex, reason, key.location)).or_default() += packets;
         }
-        let site = |((own, ifindex, reason, location), packets): ((bool, u32, u32, u64), u64)| {
+        let site = |((own, ifindex, reason, location), packets): ((bool, u32, Reason, u64), u64)| {
             let reason = self.loaded.types.reasons.name(reason);
             let function = match self.loaded.symbols.resolve(location) {
                 Some((function, offset)) => format!("{function}+{offset:#x}"),
@@ -218,13 +221,14 @@ impl Probe {
 
     /// In which other namespaces most is dropped.
     fn foreign_drops(&self, counters: &Counters) -> Vec<snapshot::ForeignDrop> {
-        let drop = |(key, packets): (NamespaceKey, u64)| {
-            let reason = self.loaded.types.reasons.name(key.reason);
+        let reasons = &self.loaded.types.reasons;
+        let drop = |((netns, reason), packets): ((u32, Reason), u64)| {
+            let reason = reasons.name(reason);
             let class = self.config.classes.of(&reason).id().to_owned();
-            snapshot::ForeignDrop { netns: key.netns, class, reason, packets }
+            snapshot::ForeignDrop { netns, class, reason, packets }
         };
-        let settled = counters.namespaces.iter().filter(|(key, _)| self.loaded.types.reasons.is_settled(key.reason));
-        most(settled.copied(), snapshot::FOREIGN_DROPS).into_iter().map(drop).collect()
+        let named = |(key, packets): &(NamespaceKey, u64)| Some(((key.netns, reasons.of(key.reason, 0)?), *packets));
+        most(counters.namespaces.iter().filter_map(named), snapshot::FOREIGN_DROPS).into_iter().map(drop).collect()
     }
 
     /// The interface's name, `""` where the kernel knows no interface, `None` where its name has not been announced
@@ -300,6 +304,7 @@ impl Probe {
             cause: (*cause).to_owned(),
             count: tally(*which),
         };
+        let (places, most_places) = self.loaded.types.reasons.places();
         snapshot::Probe {
             features: self.loaded.features.clone(),
             maps: vec![
@@ -309,6 +314,7 @@ impl Probe {
                 map("namespaces", counters.namespaces.len(), capacity.namespaces),
                 map("retransmits", counters.retransmits.len(), capacity.retransmits),
                 map("faults", counters.faults.len(), capacity.faults),
+                map("functions", places, most_places as u32),
             ],
             map_update_failed: Tally::FAILURES.iter().map(failed).collect(),
             program_missed: missed_runs(&self.loaded.ebpf, &self.loaded.programs),

@@ -401,12 +401,12 @@ fn golden(openmetrics: bool) -> String {
         "Whether this kernel gives a feature: 1 yes, 0 no.",
         &[r#"{feature="drop_reason"} 0"#, r#"{feature="tcx"} 1"#],
     );
-    family("lossprobe_map_entries", "gauge", "", "Entries in use of a bounded kernel map.", &[r#"{map="drops"} 5"#]);
+    family("lossprobe_map_entries", "gauge", "", "Entries in use of a bounded map.", &[r#"{map="drops"} 5"#]);
     family(
         "lossprobe_map_capacity",
         "gauge",
         "",
-        "Entries that a bounded kernel map can hold.",
+        "Entries that a bounded map can hold.",
         &[r#"{map="drops"} 4096"#],
     );
     family(
