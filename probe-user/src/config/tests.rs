@@ -78,7 +78,7 @@ fn flags_win_over_the_file() {
     assert_eq!(config_of_file.log_format, LogFormat::Text);
     assert_eq!(config_of_file.log_level, LevelFilter::DEBUG);
     assert_eq!(config_of_file.max_interfaces, Some(7));
-    assert_eq!(config_of_file.classes.of("neigh_failed"), Class::Noise);
+    assert_eq!(config_of_file.classes.of("neigh_failed", ""), Class::Noise);
     assert!(config_of_file.selection.selects("tap1", false) && !config_of_file.selection.selects("eth0", false));
 
     let mut args = AgentArgs { max_interfaces: Some(8), socket: Some("/x".into()), ..AgentArgs::default() };

@@ -62,7 +62,9 @@ impl<'s> Losses<'s> {
     #[must_use]
     pub fn of(snapshot: &'s Snapshot) -> Self {
         let (mut lost, mut witnesses) = (Vec::new(), Vec::new());
-        for (key, packets) in drops(snapshot) {
+        let drops = drops(snapshot);
+        for (key, packets) in &drops {
+            let packets = *packets;
             let row = |packets| Loss {
                 place: "kernel",
                 interface: key.interface,
@@ -71,7 +73,9 @@ impl<'s> Losses<'s> {
                 class: key.class,
                 packets,
             };
-            let named = packets.min(named_by_driver(snapshot, &key));
+            // By the function, where that is known: what else the kernel drops there without a reason is no one's decision.
+            let is_told = key.class == "policy" || !drops.contains_key(&DropKey { class: "policy", ..*key });
+            let named = if is_told { packets.min(named_by_driver(snapshot, key)) } else { 0 };
             lost.push(row(packets - named));
             witnesses.push(row(named));
         }
@@ -354,7 +358,8 @@ mod tests {
                 drop("own", "eth0", "qdisc_drop", "capacity", 40),
                 drop("other", "x", "netfilter_drop", "policy", 2),
                 drop("own", "", "not_specified", "unknown", 4),
-                drop("own", "veth1", "not_specified", "unknown", 11),
+                drop("own", "veth1", "not_specified", "policy", 9),
+                drop("own", "veth1", "not_specified", "unknown", 2),
             ],
             interfaces: vec![
                 Interface {
@@ -450,6 +455,26 @@ mod tests {
         assert_eq!(json["not_observable"]["eth0"][0], "ingress/xdp_drop");
     }
 
+    /// More than the kernel has dropped there without a reason: frames that another device has redirected.
+    #[test]
+    fn what_a_veth_drops_for_a_program_is_told_by_the_function_where_that_is_known() {
+        let mut snapshot = snapshot();
+        snapshot.interfaces[1].device.counters[0].packets = 100;
+        let of_kernel = |snapshot: &Snapshot| -> (u64, u64) {
+            let losses = Losses::of(snapshot);
+            let of = |rows: &[Loss<'_>]| {
+                let here = rows.iter().filter(|row| (row.place, row.interface) == ("kernel", "veth1"));
+                here.map(|row| row.packets).sum()
+            };
+            (of(&losses.lost), of(&losses.witnesses))
+        };
+        assert_eq!(of_kernel(&snapshot), (2, 9));
+        for drop in snapshot.drops.iter_mut().filter(|drop| drop.interface == "veth1") {
+            drop.class = "unknown".into();
+        }
+        assert_eq!(of_kernel(&snapshot), (0, 11));
+    }
+
     #[test]
     fn table() {
         let expected = "\
@@ -473,7 +498,7 @@ counted by  interface  cause              class     packets
 ------------------------------------------------------------
 protocol    –          udp/no_port        –           5,000
 queue       eth0       fq_codel           –              30
-kernel      veth1      not_specified      unknown         9
+kernel      veth1      not_specified      policy          9
 xdp         veth1      exception_aborted  config          8
 cpu         –          backlog            –               6
 device      veth1      ingress/no_buffer  capacity        3

@@ -95,7 +95,7 @@ impl Reasons {
     pub fn learn(&mut self, drops: impl IntoIterator<Item = (u32, u64)>, symbols: &mut Symbols, vmlinux: &Path) {
         let mut new = BTreeSet::new();
         for (number, address) in drops {
-            if self.is_empty() {
+            if self.says_nothing(number) {
                 self.functions.learn(address, symbols);
             } else if !self.is_settled(number) {
                 new.insert(number & SUBSYSTEM);
@@ -118,12 +118,16 @@ impl Reasons {
     /// found out what there is to know: they are not to be shown yet.
     #[must_use]
     pub fn of(&self, number: u32, address: u64) -> Option<Reason> {
-        let function = if self.is_empty() {
+        let function = if self.says_nothing(number) {
             self.functions.at(address)?
         } else {
             self.is_settled(number).then_some("")?
         };
         Some(Reason { number, function })
+    }
+
+    fn says_nothing(&self, number: u32) -> bool {
+        self.is_empty() || self.names.get(&number).is_some_and(|name| name == NOT_SPECIFIED)
     }
 
     fn is_settled(&self, number: u32) -> bool {

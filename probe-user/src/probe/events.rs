@@ -94,8 +94,9 @@ impl Probe {
                     self.nameless_events += 1;
                     return None;
                 };
-                described.reason = self.loaded.types.reasons.name(reason);
-                described.class = Some(self.config.classes.of(&described.reason).id().to_owned());
+                let (reason, class) = self.shown(reason);
+                described.reason = reason;
+                described.class = Some(class.id().to_owned());
                 described.location = location;
             }
             kind if kind == abi::EventKind::Retransmit as u8 => {

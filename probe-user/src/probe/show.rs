@@ -16,6 +16,7 @@ use super::{
     roles::ByKey,
 };
 use crate::{
+    classes::Class,
     collect::links::Link,
     kernel::{
         read::{Counters, missed_runs},
@@ -125,22 +126,11 @@ impl Probe {
         for interface in interfaces.iter().filter(|interface| group.present.contains(&interface.ifindex)) {
             interface.attached.iter().for_each(|attachment| *attached.entry(attachment.clone()).or_default() += 1);
         }
-        let (mut drops, mut retransmitted, mut xdp_failed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut drops, mut retransmitted, mut xdp_failed) = (BTreeMap::<_, u64>::new(), Vec::new(), Vec::new());
         for (rare, count) in &group.sums.rare {
             match *rare {
                 Rare::Malformed { .. } => {}
-                Rare::Drop { reason, family } => {
-                    let reason = self.loaded.types.reasons.name(reason);
-                    drops.push(snapshot::Drop {
-                        netns: "own".to_owned(),
-                        interface: name.clone(),
-                        class: self.config.classes.of(&reason).id().to_owned(),
-                        reason,
-                        family: family_id(family).to_owned(),
-                        port: true,
-                        packets: *count,
-                    });
-                }
+                Rare::Drop { reason, family } => *drops.entry((self.shown(reason), family)).or_default() += count,
                 Rare::Retransmit { kind } => {
                     let kind = Retransmit::ALL.get(usize::from(kind)).map_or("unknown", |kind| kind.id()).to_owned();
                     let interface = name.clone();
@@ -154,6 +144,15 @@ impl Probe {
                 }
             }
         }
+        let drop = |(((reason, class), family), packets): (((String, Class), u8), u64)| snapshot::Drop {
+            netns: "own".to_owned(),
+            interface: name.clone(),
+            reason,
+            class: class.id().to_owned(),
+            family: family_id(family).to_owned(),
+            port: true,
+            packets,
+        };
         let [ingress, egress] = group.sums.traffic;
         snapshot::PortGroup {
             master: bridge.to_owned(),
@@ -165,32 +164,38 @@ impl Probe {
             ingress,
             egress,
             malformed: malformed(group.sums.rare.iter().map(|(rare, frames)| (*rare, *frames))),
-            drops,
+            drops: drops.into_iter().map(drop).collect(),
             retransmitted,
             xdp_failed,
             name,
         }
     }
 
+    /// Name and class of a reason. Several can have both in common.
+    pub(super) fn shown(&self, reason: Reason) -> (String, Class) {
+        let name = self.loaded.types.reasons.name(reason);
+        let class = self.config.classes.of(&name, reason.function);
+        (name, class)
+    }
+
     fn drops(&self, counters: &Counters) -> Vec<snapshot::Drop> {
-        let mut sums = BTreeMap::<_, u64>::new();
+        let (mut sums, mut shown) = (BTreeMap::<_, u64>::new(), BTreeMap::new());
         for (key, packets) in &counters.drops {
             let own = key.netns == self.loaded.netns;
             let (Some(interface), Some(reason)) = (self.name_at(key.ifindex), self.loaded.reason(key)) else { continue };
-            let reason = self.loaded.types.reasons.name(reason);
+            let shown = shown.entry(reason).or_insert_with(|| self.shown(reason)).clone();
             let port = own && self.ports.group_of(key.ifindex).is_some();
-            *sums.entry((own, interface, reason, key.family, port)).or_default() += packets;
+            *sums.entry((own, interface, shown, key.family, port)).or_default() += packets;
         }
-        let drop =
-            |((own, interface, reason, family, port), packets): ((bool, &str, String, u8, bool), u64)| snapshot::Drop {
-                netns: netns_id(own),
-                interface: interface.to_owned(),
-                class: self.config.classes.of(&reason).id().to_owned(),
-                reason,
-                family: family_id(family).to_owned(),
-                port,
-                packets,
-            };
+        let drop = |((own, interface, (reason, class), family, port), packets)| snapshot::Drop {
+            netns: netns_id(own),
+            interface: String::from(interface),
+            reason,
+            class: Class::id(class).to_owned(),
+            family: family_id(family).to_owned(),
+            port,
+            packets,
+        };
         sums.into_iter().map(drop).collect()
     }
 
@@ -202,7 +207,7 @@ impl Probe {
             *sums.entry((key.netns == self.loaded.netns, key.ifindex, reason, key.location)).or_default() += packets;
         }
         let site = |((own, ifindex, reason, location), packets): ((bool, u32, Reason, u64), u64)| {
-            let reason = self.loaded.types.reasons.name(reason);
+            let (reason, class) = self.shown(reason);
             let function = match self.loaded.symbols.resolve(location) {
                 Some((function, offset)) => format!("{function}+{offset:#x}"),
                 None => String::new(),
@@ -210,7 +215,7 @@ impl Probe {
             Some(snapshot::DropSite {
                 netns: netns_id(own),
                 interface: self.name_at(ifindex)?.to_owned(),
-                class: self.config.classes.of(&reason).id().to_owned(),
+                class: class.id().to_owned(),
                 reason,
                 function,
                 packets,
@@ -223,9 +228,8 @@ impl Probe {
     fn foreign_drops(&self, counters: &Counters) -> Vec<snapshot::ForeignDrop> {
         let reasons = &self.loaded.types.reasons;
         let drop = |((netns, reason), packets): ((u32, Reason), u64)| {
-            let reason = reasons.name(reason);
-            let class = self.config.classes.of(&reason).id().to_owned();
-            snapshot::ForeignDrop { netns, class, reason, packets }
+            let (reason, class) = self.shown(reason);
+            snapshot::ForeignDrop { netns, class: class.id().to_owned(), reason, packets }
         };
         let named = |(key, packets): &(NamespaceKey, u64)| Some(((key.netns, reasons.of(key.reason, 0)?), *packets));
         most(counters.namespaces.iter().filter_map(named), snapshot::FOREIGN_DROPS).into_iter().map(drop).collect()

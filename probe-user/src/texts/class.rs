@@ -90,10 +90,11 @@ const NOISE: Text = Text {
 pub(super) const NOT_SPECIFIED: Text = Text {
     name: "not_specified",
     meaning: "The kernel freed the packet in a place that gives no reason. Which place, and so what it stands for, the kernel \
-              function tells: `lossprobe stats` lists them, `lossprobe watch` shows it for each packet.",
+              function tells: `lossprobe stats` lists them, `lossprobe watch` shows it for each packet. What an XDP program drops in \
+              generic mode or on a veth is of class policy all the same: its function says so.",
     causes: &[
         "multicast and broadcast for which no socket is open here: the stack frees what nobody takes without a reason",
-        "an XDP program on a veth, and drivers and tunnels that have no reasons of their own yet",
+        "an XDP program in generic mode or on a veth, and drivers and tunnels that have no reasons of their own yet",
         "a kernel before 5.17, which has no reasons: only some functions imply one",
     ],
     next_steps: &[

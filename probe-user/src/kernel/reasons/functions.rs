@@ -1,10 +1,10 @@
-//! What the function that gave a packet up tells where the kernel gives no reason.
+//! Functions that tell something of the packets they give up where the kernel gives no reason.
 
 use std::collections::BTreeMap;
 
 use tracing::warn;
 
-use crate::kernel::symbols::Symbols;
+use crate::{classes, kernel::symbols::Symbols};
 
 /// Functions that give packets up for one reason only, in kernels that do not name it, and the name of later ones.
 /// Functions with several reasons are left out on purpose: a wrong name is worse than none, and the function is shown
@@ -27,19 +27,19 @@ const NAMES: [(&str, &str); 15] = [
     ("unix_stream_connect", "unix_disconnect"),
 ];
 
-/// The reason that a function of the list stands for.
+/// The reason that a function stands for.
 pub(super) fn name_of(function: &str) -> Option<&'static str> {
     NAMES.iter().find(|(known, _)| *known == function).map(|(_, name)| *name)
 }
 
-/// The function of the list that this one is, or is a part of; `""` if it tells nothing.
+/// The function, of those that tell a reason or a class, that this one is or is a part of; `""` if it is of none.
 fn telling(function: &str) -> &'static str {
     // Compilers split functions and name the parts `NAME.part.0`, `NAME.isra.3`, `NAME.cold`.
     let whole = function.split('.').next().unwrap_or(function);
-    NAMES.iter().find(|(known, _)| *known == whole).map_or("", |(known, _)| known)
+    NAMES.iter().map(|(known, _)| *known).chain(classes::functions()).find(|known| *known == whole).unwrap_or("")
 }
 
-/// The functions of the list that packets were given up in, by address. What was said of an address first holds for good:
+/// The functions that tell something, by an address in which packets were given up. What was said of an address first holds for good:
 /// else a drop would change its name when a module comes or goes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Functions {
@@ -62,11 +62,11 @@ impl Functions {
         };
         self.by_address.insert(address, function);
         if self.is_full() {
-            warn!("{} places in the kernel have dropped packets: of further ones the function tells no reason", Self::MOST);
+            warn!("{} places in the kernel have dropped packets: of further ones the function tells nothing", Self::MOST);
         }
     }
 
-    /// The function of the list at an address, `""` if there is none; `None` before it was learned.
+    /// The function at an address, `""` if it tells nothing; `None` before it was learned.
     pub(super) fn at(&self, address: u64) -> Option<&'static str> {
         let known = self.by_address.get(&address).copied();
         known.or_else(|| (address == 0 || self.is_full()).then_some(""))
@@ -93,6 +93,7 @@ mod tests {
             assert_eq!((telling(&format!("{function}.isra.0")), name_of(function)), (function, Some(name)));
         }
         assert_eq!((telling("kfree_skb_reason"), name_of("")), ("", None));
+        assert!(classes::functions().all(|function| telling(function) == function && name_of(function).is_none()));
     }
 
     #[test]

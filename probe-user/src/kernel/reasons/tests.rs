@@ -86,9 +86,22 @@ fn names_follow_the_kernels_numbers() {
 }
 
 #[test]
-fn the_kernels_number_stands_where_it_has_one() {
-    let reasons = Reasons { names: [(7, "nomem".to_owned())].into(), ..Reasons::default() };
-    assert_eq!(reasons.of(7, 0xffff_ffff_8100_0010).map(|reason| reasons.name(reason)).as_deref(), Some("nomem"));
+fn the_function_counts_where_the_kernels_number_says_nothing() {
+    let [filter, xdp] = [0xffff_ffff_8100_0010, 0xffff_ffff_8100_0110];
+    let mut symbols = Symbols::of("ffffffff81000000 T nf_hook_slow\nffffffff81000100 t do_xdp_generic\n");
+    let names = [(2, "not_specified".to_owned()), (7, "nomem".to_owned())];
+    let mut reasons = Reasons { names: names.into(), ..Reasons::default() };
+    assert_eq!(reasons.of(2, xdp), None, "not learned yet");
+    reasons.learn([(7, filter), (2, xdp), (2, filter)], &mut symbols, Path::new(VMLINUX));
+    for (number, address, name, function) in [
+        (7, filter, "nomem", ""),
+        (2, xdp, "not_specified", "do_xdp_generic"),
+        (2, filter, "not_specified", "nf_hook_slow"),
+        (2, 0, "not_specified", ""),
+    ] {
+        let reason = reasons.of(number, address).unwrap();
+        assert_eq!((reasons.name(reason).as_str(), reason.function), (name, function));
+    }
 }
 
 /// A folder as `/sys/kernel/btf`, of a kernel whose own reason is 7.

@@ -22,8 +22,9 @@ use super::{
 pub(super) const MECHANISMS: &[Mechanism] = &[
     row("tc program, ingress", ("r1", "tc_ingress", "policy"), Own(tc_ingress, "rx_packets of r1")),
     row("tc program, egress", ("r2", "tc_egress", "policy"), Own(tc_egress, "nft counter")),
-    // The kernel gives no reason here, and one for a redirection that fails.
-    row("generic XDP drop", ("r1", "not_specified", "unknown"), Own(xdp_drop, "rx_packets of r1")),
+    // The kernel gives no reason here, and one for a redirection that fails; the class is told by the function.
+    row("generic XDP drop", ("r1", "not_specified", "policy"), Own(xdp_drop, "rx_packets of r1")),
+    row("native XDP drop", ("r1", "not_specified", "policy"), Own(native_xdp_drop, "tx_packets of c")),
     row("generic XDP redirect error", ("r1", "xdp", "policy"), Own(xdp_redirect_error, "rx_packets of r1")),
     row("XDP aborted", ("r1", "exception_aborted", XDP), Own(xdp_aborted, "tx_packets of c")),
     row("XDP redirect error", ("r1", "redirect", XDP), Own(native_redirect_error, "tx_packets of c")),
@@ -92,9 +93,10 @@ fn generic_xdp(scene: &Scene<'_>, program: &[u64]) -> Result<Loss> {
     scene.lose(COUNT, || scene.read(Received("r1")), || scene.send(&to_server()))
 }
 
+const XDP_DROP: i32 = 1;
+
 fn xdp_drop(scene: &Scene<'_>) -> Result<Loss> {
-    const DROP: i32 = 1;
-    generic_xdp(scene, &ending_in(DROP))
+    generic_xdp(scene, &ending_in(XDP_DROP))
 }
 
 /// A program that redirects to an interface that does not exist.
@@ -121,6 +123,10 @@ fn native_xdp(scene: &Scene<'_>, program: &[u64]) -> Result<Loss> {
     let _link = router.run(|| attach_xdp(program, index, XdpPlace::Native))?;
     let sent = || Ok(scene.net.client.device_counters("c")?.sent);
     scene.lose(COUNT, sent, || scene.send(&to_server()))
+}
+
+fn native_xdp_drop(scene: &Scene<'_>) -> Result<Loss> {
+    native_xdp(scene, &ending_in(XDP_DROP))
 }
 
 fn xdp_aborted(scene: &Scene<'_>) -> Result<Loss> {
