@@ -182,7 +182,9 @@ impl Probe {
         let (mut sums, mut shown) = (BTreeMap::<_, u64>::new(), BTreeMap::new());
         for (key, packets) in &counters.drops {
             let own = key.netns == self.loaded.netns;
-            let (Some(interface), Some(reason)) = (self.name_at(key.ifindex), self.loaded.reason(key)) else { continue };
+            let (Some(interface), Some(reason)) = (self.name_at(key.ifindex), self.loaded.reason(key)) else {
+                continue;
+            };
             let shown = shown.entry(reason).or_insert_with(|| self.shown(reason)).clone();
             let port = own && self.ports.group_of(key.ifindex).is_some();
             *sums.entry((own, interface, shown, key.family, port)).or_default() += packets;

@@ -402,13 +402,7 @@ fn golden(openmetrics: bool) -> String {
         &[r#"{feature="drop_reason"} 0"#, r#"{feature="tcx"} 1"#],
     );
     family("lossprobe_map_entries", "gauge", "", "Entries in use of a bounded map.", &[r#"{map="drops"} 5"#]);
-    family(
-        "lossprobe_map_capacity",
-        "gauge",
-        "",
-        "Entries that a bounded map can hold.",
-        &[r#"{map="drops"} 4096"#],
-    );
+    family("lossprobe_map_capacity", "gauge", "", "Entries that a bounded map can hold.", &[r#"{map="drops"} 4096"#]);
     family(
         "lossprobe_map_update_failed",
         "counter",

@@ -62,7 +62,10 @@ impl Functions {
         };
         self.by_address.insert(address, function);
         if self.is_full() {
-            warn!("{} places in the kernel have dropped packets: of further ones the function tells nothing", Self::MOST);
+            warn!(
+                "{} places in the kernel have dropped packets: of further ones the function tells nothing",
+                Self::MOST
+            );
         }
     }
 
@@ -110,7 +113,8 @@ mod tests {
         };
         assert_eq!(learned(&mut symbols), [Some("nf_hook_slow"), Some(""), Some(""), Some("")]);
         // Everything is told otherwise from now on, a module has come.
-        let changed = "ffffffff81000000 T other\nffffffff81000100 t enqueue_to_backlog\nffffffffc0000000 t ip_error\t[m]\n";
+        let changed =
+            "ffffffff81000000 T other\nffffffff81000100 t enqueue_to_backlog\nffffffffc0000000 t ip_error\t[m]\n";
         assert_eq!(learned(&mut Symbols::of(changed)), [Some("nf_hook_slow"), Some(""), Some(""), Some("")]);
     }
 

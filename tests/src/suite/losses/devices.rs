@@ -37,6 +37,10 @@ pub(super) const MECHANISMS: &[Mechanism] = &[
     row("larger than the peer's MTU", ("r2", "not_specified", "unknown"), Own(too_big_for_peer, "rx_dropped of s")),
 ];
 
+/// With `not_specified` in another class, by the configuration.
+pub(super) const CLASSED_OTHERWISE: &[Mechanism] =
+    &[row("generic XDP drop, as noise", ("r1", "not_specified", "noise"), Own(xdp_drop, "rx_packets of r1"))];
+
 /// A program that ends in this number.
 const fn ending_in(action: i32) -> [u64; 2] {
     [instruction(0xb7, 0, 0, action), instruction(0x95, 0, 0, 0)]

@@ -13,7 +13,9 @@ mod queues;
 mod retransmits;
 mod sockets;
 
-use anyhow::{Result, ensure};
+use std::{env::temp_dir, fs};
+
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use tests::{
     agent::Agent,
@@ -34,6 +36,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("losses::of_what_tcp_has_taken_in", of_what_tcp_has_taken_in),
         trial("losses::seen_by_retransmits", || on_a_router(retransmits::MECHANISMS)),
         trial("losses::of_devices", || on_a_router(devices::MECHANISMS)),
+        trial("losses::an_operators_class_wins", an_operators_class_wins),
         trial_alone("losses::of_the_connection_table", || on_a_router(queues::ALONE)),
     ]
 }
@@ -54,11 +57,25 @@ fn of_what_tcp_has_taken_in() -> Result<()> {
     on_a_router(sockets::SINCE_6_11)
 }
 
+/// Also over what a function tells.
+fn an_operators_class_wins() -> Result<()> {
+    let path = temp_dir().join(format!("lossprobe-classes-{}.toml", std::process::id()));
+    fs::write(&path, "[drop_classes]\nnot_specified = 'noise'\n")?;
+    let outcome =
+        with_an_agent(&["--config", path.to_str().context("a path that is text")?], devices::CLASSED_OTHERWISE);
+    fs::remove_file(path)?;
+    outcome
+}
+
 /// Between client and server, with an agent on all of the router's interfaces.
 fn on_a_router(mechanisms: &[Mechanism]) -> Result<()> {
+    with_an_agent(&[], mechanisms)
+}
+
+fn with_an_agent(arguments: &[&str], mechanisms: &[Mechanism]) -> Result<()> {
     let net = Routed::new()?;
     net.router.neighbour("r1", sockets::GHOST, CLIENT_MAC)?;
-    let agent = Agent::start(&net.router, &["--interface", "*", "--ports", "each"])?;
+    let agent = Agent::start(&net.router, &[&["--interface", "*", "--ports", "each"], arguments].concat())?;
     judge(&Scene { net: &net, agent: &agent }, mechanisms)?;
     agent.stop()
 }
