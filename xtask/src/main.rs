@@ -70,8 +70,9 @@ enum Verb {
         /// `table` for people, `json` for programs
         #[arg(long, value_parser = ["table", "json"], default_value = "table")]
         output: String,
-        /// Measure only what has this in its name, such as `programs`, `drops` or `harm/bridge`
-        filter: Option<String>,
+        /// Measure only what has one of these in its name, such as `programs`, `drops`, `harm/bridge` or `analyze`
+        #[arg(value_name = "FILTER")]
+        filters: Vec<String>,
     },
     /// Run the integration tests on other kernels, in QEMU
     Vm(vm::Arguments),
@@ -108,7 +109,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
         Verb::Run { arguments } => run::agent(&workspace, &arguments),
         Verb::Test { full, filter } => test::run(&workspace, full, filter.as_deref()),
         Verb::Check { fix } => check::run(&workspace, fix),
-        Verb::Bench { output, filter } => run::bench(&workspace, &output, filter.as_deref()),
+        Verb::Bench { output, filters } => run::bench(&workspace, &output, &filters),
         Verb::Vm(arguments) => vm::run(&workspace, &arguments),
         Verb::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
     }
