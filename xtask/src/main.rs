@@ -10,6 +10,7 @@ mod console;
 mod fuzz;
 mod initramfs;
 mod kernel;
+mod man;
 mod modules;
 mod run;
 mod setup;
@@ -19,6 +20,7 @@ mod ui;
 mod vm;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -65,6 +67,11 @@ enum Verb {
         #[arg(long)]
         fix: bool,
     },
+    /// Write man pages of lossprobe and of each of its commands
+    Man {
+        /// Into this folder [default: target/man]
+        folder: Option<PathBuf>,
+    },
     /// Measure what the probe costs on this kernel, against its targets; fails when one is missed
     Bench {
         /// `table` for people, `json` for programs
@@ -109,6 +116,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
         Verb::Run { arguments } => run::agent(&workspace, &arguments),
         Verb::Test { full, filter } => test::run(&workspace, full, filter.as_deref()),
         Verb::Check { fix } => check::run(&workspace, fix),
+        Verb::Man { folder } => man::run(&workspace, folder.as_deref()),
         Verb::Bench { output, filters } => run::bench(&workspace, &output, &filters),
         Verb::Vm(arguments) => vm::run(&workspace, &arguments),
         Verb::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
