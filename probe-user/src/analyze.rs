@@ -12,6 +12,7 @@
 mod capture;
 mod flows;
 mod input;
+mod interrupt;
 mod lines;
 mod link;
 mod loss;
@@ -21,6 +22,7 @@ mod vantage;
 use std::{
     fs::File,
     io::{BufWriter, ErrorKind, IsTerminal as _, LineWriter, Read, Stdout, Write},
+    os::fd::AsFd as _,
     path::Path,
 };
 
@@ -36,6 +38,7 @@ use probe_ebpf::{
 use self::{
     capture::{Broken, Capture, Record},
     flows::Flows,
+    interrupt::Interruptible,
     lines::Lines,
     link::Opened,
     vantage::Vantage,
@@ -57,40 +60,49 @@ const LONGEST_FRAME_BYTES: u32 = 1526;
 /// What the kernel is taken to have merged where it left the length out of the IP header.
 const USUAL_GSO_BYTES: u32 = 1448;
 
-/// Analyses what was asked for and prints what came of it.
+/// Analyses what was asked for and prints what came of it. Returns whether it was read to its end, `false` after Ctrl-C.
 ///
 /// # Errors
 /// If the file cannot be read, is no capture, or is corrupt: then what stands before the fault was printed.
-pub fn run(args: &AnalyzeArgs) -> Result<()> {
+pub fn run(args: &AnalyzeArgs) -> Result<bool> {
     let name = args.file.display().to_string();
     let is_stream = args.file == Path::new("-");
-    let (from, bytes): (Box<dyn Read>, Option<u64>) = if is_stream {
-        (Box::new(std::io::stdin().lock()), None)
+    let (file, bytes) = if is_stream {
+        let stdin = std::io::stdin().as_fd().try_clone_to_owned().context("cannot read standard input")?;
+        (File::from(stdin), None)
     } else {
         let file = File::open(&args.file).with_context(|| format!("cannot open {name}"))?;
         let metadata = file.metadata().with_context(|| format!("cannot look at {name}"))?;
         if metadata.is_dir() {
             bail!("{name} is a directory; name a capture file");
         }
-        (Box::new(file), metadata.is_file().then_some(metadata.len()))
+        (file, metadata.is_file().then_some(metadata.len()))
     };
+    let mut from = Interruptible::new(file).context("wait for Ctrl-C")?;
     let stdout = std::io::stdout();
     let bar = progress_bar(bytes, args.events && stdout.is_terminal());
     let mut out = Out::new(stdout, is_stream);
     let tunnels = tunnel_ports(&args.tunnel_port)?;
     let options = Options { inside: args.vantage.clone(), tunnels, top: args.top.into() };
-    let analysed = analyze(from, &options, args.events.then_some(&mut out as &mut dyn Write), |bytes, frames| {
+    let analysed = analyze(&mut from, &options, args.events.then_some(&mut out as &mut dyn Write), |bytes, frames| {
         bar.set_position(bytes);
         bar.set_message(frames.to_string());
     });
     bar.finish_and_clear();
-    let summary = match analysed {
+    let mut summary = match analysed {
         Ok(summary) => summary,
+        Err(Failure::Foreign(_)) if from.is_interrupted() => {
+            eprintln!("lossprobe: warning: interrupted before anything of {name} was read");
+            return Ok(false);
+        }
         Err(Failure::Foreign(fault)) => bail!("{name}: {fault}"),
         // Whoever reads the events has seen enough.
-        Err(Failure::Unwritten(error)) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+        Err(Failure::Unwritten(error)) if error.kind() == ErrorKind::BrokenPipe => return Ok(true),
         Err(Failure::Unwritten(error)) => return Err(anyhow!(error).context("write to standard output")),
     };
+    if from.is_interrupted() {
+        summary.interrupt();
+    }
     let shown = match args.output {
         Output::Json => summary.json(&name) + "\n",
         // Events are for programs: nothing else stands among them.
@@ -101,12 +113,16 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
         outcome => outcome.context("write to standard output")?,
     }
+    if summary.interrupted {
+        let frames = summary.frames;
+        eprintln!("lossprobe: warning: interrupted; what was analysed are the first {frames} frames of {name}");
+    }
     if let Some(at) = summary.truncated_at {
         eprintln!("lossprobe: warning: {name} ends inside the record at byte {at}; all before it was analysed");
     }
     match summary.corrupt {
         Some(fault) => bail!("{name} is corrupt: {}, at byte {}; all before it was analysed", fault.cause, fault.at),
-        None => Ok(()),
+        None => Ok(!summary.interrupted),
     }
 }
 

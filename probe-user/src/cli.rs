@@ -1,7 +1,7 @@
 //! The command line: what can be typed, and what `--help` teaches. Nothing is decided here: raw arguments become a
 //! validated [`Config`](crate::config::Config) or [`StatsConfig`](crate::config::StatsConfig) in [`crate::config`].
 //!
-//! Exit codes: 0 done, 1 failed, 2 usage (a flag or the configuration file is wrong).
+//! Exit codes: 0 done, 1 failed, 2 usage (a flag or the configuration file is wrong); 130 where Ctrl-C came before the end.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -12,6 +12,9 @@ use crate::{
     config::{DEFAULT_RATE, Network, UsageError, listen_address},
     tunnel::TunnelPort,
 };
+
+/// The exit code of a command that Ctrl-C has kept from its end: what a shell says of one that SIGINT has ended.
+pub const INTERRUPTED: u8 = 130;
 
 /// The exit code of an error that reached `main`: 2 if what was typed or configured is wrong, else 1.
 #[must_use]
@@ -239,7 +242,7 @@ pcapng), losses are also given by side: network_in, network_out (both outside) a
 JSON: one object with file, format, frames, bytes, malformed {reason: frames}, tcp {event:
 segments}, loss {before, after, network_in, network_out, inside; each with lost, of, ratio and
 its 95 % interval}, flows (the directions that have lost most), skipped_link_types, truncated,
-truncated_at, corrupt …
+truncated_at, interrupted, corrupt …
 Events, one object a line:
   {\"frame\":N,\"type\":\"malformed\",\"name\":REASON,\"severity\":…,\"offset\":…}
   {\"frame\":N,\"type\":\"tcp\",\"name\":EVENT,\"direction\":…,\"segments\":…}
@@ -252,7 +255,8 @@ Link types: Ethernet (1), raw IP (12, 14, 101, 228, 229), BSD loopback (0, 108),
 device's MTU and whether it is a physical one (so eth_oversize and eth_runt are not found), nor how
 many segments the kernel has merged (which is concluded from what a handshake has agreed on).
 Exit codes: 0 analysed, also if the file ends inside a record (a warning says where), 1 failed:
-not readable, no capture, or corrupt in the middle (what stands before it is shown), 2 usage.";
+not readable, no capture, or corrupt in the middle (what stands before it is shown), 2 usage, 130
+ended by Ctrl-C (what was read until then is shown).";
 
 /// Flags of `lossprobe agent`.
 #[derive(Args, Clone, Debug, Default)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use probe_user::{
     agent, analyze,
-    cli::{Cli, Command, ControlArgs, Internal, LogFormat, exit_code},
+    cli::{Cli, Command, ControlArgs, INTERRUPTED, Internal, LogFormat, exit_code},
     config::{Config, StatsConfig, WatchConfig, control_socket},
     control::{self, Order},
     export::metrics,
@@ -55,7 +55,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             flows::run(&control_socket(args.socket.as_deref())?, args.top as usize, args.output)?;
         }
         Command::Explain(args) => explain::run(&args)?,
-        Command::Analyze(args) => analyze::run(&args)?,
+        Command::Analyze(args) => {
+            if !analyze::run(&args)? {
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+        }
         Command::Internal(Internal::MetricsTable) => {
             print!("{}", metrics::table());
         }

@@ -5,6 +5,7 @@
 //! that a reader who verifies it finds the frame as the next machine would.
 
 use std::{
+    borrow::Borrow,
     fs::File,
     io::{BufWriter, Write as _},
     os::fd::AsFd as _,
@@ -82,7 +83,7 @@ fn capture(socket: &PacketSocket, end: &AtomicBool) -> Result<Vec<Record>> {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_pcap<'r>(path: &Path, records: impl IntoIterator<Item = &'r Record>) -> Result<()> {
+pub fn write_pcap(path: &Path, records: impl IntoIterator<Item = impl Borrow<Record>>) -> Result<()> {
     const MAGIC: u32 = 0xa1b2_3c4d;
     const VERSION: [u16; 2] = [2, 4];
     const LONGEST: u32 = 1 << 18;
@@ -93,7 +94,8 @@ pub fn write_pcap<'r>(path: &Path, records: impl IntoIterator<Item = &'r Record>
     write(&MAGIC.to_ne_bytes())?;
     write(&VERSION.map(u16::to_ne_bytes).concat())?;
     write(&[0, 0, LONGEST, ETHERNET].map(u32::to_ne_bytes).concat())?;
-    for Record { nanoseconds, frame, .. } in records {
+    for record in records {
+        let Record { nanoseconds, frame, .. } = record.borrow();
         let (seconds, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
         let length = u32::try_from(frame.len())?;
         write(&[u32::try_from(seconds)?, rest as u32, length, length].map(u32::to_ne_bytes).concat())?;

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::build;
+use crate::man;
 use crate::setup::{self, Scope};
 use crate::ui::{self, Phases};
 use crate::workspace::{Workspace, call, find_program, output};
@@ -24,6 +25,7 @@ pub(crate) fn run(workspace: &Workspace, fix: bool) -> Result<()> {
         phases.run("documentation", || documentation(workspace));
         phases.run("dependencies", || dependencies(workspace));
         phases.run("README's metric table", || metric_table(workspace, fix));
+        phases.run("man pages", || man::pages(workspace, &workspace.target("man")));
     }
     phases.finish("check")
 }

@@ -10,6 +10,7 @@ mod console;
 mod fuzz;
 mod initramfs;
 mod kernel;
+mod man;
 mod modules;
 mod run;
 mod setup;
@@ -19,6 +20,7 @@ mod ui;
 mod vm;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -65,13 +67,19 @@ enum Verb {
         #[arg(long)]
         fix: bool,
     },
+    /// Write man pages of lossprobe and of each of its commands
+    Man {
+        /// Into this folder [default: target/man]
+        folder: Option<PathBuf>,
+    },
     /// Measure what the probe costs on this kernel, against its targets; fails when one is missed
     Bench {
         /// `table` for people, `json` for programs
         #[arg(long, value_parser = ["table", "json"], default_value = "table")]
         output: String,
-        /// Measure only what has this in its name, such as `programs`, `drops` or `harm/bridge`
-        filter: Option<String>,
+        /// Measure only what has one of these in its name, such as `programs`, `drops`, `harm/bridge` or `analyze`
+        #[arg(value_name = "FILTER")]
+        filters: Vec<String>,
     },
     /// Run the integration tests on other kernels, in QEMU
     Vm(vm::Arguments),
@@ -108,7 +116,8 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
         Verb::Run { arguments } => run::agent(&workspace, &arguments),
         Verb::Test { full, filter } => test::run(&workspace, full, filter.as_deref()),
         Verb::Check { fix } => check::run(&workspace, fix),
-        Verb::Bench { output, filter } => run::bench(&workspace, &output, filter.as_deref()),
+        Verb::Man { folder } => man::run(&workspace, folder.as_deref()),
+        Verb::Bench { output, filters } => run::bench(&workspace, &output, &filters),
         Verb::Vm(arguments) => vm::run(&workspace, &arguments),
         Verb::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
     }

@@ -33,12 +33,12 @@ pub(crate) fn agent(workspace: &Workspace, arguments: &[String]) -> Result<()> {
 }
 
 /// The measurements, in network namespaces of their own.
-pub(crate) fn bench(workspace: &Workspace, output: &str, filter: Option<&str>) -> Result<()> {
+pub(crate) fn bench(workspace: &Workspace, output: &str, filters: &[String]) -> Result<()> {
     setup::ensure(workspace, Scope::Bench)?;
     let agent = build::agent(workspace)?;
     let bench = build::bench(workspace)?;
     let mut command = elevated();
-    command.arg(format!("LOSSPROBE_BIN={}", agent.display())).arg(bench).args(["--output", output]).args(filter);
+    command.arg(format!("LOSSPROBE_BIN={}", agent.display())).arg(bench).args(["--output", output]).args(filters);
     become_program(command)
 }
 

@@ -65,7 +65,7 @@ const PROGRAMS: [Program; 14] = [
     },
     Program {
         name: "tshark",
-        used_by: &[Scope::Test],
+        used_by: &[Scope::Test, Scope::Bench],
         packages: ["tshark", "wireshark-cli", "wireshark-cli", "wireshark", "tshark"],
     },
     Program { name: "setpriv", used_by: &[Scope::Test], packages: ["util-linux"; 5] },

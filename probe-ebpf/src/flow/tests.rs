@@ -1,5 +1,7 @@
 //! Rows of what a segment means, and properties that hold for all of them.
 
+mod reference;
+
 use super::{Clock, FLOW_WAYS, Half, Key, Ledger, Place, Quality, Reverse, Secret, Segment, Sink, TcpEvent, place};
 use crate::wire::tcp::{ACK, FIN, RST, SYN};
 use TcpEvent::*;

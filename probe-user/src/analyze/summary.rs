@@ -63,6 +63,8 @@ pub struct Summary {
     pub truncated: bool,
     /// Where that record begins.
     pub truncated_at: Option<u64>,
+    /// Whether somebody did not want to wait for its end.
+    pub interrupted: bool,
     /// What is wrong with the file: nothing behind it was read.
     pub corrupt: Option<Corrupt>,
     #[serde(skip)]
@@ -200,6 +202,11 @@ impl Summary {
             Some(Broken::Corrupt { at, cause }) => self.corrupt = Some(Corrupt { at, cause }),
             None => {}
         }
+    }
+
+    /// It was not read to its end, which may lie inside a record.
+    pub(super) fn interrupt(&mut self) {
+        (self.interrupted, self.truncated, self.truncated_at) = (true, false, None);
     }
 
     /// One line of JSON without a newline; `file` as it was named.

@@ -1,4 +1,4 @@
-//! Any bytes as a capture file, with events and a vantage.
+//! Any bytes as a capture file, with events, a vantage and tunnels.
 //!
 //! Held: nothing panics, a record takes bytes of the file, a frame has one finding at most, what is said of a fault lies in
 //! the file, and every event is a line of JSON.
@@ -6,6 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use probe_ebpf::classify::TunnelPorts;
 use probe_user::analyze::{Options, analyze};
 
 /// Shortest record of either format: a simple packet of nothing.
@@ -14,7 +15,8 @@ const RECORD_BYTES: u64 = 16;
 fuzz_target!(|input: &[u8]| {
     let inside = ["10.0.0.0/8", "02:00:00:00:00:01"].iter().filter_map(|text| text.parse().ok()).collect();
     let mut events = Vec::new();
-    let options = Options { inside, top: 3 };
+    let tunnels = TunnelPorts { vxlan: [4789, 0], geneve: [6081, 0] };
+    let options = Options { inside, tunnels, top: 3 };
     let Ok(summary) = analyze(input, &options, Some(&mut events), |_, _| {}) else { return };
     let length = input.len() as u64;
     assert!(summary.frames <= length / RECORD_BYTES, "{} frames in {length} bytes", summary.frames);

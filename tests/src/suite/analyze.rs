@@ -6,7 +6,7 @@ mod file;
 use std::{
     collections::BTreeMap,
     env, fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::PathBuf,
     process::{Output, Stdio, id},
     thread,
@@ -14,6 +14,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use probe_ebpf::classify::Finding;
 use serde_json::{Value, json};
 use tests::{
@@ -33,6 +37,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("analyze::link_types", link_types),
         trial("analyze::broken_files", broken_files),
         trial("analyze::standard_input", standard_input),
+        trial("analyze::interrupted", interrupted),
         trial("analyze::forms", forms),
         trial("analyze::losses_by_side", losses_by_side),
     ]
@@ -247,6 +252,33 @@ fn standard_input() -> Result<()> {
     let summary: Value = serde_json::from_str(summary)?;
     ensure!(summary["file"] == "-" && summary["frames"] == 4 && summary["tcp"]["retransmit_seen"] == 1, "{summary}");
     ensure!(summary["loss"]["after"]["lost"] == 1 && summary["flows"][0]["lost_after"] == 1, "{summary}");
+    Ok(())
+}
+
+/// Ctrl-C while the next record is waited for: what came before it is shown, and it is not called a fault of the file.
+fn interrupted() -> Result<()> {
+    let content = pcap(1, &segments());
+    let namespace = Namespace::new("analyze")?;
+    let mut command = child::command(&namespace, binary())?;
+    command.args(["analyze", "-", "--events", "--output", "json"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().context("no standard input")?;
+    let mut stdout = BufReader::new(child.stdout.take().context("no standard output")?);
+    // The fourth frame's bytes are there when the third one's event is.
+    stdin.write_all(&content)?;
+    stdin.write_all(&content[24..34])?;
+    let (mut event, mut text) = (String::new(), String::new());
+    stdout.read_line(&mut event)?;
+    ensure!(event.starts_with(r#"{"frame":3,"#), "{event}");
+    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT).context("send SIGINT")?;
+    stdout.read_to_string(&mut text)?;
+    let output = child.wait_with_output()?;
+    drop(stdin);
+    let seen = summary(&Output { stdout: text.into(), ..output.clone() }, 130)?;
+    ensure!(seen["frames"] == 4 && seen["interrupted"] == true && seen["truncated"] == false, "{seen}");
+    ensure!(seen["tcp"]["retransmit_seen"] == 1 && seen["corrupt"] == Value::Null, "{seen}");
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(said == "lossprobe: warning: interrupted; what was analysed are the first 4 frames of -\n", "{said:?}");
     Ok(())
 }
 

@@ -31,7 +31,7 @@ use crate::{
 const PART: &str = "flow";
 const SLOT: u32 = 1;
 /// Bytes of data of each segment.
-const PAYLOAD: usize = 1_000;
+pub(crate) const PAYLOAD: usize = 1_000;
 /// NOP, NOP, timestamps.
 const TIMESTAMP: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
 /// Places in the table, as unasked.
@@ -196,8 +196,22 @@ fn ends(number: usize) -> (u16, [u8; 4]) {
     (1_024 + (number % 16_384) as u16, [10, 0, (number / 16_384) as u8, 1])
 }
 
-/// An acknowledgement of a connection's bytes.
-fn answer(number: usize, acknowledged: u32) -> Vec<u8> {
+/// A connection's first segment of data.
+pub(crate) fn data(number: usize) -> Vec<u8> {
+    let (port, address) = ends(number);
+    let packet = ethernet(B, A).ipv4(move |ip| {
+        ip.source = address.into();
+        ip.destination = [10, 1, 0, 2].into();
+    });
+    let segment = packet.tcp_with(port, 443, |tcp| {
+        (tcp.sequence, tcp.acknowledgement) = (1, 5_000);
+        tcp.options = TIMESTAMP.to_vec();
+    });
+    segment.payload(PAYLOAD).bytes()
+}
+
+/// An acknowledgement of its bytes.
+pub(crate) fn answer(number: usize, acknowledged: u32) -> Vec<u8> {
     let (port, address) = ends(number);
     let link: Frame = ethernet(A, B);
     let packet = link.ipv4(move |ip| {
@@ -211,35 +225,29 @@ fn answer(number: usize, acknowledged: u32) -> Vec<u8> {
     segment.payload(0).bytes()
 }
 
+/// Writes sequence number, identifier and the right header checksum into a frame of [`data`] or [`answer`].
+pub(crate) fn stamp(frame: &mut [u8], seq: u32, identifier: u16) {
+    const IP: usize = 14;
+    const TCP: usize = IP + 20;
+    frame[TCP + 4..TCP + 8].copy_from_slice(&seq.to_be_bytes());
+    frame[IP + 4..IP + 6].copy_from_slice(&identifier.to_be_bytes());
+    frame[IP + 10..IP + 12].fill(0);
+    let words = frame[IP..IP + 20].chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let sum = words.sum::<u32>();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
+    frame[IP + 10..IP + 12].copy_from_slice(&sum.to_be_bytes());
+}
+
 impl Connection {
     fn new(number: usize) -> Self {
-        let (port, address) = ends(number);
-        let packet = ethernet(B, A).ipv4(move |ip| {
-            ip.source = address.into();
-            ip.destination = [10, 1, 0, 2].into();
-        });
-        let segment = packet.tcp_with(port, 443, |tcp| {
-            (tcp.sequence, tcp.acknowledgement) = (1, 5_000);
-            tcp.options = TIMESTAMP.to_vec();
-        });
-        Self { frame: segment.payload(PAYLOAD).bytes(), seq: 1, acknowledged: 1, identifier: 1 }
+        Self { frame: data(number), seq: 1, acknowledged: 1, identifier: 1 }
     }
 
-    /// With the next sequence number, identifier and header checksum.
     fn segment(&mut self) -> &[u8] {
-        const IP: usize = 14;
-        const TCP: usize = IP + 20;
-        let frame = &mut self.frame;
-        frame[TCP + 4..TCP + 8].copy_from_slice(&self.seq.to_be_bytes());
-        frame[IP + 4..IP + 6].copy_from_slice(&self.identifier.to_be_bytes());
-        frame[IP + 10..IP + 12].fill(0);
-        let words = frame[IP..IP + 20].chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
-        let sum = words.sum::<u32>();
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
-        frame[IP + 10..IP + 12].copy_from_slice(&sum.to_be_bytes());
+        stamp(&mut self.frame, self.seq, self.identifier);
         self.seq = self.seq.wrapping_add(PAYLOAD as u32);
         self.identifier = self.identifier.wrapping_add(1);
-        frame
+        &self.frame
     }
 }

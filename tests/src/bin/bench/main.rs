@@ -5,6 +5,7 @@
 //! Deliberately absent: traffic over real devices (all of it stays between network namespaces of this process), and
 //! figures of other machines.
 
+mod analyze;
 mod bpftrace;
 mod empty;
 mod flow;
@@ -24,9 +25,10 @@ use tests::child;
 use report::{Output, Report};
 use rounds::Bench;
 
-const USAGE: &str = "usage: bench [FILTER] [--output table|json]
+const USAGE: &str = "usage: bench [FILTER]… [--output table|json]
 
-  FILTER  only what has this in its name: part of `programs/ingress udp4`, `flow`, `instructions`, `drops`, `harm/bridge` …";
+  FILTER  only what has one of these in its name: part of `programs/ingress udp4`, `flow`, `instructions`, `drops`,
+          `harm/bridge`, `analyze` …";
 
 fn main() -> ExitCode {
     child::init();
@@ -42,22 +44,24 @@ fn main() -> ExitCode {
 
 /// Whether no target was missed.
 fn run() -> Result<bool> {
-    let (filter, output) = arguments()?;
-    let mut bench = Bench::new(filter);
+    let (filters, output) = arguments()?;
+    let mut bench = Bench::new(filters);
     let mut report = Report::default();
-    for part in [programs::measure, flow::measure, instructions::measure, storm::measure, harm::measure] {
+    let parts =
+        [programs::measure, flow::measure, instructions::measure, storm::measure, harm::measure, analyze::measure];
+    for part in parts {
         part(&mut bench, &mut report)?;
     }
     bench.finish();
     if report.is_empty() {
-        bail!("nothing has {:?} in its name\n{USAGE}", bench.filter());
+        bail!("nothing has any of {:?} in its name\n{USAGE}", bench.filters());
     }
     print!("{}", report.render(output)?);
     Ok(!report.is_missed())
 }
 
-fn arguments() -> Result<(String, Output)> {
-    let (mut filter, mut output) = (String::new(), Output::Table);
+fn arguments() -> Result<(Vec<String>, Output)> {
+    let (mut filters, mut output) = (Vec::new(), Output::Table);
     let mut words = env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -70,9 +74,8 @@ fn arguments() -> Result<(String, Output)> {
                 output = Output::named(&name).with_context(|| format!("no output {name:?}\n{USAGE}"))?;
             }
             option if option.starts_with('-') => bail!("no option {option}\n{USAGE}"),
-            _ if filter.is_empty() => filter = word,
-            _ => bail!(USAGE),
+            _ => filters.push(word),
         }
     }
-    Ok((filter, output))
+    Ok((filters, output))
 }

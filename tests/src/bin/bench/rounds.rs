@@ -25,32 +25,38 @@ const ENOUGH: f64 = 0.02;
 
 /// What was selected, and the line that says how far it is.
 pub(crate) struct Bench {
-    filter: String,
+    filters: Vec<String>,
     progress: ProgressBar,
 }
 
 impl Bench {
-    pub(crate) fn new(filter: String) -> Self {
+    pub(crate) fn new(filters: Vec<String>) -> Self {
         // On standard error, and nowhere when that is no terminal.
         let progress = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
             progress.set_style(style);
         }
         progress.enable_steady_tick(Duration::from_millis(200));
-        Self { filter, progress }
+        Self { filters, progress }
     }
 
-    pub(crate) fn filter(&self) -> &str {
-        &self.filter
+    pub(crate) fn filters(&self) -> &[String] {
+        &self.filters
     }
 
     pub(crate) fn finish(&self) {
         self.progress.finish_and_clear();
     }
 
+    /// One line for whoever waits.
+    pub(crate) fn say(&self, line: &str) {
+        self.progress.suspend(|| eprintln!("{line}"));
+    }
+
     /// Whether `part/name` was asked for.
     pub(crate) fn wants(&self, part: &str, name: &str) -> bool {
-        format!("{part}/{name}").contains(&self.filter)
+        let name = format!("{part}/{name}");
+        self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter))
     }
 
     /// Repeats `round`, which is given its number, until it has been enough.
@@ -62,7 +68,7 @@ impl Bench {
     ) -> Result<Vec<T>> {
         let (mut rounds, started) = (Vec::new(), Instant::now());
         if self.progress.is_hidden() {
-            eprintln!("{what} …");
+            self.say(&format!("{what} …"));
         }
         let may_go_on = |count| count < MOST && started.elapsed() < LONG_ENOUGH;
         while rounds.len() < FEWEST || (may_go_on(rounds.len()) && !is_enough(&rounds)) {
