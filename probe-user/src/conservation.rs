@@ -11,7 +11,10 @@
 
 use serde::Serialize;
 
-use crate::snapshot::{Explained, Interface, Side, Snapshot};
+use crate::{
+    classes::Class,
+    snapshot::{Drop, Explained, Interface, Side, Snapshot},
+};
 
 /// Reasons, or what they begin with, for which the kernel drops a received packet before a tc hook.
 const BEFORE_HOOK: [&str; 2] = ["cpu_backlog", "xdp"];
@@ -94,7 +97,10 @@ pub fn between(snapshot: &Snapshot, interface: &Interface) -> [Vec<Explained>; 2
         // In front of everything but the device.
         Vec::new()
     } else {
-        let xdp = device("ingress", Some("xdp_drop"));
+        let own = snapshot.drops.iter().filter(|drop| drop.netns == "own" && drop.interface == interface.name);
+        let by_kernel: u64 = own.filter(|drop| is_xdp_drop(drop)).map(|drop| drop.packets).sum();
+        // A driver that counts them and a kernel that frees them see the same.
+        let xdp = device("ingress", Some("xdp_drop")).max(by_kernel);
         vec![part("xdp_drop", xdp), part("kernel_drops_before_hook", dropped(&BEFORE_HOOK))]
     };
     let waits = interface.qdiscs.iter().map(|qdisc| qdisc.backlog_packets).sum();
@@ -110,10 +116,15 @@ fn is_one_of(reasons: &[&str], reason: &str) -> bool {
     reasons.iter().any(|known| if known.ends_with('_') { reason.starts_with(known) } else { reason == *known })
 }
 
-/// Whether what is dropped for this reason is between a device and our hooks, on the way in or out.
+/// Whether it is XDP_DROP, generic or on a veth: the kernel has no reason for it, and its function says whose word it was.
+fn is_xdp_drop(drop: &Drop) -> bool {
+    drop.reason == "not_specified" && drop.class == Class::Policy.id()
+}
+
+/// Whether it was dropped between a device and our hooks, on the way in or out.
 #[must_use]
-pub fn is_beyond_hooks(reason: &str) -> bool {
-    is_one_of(&BEFORE_HOOK, reason) || is_one_of(&BEHIND_HOOK, reason)
+pub fn is_beyond_hooks(drop: &Drop) -> bool {
+    is_xdp_drop(drop) || is_one_of(&BEFORE_HOOK, &drop.reason) || is_one_of(&BEHIND_HOOK, &drop.reason)
 }
 
 /// The one part that is no total: what waits now.
@@ -122,7 +133,7 @@ pub const BACKLOG: &str = "backlog";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{Attachment, Balance, Device, DeviceCounter, Drop, Qdisc};
+    use crate::snapshot::{Attachment, Balance, Device, DeviceCounter, Qdisc};
 
     fn side(device: u64, hook: u64, slack: u64, explained: &[u64]) -> Side {
         let part = |packets: &u64| Explained { what: "part".into(), packets: *packets };
@@ -217,6 +228,12 @@ mod tests {
             between(&snapshot, interface).map(|parts| parts.into_iter().map(|part| part.packets).collect::<Vec<_>>())
         };
         assert_eq!(figures(&interface), [vec![5, 48], vec![15, 6, 7]]);
+        // The driver's count and the kernel's are of the same frames.
+        let told = Drop { class: "policy".into(), ..drop("own", "e", "not_specified", 9) };
+        let unknown = Drop { class: "unknown".into(), ..told.clone() };
+        let with = |drop: &Drop| Snapshot { drops: vec![drop.clone()], ..Snapshot::default() };
+        assert_eq!([&told, &unknown].map(|drop| between(&with(drop), &interface)[0][0].packets), [9, 5]);
+        assert_eq!([&told, &unknown].map(is_beyond_hooks), [true, false]);
         // Missed frames never were among those that the device received.
         interface.attached = vec![Attachment { hook: "xdp".into(), ..Attachment::default() }];
         assert_eq!(figures(&interface)[0], Vec::<u64>::new(), "nothing is in front of native XDP");

@@ -165,14 +165,18 @@ fn bars_have_templates() {
     }
 }
 
-/// A segment in a tunnel, three times: a connection there where the port is a tunnel's.
+/// A segment in a tunnel, and less of it once more: a connection there where the port is a tunnel's.
 #[test]
 fn what_a_tunnel_carries() {
-    let tcp = [&[3, 232, 1, 187, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0][..], &[7; 40]].concat();
-    let inner = ethernet(0x0800, &ipv4(80, 6, [10, 0, 0, 1], &tcp));
-    let udp = [&[195, 80, 0x12, 0xb5, 0, 110, 0, 0, 8, 0, 0, 0, 0, 0, 7, 0][..], &inner].concat();
-    let outer = ethernet(0x0800, &ipv4(130, 17, [10, 9, 0, 1], &udp));
-    let file = file(&[&outer, &outer, &outer]);
+    let segment = |payload_bytes: u16| {
+        let header = [3, 232, 1, 187, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0];
+        let tcp = [&header[..], &vec![7; payload_bytes.into()]].concat();
+        let inner = ethernet(0x0800, &ipv4(40 + payload_bytes, 6, [10, 0, 0, 1], &tcp));
+        let [high, low] = (70 + payload_bytes).to_be_bytes();
+        let udp = [&[195, 80, 0x12, 0xb5, high, low, 0, 0, 8, 0, 0, 0, 0, 0, 7, 0][..], &inner].concat();
+        ethernet(0x0800, &ipv4(90 + payload_bytes, 17, [10, 9, 0, 1], &udp))
+    };
+    let file = file(&[&segment(40), &segment(30)]);
     for (tunnels, expected) in [
         (TunnelPorts { vxlan: [4789, 0], ..TunnelPorts::NONE }, vec![("10.0.0.1:1000".to_owned(), Some(7))]),
         (TunnelPorts::NONE, vec![]),

@@ -182,8 +182,8 @@ mod tests {
         // Two halves of 128 bytes and a name of 88.
         assert_eq!(bytes_of(with(65_536, 8), 2) - bytes_of(with(32_768, 8), 2), 32_768 * (2 * 128 + 88));
         assert_eq!(bytes_of(with(5, 8), 2), bytes_of(with(8, 8), 2), "a power of two");
-        // Two ledgers of 224 bytes and their pointers.
-        assert_eq!(bytes_of(with(0, 9), 3) - bytes_of(with(0, 8), 3), 2 * (3 * 224 + 8));
+        // Two ledgers of 232 bytes and their pointers.
+        assert_eq!(bytes_of(with(0, 9), 3) - bytes_of(with(0, 8), 3), 2 * (3 * 232 + 8));
     }
 
     #[test]
@@ -191,11 +191,11 @@ mod tests {
         assert!(bytes(129, 2) > bytes(128, 2));
         assert!(bytes(128, 3) > bytes(128, 2));
         // 258 traffic counters of 40 bytes, 512 + 1,536 + 256 + 774 + 192 hashed ones and 15 tallies of 8, 256 reasons that wait
-        // in a storm of 24, its state of 40, 528 of scratch, 32 buckets of 16, 16 ledgers of 224.
+        // in a storm of 24, its state of 40, 544 of scratch, 32 buckets of 16, 16 ledgers of 232.
         let hashed = 512 + 1536 + 256 + 774 + 192;
         assert_eq!(
             bytes(128, 3) - bytes(128, 2),
-            258 * 40 + (hashed + 15) * 8 + 256 * 24 + 40 + 528 + 32 * 16 + 16 * 224
+            258 * 40 + (hashed + 15) * 8 + 256 * 24 + 40 + 544 + 32 * 16 + 16 * 232
         );
     }
 

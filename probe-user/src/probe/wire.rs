@@ -210,7 +210,7 @@ fn own_losses(snapshot: &Snapshot, interface: &snapshot::Interface) -> [u64; 3] 
     let ring = causes.filter(|counter| RING.contains(&counter.cause.as_str())).map(|counter| counter.packets).max();
     let queues: u64 = interface.qdiscs.iter().map(|qdisc| qdisc.dropped_packets).sum();
     let own = snapshot.drops.iter().filter(|drop| drop.netns == "own" && drop.interface == interface.name);
-    let within = own.filter(|drop| drop.class != Class::Noise.id() && !is_beyond_hooks(&drop.reason));
+    let within = own.filter(|drop| drop.class != Class::Noise.id() && !is_beyond_hooks(drop));
     [before + ring.unwrap_or(0), behind.max(queues), within.map(|drop| drop.packets).sum()]
 }
 
