@@ -157,18 +157,16 @@ impl Reverse {
         }
     }
 
-    /// Of the other direction, which may become another connection's at any moment: it is believed if it was this one's
-    /// before and after it was read. `barrier` keeps the reads in order.
+    /// Of the other direction's place, which may become another connection's at any moment: it is believed if that was this
+    /// one's before and after it was read. Both are asked in this order, `tag` twice.
     #[inline(always)]
     #[must_use]
-    pub fn believed(half: &Half, tag: u64, barrier: impl Fn()) -> Self {
-        if half.tag != tag {
+    pub fn believed(tag: u64, tag_now: impl Fn() -> u64, now: impl FnOnce() -> Self) -> Self {
+        if tag_now() != tag {
             return Self::UNSEEN;
         }
-        barrier();
-        let reverse = Self::of(half);
-        barrier();
-        if half.tag == tag { reverse } else { Self::UNSEEN }
+        let reverse = now();
+        if tag_now() == tag { reverse } else { Self::UNSEEN }
     }
 
     /// Whether it was ever seen.

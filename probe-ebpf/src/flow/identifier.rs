@@ -25,6 +25,14 @@ const LATE_WITHIN_US: u32 = 3_000;
 /// How long identifiers are not believed after a block in which they did not count.
 const REJECTED_SECONDS: u32 = 10;
 
+/// Wire packets in a merged one that weigh when identifiers are judged: all of them would be too much for one number.
+const MOST_WEIGHT: u32 = 4;
+
+#[inline(always)]
+const fn weight(segment: &Segment) -> u8 {
+    if segment.segments > MOST_WEIGHT { MOST_WEIGHT as u8 } else { segment.segments as u8 }
+}
+
 impl Half {
     /// Takes in an identifier that says nothing: the one to be expected, or one that is not believed. `false`, and nothing
     /// has changed, if it is another one.
@@ -40,12 +48,17 @@ impl Half {
             self.expect_behind(segment);
             return true;
         }
-        if segment.identifier != self.expected_id || self.id_seen >= BLOCK - 1 {
+        let (seen, exact) = (self.id_seen + weight(segment), self.id_exact + weight(segment));
+        let ends_block = seen >= BLOCK;
+        // The block in which they begin to count, or cease to, is for the long way.
+        if segment.identifier != self.expected_id || (ends_block && !(self.has(QUALIFIED) && exact >= BLOCK_EXACT)) {
             return false;
         }
         self.expect_behind(segment);
-        self.id_seen += 1;
-        self.id_exact += 1;
+        (self.id_seen, self.id_exact) = if ends_block { (0, 0) } else { (seen, exact) };
+        if ends_block {
+            self.set_ack_gaps(0);
+        }
         true
     }
 
@@ -89,7 +102,7 @@ impl Half {
             _ => false,
         };
         self.expect_behind(segment);
-        if !self.qualify(is_explained, clock, sink) {
+        if !self.qualify(segment, is_explained, clock, sink) {
             return Age::Unknown;
         }
         let is_bare = segment.payload_bytes == 0 && segment.flags & (SYN | FIN) == 0;
@@ -124,13 +137,14 @@ impl Half {
 
     /// Whether identifiers can be believed, this packet included.
     #[inline(always)]
-    fn qualify<C: Clock, S: Sink>(&mut self, is_explained: bool, clock: &C, sink: &mut S) -> bool {
+    fn qualify<C: Clock, S: Sink>(&mut self, segment: &Segment, is_explained: bool, clock: &C, sink: &mut S) -> bool {
         if self.is_rejected(clock) {
             return false;
         }
         self.flags &= !REJECTED;
-        self.id_seen += 1;
-        self.id_exact += u8::from(is_explained);
+        let weight = weight(segment);
+        self.id_seen += weight;
+        self.id_exact += if is_explained { weight } else { 0 };
         if self.id_seen >= BLOCK {
             if self.id_exact >= BLOCK_EXACT {
                 self.flags |= QUALIFIED;

@@ -1,6 +1,7 @@
 //! Rows of what a segment means, and properties that hold for all of them.
 
 mod reference;
+mod reuse;
 
 use super::{Clock, FLOW_WAYS, Half, Key, Ledger, Place, Quality, Reverse, Secret, Segment, Sink, TcpEvent, place};
 use crate::wire::tcp::{ACK, FIN, RST, SYN};
@@ -454,6 +455,20 @@ fn identified() -> Lab {
     assert!(lab.halves[OUT].is_identified());
     assert_eq!(lab.events(), []);
     lab
+}
+
+/// Also where a block of identifiers ends, and with merged packets.
+#[test]
+fn an_ordinary_stream_takes_the_short_way() {
+    let mut lab = identified();
+    let mut number = 200;
+    for merged in [1, 3, 45].repeat(100) {
+        let segment = with_id(data(number), number as u16);
+        let segment = Segment { payload_bytes: merged * MSS, segments: merged, ..segment };
+        let reverse = Reverse::of(&lab.halves[BACK]);
+        assert!(lab.halves[OUT].follow(&reverse, &segment, &lab.now, 0), "segment {number}");
+        number += merged;
+    }
 }
 
 #[test]

@@ -15,7 +15,10 @@ use super::{
     loss::Loss,
     vantage::Heading,
 };
-use crate::inspect::stats::{Listing, Page, Style, grouped, printable};
+use crate::inspect::{
+    flows::seen_at,
+    stats::{Listing, Page, Style, grouped, printable},
+};
 
 /// Version of the JSON form. Keys are added, never renamed.
 const SCHEMA: u32 = 1;
@@ -311,15 +314,9 @@ impl Summary {
 
     fn worst(&self) -> Listing {
         let row = |flow: &Flow| {
-            let mut place = printable(&flow.interface);
-            for vlan in &flow.vlans {
-                let _infallible = write!(place, " vlan {vlan}");
-            }
-            if let Some(tunnel) = flow.tunnel {
-                let _infallible = write!(place, " vni {tunnel}");
-            }
+            let place = seen_at(&flow.interface, &flow.vlans, flow.tunnel);
             let figures = [flow.lost_before, flow.lost_after, flow.segments].map(grouped);
-            let texts = [flow.source.clone(), flow.destination.clone(), place.trim_start().to_owned()];
+            let texts = [flow.source.clone(), flow.destination.clone(), place];
             let ratios = [percent(flow.loss.ratio), interval(&flow.loss)];
             (Style::Plain, texts.into_iter().chain(figures).chain(ratios).collect())
         };

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     client,
-    stats::{Listing, Page, Style},
+    stats::{Listing, Page, Style, printable},
 };
 use crate::{
     agent,
@@ -53,6 +53,14 @@ fn render(flows: &Flows, page: &Page) -> String {
     text + &page.styled(Style::Dim, &known) + "\n"
 }
 
+/// Where a connection passes: interface, VLANs from the outermost on, the tunnel's network.
+pub(crate) fn seen_at(interface: &str, vlans: &[u16], tunnel: Option<u32>) -> String {
+    let vlans = vlans.iter().map(|vlan| format!("vlan {vlan}"));
+    let tunnel = tunnel.map(|tunnel| format!("vni {tunnel}"));
+    let interface = Some(printable(interface)).filter(|name| !name.is_empty());
+    interface.into_iter().chain(vlans).chain(tunnel).collect::<Vec<_>>().join(" ")
+}
+
 /// Two rows a connection: what came in, and what went out.
 fn listing(flows: &[Flow]) -> Listing {
     let row = |flow: &Flow, way: &str, at: usize| {
@@ -60,9 +68,10 @@ fn listing(flows: &[Flow]) -> Listing {
         let has_lost = direction.lost_before + direction.seen_again > direction.not_needed;
         let figures = [direction.segments, direction.lost_before, direction.seen_again, direction.not_needed]
             .map(|n| n.to_string());
-        let texts = [flow.outside.as_str(), flow.inside.as_str(), direction.interface.as_str(), way];
+        let place = seen_at(&direction.interface, &flow.vlans, flow.tunnel);
+        let texts = [flow.outside.clone(), flow.inside.clone(), place, way.to_owned()];
         let style = if has_lost { Style::Plain } else { Style::Dim };
-        (style, texts.into_iter().map(str::to_owned).chain(figures).collect())
+        (style, texts.into_iter().chain(figures).collect())
     };
     Listing {
         header: vec!["OUTSIDE", "INSIDE", "INTERFACE", "WAY", "SEGMENTS", "LOST BEFORE", "SEEN AGAIN", "NOT NEEDED"],
@@ -98,5 +107,7 @@ mod tests {
         assert_eq!(rows[3], ["192.0.2.1:443", "10.0.0.7:40000", "eth0", "out", "500", "0", "3", "1"]);
         assert_eq!(text.lines().last(), Some("1 of at most 32768 connections are known."));
         assert!(render(&Flows::default(), &page).contains("--flows 0"));
+        assert_eq!(seen_at("eth0", &[5, 6], None), "eth0 vlan 5 vlan 6");
+        assert_eq!(seen_at("", &[], Some(7)), "vni 7");
     }
 }

@@ -108,8 +108,16 @@ const fn other(direction: Direction) -> Direction {
 fn reverse(tag: u64, direction: Direction, index: u32) -> Reverse {
     let Some(set) = maps::flows(other(direction), index) else { return Reverse::UNSEEN };
     let first = first_way(tag);
-    let way = if set[first].tag == tag { first } else { 1 - first };
-    Reverse::believed(&set[way], tag, barrier)
+    let half = &set[if set[first].tag == tag { first } else { 1 - first }];
+    let tag_now = || {
+        barrier();
+        half.tag
+    };
+    let now = || {
+        barrier();
+        Reverse::of(half)
+    };
+    Reverse::believed(tag, tag_now, now)
 }
 
 /// What the first global function does: reads the segment out of the window and finds its connection. `None` if that is
