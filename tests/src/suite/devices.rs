@@ -363,6 +363,13 @@ impl Drop for MaxBacklog {
     }
 }
 
+/// Packets that found the input queue of a CPU full, in whichever namespace: of all that were since the machine started.
+pub(super) fn input_queue_drops() -> Result<u64> {
+    let text = fs::read_to_string("/proc/net/softnet_stat")?;
+    let dropped = text.lines().filter_map(|line| line.split(' ').nth(1));
+    dropped.map(|dropped| u64::from_str_radix(dropped, 16).context("softnet_stat")).sum()
+}
+
 /// Packets steered to the other CPU's input queue, which takes one.
 fn input_queue() -> Result<()> {
     let Pair { left, right } = Pair::new()?;
@@ -370,11 +377,7 @@ fn input_queue() -> Result<()> {
     let steer = "echo 3 > /sys/class/net/b/queues/rx-0/rps_cpus";
     program::run(&right, "sh", &["-c", steer], "")?;
     let agent = Agent::start(&right, &["--interface", "b"])?;
-    let kernel = || -> Result<u64> {
-        let text = fs::read_to_string("/proc/net/softnet_stat")?;
-        let dropped = text.lines().filter_map(|line| line.split(' ').nth(1));
-        dropped.map(|dropped| u64::from_str_radix(dropped, 16).context("softnet_stat")).sum()
-    };
+    let kernel = input_queue_drops;
     let agents = || -> Result<f64> {
         agent.metrics()?.get("lossprobe_softnet_dropped_packets_total", &[]).context("it is not shown")
     };
