@@ -115,6 +115,7 @@ Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown ke
   exclude = [\"tap-test*\"]
   uplink = [\"eth0\"]
   track = [\"eth0\", \"tap*:guests\"]
+  tunnel_port = [\"4789:vxlan\"]
   ports = \"aggregate\"
   xdp = [\"eth0\"]
   listen = \"127.0.0.1:9976\"

@@ -63,6 +63,8 @@ pub struct Totals {
     pub spurious: [u64; 2],
     /// Segments of which the receiver says that it had not needed them; by the direction in which it says so.
     pub not_needed: [u64; 2],
+    /// One of so many connections is followed, and of what this host has lost so large a part counts as theirs; 0: all.
+    pub one_of: u64,
     /// What this host has lost between the wire and the ingress hook.
     pub host_before: u64,
     /// Between the egress hook and the wire.
@@ -181,12 +183,15 @@ impl PathLoss {
         }
         self.last = Some((now, totals));
         let since = |of: fn(&Totals) -> u64| of(&totals).saturating_sub(of(&last));
-        self.network_in.add(now, since(|t| t.lost_before[0]), since(|t| t.came_late[0]) + since(|t| t.host_before));
+        let one_of = totals.one_of.max(1);
+        // Of totals, so that nothing is rounded off again and again.
+        let own = |of: fn(&Totals) -> u64| (of(&totals) / one_of).saturating_sub(of(&last) / one_of);
+        self.network_in.add(now, since(|t| t.lost_before[0]), since(|t| t.came_late[0]) + own(|t| t.host_before));
         let [in_again, out_again] = &mut self.needless;
         let out_needless = out_again.add(now, since(|t| t.spurious[1]), since(|t| t.not_needed[0]));
         let in_needless = in_again.add(now, since(|t| t.spurious[0]), since(|t| t.not_needed[1]));
-        self.network_out.add(now, since(|t| t.seen_again[1]), out_needless + since(|t| t.host_behind));
-        self.inside_behind.add(now, since(|t| t.seen_again[0]), in_needless + since(|t| t.host_within));
+        self.network_out.add(now, since(|t| t.seen_again[1]), out_needless + own(|t| t.host_behind));
+        self.inside_behind.add(now, since(|t| t.seen_again[0]), in_needless + own(|t| t.host_within));
         self.inside_before.add(now, since(|t| t.lost_before[1]), since(|t| t.came_late[1]));
         self.history.push_back((now, PathSide::ALL.map(|side| self.lost(side)), totals));
         // One that is old enough stays as the beginning.
@@ -257,6 +262,7 @@ mod tests {
                 seen_again: pair(sum.seen_again, more.seen_again),
                 spurious: pair(sum.spurious, more.spurious),
                 not_needed: pair(sum.not_needed, more.not_needed),
+                one_of: more.one_of.max(sum.one_of),
                 host_before: sum.host_before + more.host_before,
                 host_behind: sum.host_behind + more.host_behind,
                 host_within: sum.host_within + more.host_within,
@@ -295,6 +301,13 @@ mod tests {
                 [0, 0, 0],
             ),
             ("ours: the stack", vec![Totals { seen_again: [5, 0], host_within: 5, ..none }], [0, 0, 0]),
+            (
+                "ours, of a sample of connections",
+                (1..=4)
+                    .map(|_| Totals { lost_before: [2, 0], one_of: 10, host_before: 5, ..none })
+                    .collect::<Vec<_>>(),
+                [6, 0, 0],
+            ),
             (
                 "an explanation of something else is forgotten",
                 [

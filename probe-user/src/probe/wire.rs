@@ -179,6 +179,7 @@ impl Probe {
                 seen_again: of(TcpEvent::RetransmitSeen),
                 spurious: of(TcpEvent::Spurious),
                 not_needed: of(TcpEvent::Dsack),
+                one_of: self.loaded.capacity.flow_sample.into(),
                 host_before,
                 host_behind,
                 host_within,
