@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::process::ExitStatusExt as _,
     path::PathBuf,
     process::{Output, Stdio, id},
     thread,
@@ -26,9 +27,10 @@ use tests::{
     frames::{A, B, Frame, Tcp, ethernet, flag, packet},
     namespace::Namespace,
     run::trial,
+    wait::eventually,
 };
 
-use super::malformed;
+use super::{counts::SOON, malformed};
 use file::{pcap, pcapng};
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -38,6 +40,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("analyze::broken_files", broken_files),
         trial("analyze::standard_input", standard_input),
         trial("analyze::interrupted", interrupted),
+        trial("analyze::interrupted_while_nobody_reads", interrupted_while_nobody_reads),
         trial("analyze::forms", forms),
         trial("analyze::losses_by_side", losses_by_side),
     ]
@@ -279,6 +282,34 @@ fn interrupted() -> Result<()> {
     ensure!(seen["tcp"]["retransmit_seen"] == 1 && seen["corrupt"] == Value::Null, "{seen}");
     let said = String::from_utf8(output.stderr)?;
     ensure!(said == "lossprobe: warning: interrupted; what was analysed are the first 4 frames of -\n", "{said:?}");
+    Ok(())
+}
+
+/// The second Ctrl-C ends it also where its events find no room.
+fn interrupted_while_nobody_reads() -> Result<()> {
+    let broken = ethernet(B, A).ipv4(|ip| ip.total_length += 1).udp(1, 2).payload(50).bytes();
+    let file = Scratch::new("unread", &pcap(1, &vec![broken; 20_000]))?;
+    let namespace = Namespace::new("analyze")?;
+    let mut command = child::command(&namespace, binary())?;
+    command.args(["analyze", file.path()?, "--events"]);
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let mut stdout = BufReader::new(child.stdout.take().context("no standard output")?);
+    stdout.read_line(&mut String::new())?;
+    let pid = child.id();
+    eventually(SOON, "it waits for room", || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        ensure!(stat.contains(") S "), "{stat}");
+        Ok(())
+    })?;
+    let pid = Pid::from_raw(i32::try_from(pid)?);
+    let ended = eventually(SOON, "it has ended", || {
+        kill(pid, Signal::SIGINT).context("send SIGINT")?;
+        child.try_wait()?.context("it has not")
+    });
+    child.kill()?;
+    child.wait()?;
+    let status = ended?;
+    ensure!(status.signal() == Some(Signal::SIGINT as i32), "{status}");
     Ok(())
 }
 
