@@ -303,9 +303,7 @@ mod tests {
             ("ours: the stack", vec![Totals { seen_again: [5, 0], host_within: 5, ..none }], [0, 0, 0]),
             (
                 "ours, of a sample of connections",
-                (1..=4)
-                    .map(|_| Totals { lost_before: [2, 0], one_of: 10, host_before: 5, ..none })
-                    .collect::<Vec<_>>(),
+                (1..=4).map(|_| Totals { lost_before: [2, 0], one_of: 10, host_before: 5, ..none }).collect::<Vec<_>>(),
                 [6, 0, 0],
             ),
             (
