@@ -246,7 +246,7 @@ pub struct FlowName {
     pub tag: u64,
     /// The connection.
     pub key: Key,
-    /// Interface on which each direction was first seen, by [`Direction`]; 0 if it was not.
+    /// Interface on which each direction was last seen, by [`Direction`]; 0 if it was not. With [`HAIRPIN`] at ingress.
     pub ifindex: [u32; 2],
     /// Segments of each direction that were lost before this point.
     pub lost_before: [u32; 2],
@@ -256,6 +256,10 @@ pub struct FlowName {
     pub not_needed: [u32; 2],
 }
 const _: () = assert!(size_of::<FlowName>() == 88);
+
+/// Bit of an ingress interface in [`FlowName::ifindex`]: packets leave by it, too. What passes again was lost behind the way
+/// out, not inside.
+pub const HAIRPIN: u32 = 1 << 31;
 
 /// Key of [`map::MALFORMED`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -256,6 +256,12 @@ pub fn class_of(reason: &str) -> Class {
     whole.or_else(by_prefix).map_or(Class::Unknown, |(class, _)| class)
 }
 
+/// Whether a drop in this function is XDP_DROP: all that are listed are.
+#[must_use]
+pub fn is_xdp_drop(function: &str) -> bool {
+    functions().any(|known| known == function)
+}
+
 /// The functions that tell the class of a drop that has no reason.
 pub fn functions() -> impl Iterator<Item = &'static str> {
     BY_FUNCTION.iter().flat_map(|(_, functions)| functions.iter().copied())

@@ -11,10 +11,7 @@
 
 use serde::Serialize;
 
-use crate::{
-    classes::Class,
-    snapshot::{Drop, Explained, Interface, Side, Snapshot},
-};
+use crate::snapshot::{Drop, Explained, Interface, Side, Snapshot};
 
 /// Reasons, or what they begin with, for which the kernel drops a received packet before a tc hook.
 const BEFORE_HOOK: [&str; 2] = ["cpu_backlog", "xdp"];
@@ -98,7 +95,7 @@ pub fn between(snapshot: &Snapshot, interface: &Interface) -> [Vec<Explained>; 2
         Vec::new()
     } else {
         let own = snapshot.drops.iter().filter(|drop| drop.netns == "own" && drop.interface == interface.name);
-        let by_kernel: u64 = own.filter(|drop| is_xdp_drop(drop)).map(|drop| drop.packets).sum();
+        let by_kernel: u64 = own.filter(|drop| drop.xdp).map(|drop| drop.packets).sum();
         // A driver that counts them and a kernel that frees them see the same.
         let xdp = device("ingress", Some("xdp_drop")).max(by_kernel);
         vec![part("xdp_drop", xdp), part("kernel_drops_before_hook", dropped(&BEFORE_HOOK))]
@@ -116,15 +113,10 @@ fn is_one_of(reasons: &[&str], reason: &str) -> bool {
     reasons.iter().any(|known| if known.ends_with('_') { reason.starts_with(known) } else { reason == *known })
 }
 
-/// Whether it is XDP_DROP, generic or on a veth: the kernel has no reason for it, and its function says whose word it was.
-fn is_xdp_drop(drop: &Drop) -> bool {
-    drop.reason == "not_specified" && drop.class == Class::Policy.id()
-}
-
 /// Whether it was dropped between a device and our hooks, on the way in or out.
 #[must_use]
 pub fn is_beyond_hooks(drop: &Drop) -> bool {
-    is_xdp_drop(drop) || is_one_of(&BEFORE_HOOK, &drop.reason) || is_one_of(&BEHIND_HOOK, &drop.reason)
+    drop.xdp || is_one_of(&BEFORE_HOOK, &drop.reason) || is_one_of(&BEHIND_HOOK, &drop.reason)
 }
 
 /// The one part that is no total: what waits now.
@@ -229,8 +221,8 @@ mod tests {
         };
         assert_eq!(figures(&interface), [vec![5, 48], vec![15, 6, 7]]);
         // The driver's count and the kernel's are of the same frames.
-        let told = Drop { class: "policy".into(), ..drop("own", "e", "not_specified", 9) };
-        let unknown = Drop { class: "unknown".into(), ..told.clone() };
+        let told = Drop { xdp: true, ..drop("own", "e", "not_specified", 9) };
+        let unknown = Drop { xdp: false, ..told.clone() };
         let with = |drop: &Drop| Snapshot { drops: vec![drop.clone()], ..Snapshot::default() };
         assert_eq!([&told, &unknown].map(|drop| between(&with(drop), &interface)[0][0].packets), [9, 5]);
         assert_eq!([&told, &unknown].map(is_beyond_hooks), [true, false]);

@@ -291,6 +291,9 @@ pub struct Drop {
     /// The interface is a port, or was one until it vanished.
     #[serde(default)]
     pub port: bool,
+    /// At the word of an XDP program: dropped before any hook of ours.
+    #[serde(default)]
+    pub xdp: bool,
     /// Wire segments.
     pub packets: u64,
 }

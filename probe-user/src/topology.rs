@@ -119,7 +119,7 @@ pub fn resolve(links: &BTreeMap<u32, Link>, routes: &BTreeMap<u32, Carried>, rol
         Place { role, track, reason: graph.reason(link, role, point, roles.names_uplinks()), tunnels }
     };
     let mut places: BTreeMap<u32, Place> = links.iter().map(|(ifindex, link)| (*ifindex, place(link))).collect();
-    graph.tell_carriers(&mut places);
+    graph.tell_carriers(&mut places, roles.tracks_points_only());
     places
 }
 
@@ -220,18 +220,24 @@ impl<'a> Graph<'a> {
     }
 
     /// Writes each tunnel's port to the devices that its packets pass: the one below it and those through which that one's
-    /// leave; of a tunnel that may use any, the track points.
-    fn tell_carriers(&self, places: &mut BTreeMap<u32, Place>) {
+    /// leave; of a tunnel that may use any, the track points. A tunnel whose packets are looked into there is no track point
+    /// of its own, if `once`: else a connection inside would be followed at both.
+    fn tell_carriers(&self, places: &mut BTreeMap<u32, Place>, once: bool) {
         for link in self.links.values() {
             let Some(tunnel) = link.tunnel else { continue };
             let carriers: BTreeSet<u32> = match link.lower {
                 Some(lower) => self.below(lower).into_iter().map(|(below, _)| below).chain([lower]).collect(),
                 None => places.iter().filter(|(_, place)| !place.track.is_empty()).map(|(at, _)| *at).collect(),
             };
+            let mut is_followed = false;
             for carrier in carriers.iter().filter(|carrier| **carrier != link.ifindex) {
                 if let Some(place) = places.get_mut(carrier) {
                     place.tunnels.insert(tunnel);
+                    is_followed |= !place.track.is_empty();
                 }
+            }
+            if let (true, Some(place)) = (once && is_followed, places.get_mut(&link.ifindex)) {
+                place.track.clear();
             }
         }
     }

@@ -17,7 +17,8 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     }
     let header: [u8; HEADER_BYTES] = frame.read(at).ok_or(Stop::Unseen)?;
     let behind = at + HEADER_BYTES + usize::from(header[0] & 0x3f) * 4;
-    if header[0] >> 6 != 0 || behind > cursor.end as usize {
+    let is_reserved = header[1] & 0x3f != 0 || header[7] != 0;
+    if header[0] >> 6 != 0 || is_reserved || behind > cursor.end as usize {
         return Ok(Layer::Other);
     }
     Ok(cursor.enter(behind, be32(&header, 4) >> 8 | Cursor::GENEVE, be16(&header, 2)))

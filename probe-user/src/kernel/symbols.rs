@@ -38,6 +38,8 @@ pub struct Symbols {
     read_again: Option<Instant>,
     /// Addresses that the file did not tell either, of modules that are gone: it is not read again for them.
     unknown: BTreeSet<u64>,
+    /// Addresses that wait for the next reading, which answers for all of them.
+    asked: BTreeSet<u64>,
 }
 
 impl Symbols {
@@ -65,9 +67,11 @@ impl Symbols {
             self.read_again = Some(Instant::now());
             self.read_file();
             heap::give_back();
-            if self.table.resolve(address).is_none() {
-                self.unknown.insert(address);
-            }
+            let asked = std::mem::take(&mut self.asked);
+            let unknown = asked.into_iter().chain([address]).filter(|asked| self.table.resolve(*asked).is_none());
+            self.unknown.extend(unknown);
+        } else if self.may_yet_tell(address) {
+            self.asked.insert(address);
         }
         self.table.resolve(address)
     }
@@ -75,7 +79,7 @@ impl Symbols {
     /// Whether nothing is known of an address, but may be when the file is read the next time.
     #[must_use]
     pub fn may_yet_tell(&self, address: u64) -> bool {
-        let is_new = self.unknown.len() < MOST_UNKNOWN && !self.unknown.contains(&address);
+        let is_new = self.unknown.len() + self.asked.len() < MOST_UNKNOWN && !self.unknown.contains(&address);
         is_new && !self.table.functions.is_empty() && self.table.resolve(address).is_none()
     }
 

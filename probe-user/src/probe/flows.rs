@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
 use probe_ebpf::{
-    abi::FlowName,
+    abi::{FlowName, HAIRPIN},
     flow::{self, Half, Key},
 };
 
@@ -31,7 +31,7 @@ impl Probe {
         let direction = |at: usize| {
             let half = halves[at].unwrap_or_default();
             FlowDirection {
-                interface: self.name_at(name.ifindex[at]).unwrap_or("").to_owned(),
+                interface: self.name_at(name.ifindex[at] & !HAIRPIN).unwrap_or("").to_owned(),
                 segments: u64::from(half.segments),
                 lost_before: u64::from(name.lost_before[at]),
                 seen_again: u64::from(name.seen_again[at]),

@@ -16,7 +16,7 @@ use super::{
     roles::ByKey,
 };
 use crate::{
-    classes::Class,
+    classes::{Class, is_xdp_drop},
     collect::links::Link,
     kernel::{
         read::{Counters, missed_runs},
@@ -130,7 +130,10 @@ impl Probe {
         for (rare, count) in &group.sums.rare {
             match *rare {
                 Rare::Malformed { .. } => {}
-                Rare::Drop { reason, family } => *drops.entry((self.shown(reason), family)).or_default() += count,
+                Rare::Drop { reason, family } => {
+                    let key = (self.shown(reason), family, is_xdp_drop(reason.function));
+                    *drops.entry(key).or_default() += count;
+                }
                 Rare::Retransmit { kind } => {
                     let kind = Retransmit::ALL.get(usize::from(kind)).map_or("unknown", |kind| kind.id()).to_owned();
                     let interface = name.clone();
@@ -144,13 +147,14 @@ impl Probe {
                 }
             }
         }
-        let drop = |(((reason, class), family), packets): (((String, Class), u8), u64)| snapshot::Drop {
+        let drop = |(((reason, class), family, xdp), packets): (((String, Class), u8, bool), u64)| snapshot::Drop {
             netns: "own".to_owned(),
             interface: name.clone(),
             reason,
             class: class.id().to_owned(),
             family: family_id(family).to_owned(),
             port: true,
+            xdp,
             packets,
         };
         let [ingress, egress] = group.sums.traffic;
@@ -187,15 +191,17 @@ impl Probe {
             };
             let shown = shown.entry(reason).or_insert_with(|| self.shown(reason)).clone();
             let port = own && self.ports.group_of(key.ifindex).is_some();
-            *sums.entry((own, interface, shown, key.family, port)).or_default() += packets;
+            let xdp = is_xdp_drop(reason.function);
+            *sums.entry((own, interface, shown, key.family, (port, xdp))).or_default() += packets;
         }
-        let drop = |((own, interface, (reason, class), family, port), packets)| snapshot::Drop {
+        let drop = |((own, interface, (reason, class), family, (port, xdp)), packets)| snapshot::Drop {
             netns: netns_id(own),
             interface: String::from(interface),
             reason,
             class: Class::id(class).to_owned(),
             family: family_id(family).to_owned(),
             port,
+            xdp,
             packets,
         };
         sums.into_iter().map(drop).collect()

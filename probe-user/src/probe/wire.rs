@@ -76,7 +76,11 @@ impl Track {
 impl Probe {
     /// The line of an interface in the kernel's table.
     pub(super) fn line(&self, counted: &Counted, link: &Link, slot: u32) -> Slot {
-        let tunnels = self.places.get(&link.ifindex).into_iter().flat_map(|place| place.tunnels.iter().copied());
+        // Those that the operator has named first.
+        let here = self.places.get(&link.ifindex).map(|place| &place.tunnels);
+        let (named, found): (Vec<_>, Vec<_>) =
+            here.into_iter().flatten().partition(|tunnel| self.config.roles.tunnels().contains(tunnel));
+        let tunnels = named.into_iter().chain(found).copied();
         let mut line = Slot {
             ifindex: link.ifindex,
             slot,
@@ -102,6 +106,14 @@ impl Probe {
         });
         for (ifindex, at, line) in changed.collect::<Vec<_>>() {
             self.maps.set_slot(at, line)?;
+            if let (Some(place), Some(link)) = (self.places.get(&ifindex), self.links.get(&ifindex)) {
+                for tunnel in tunnel::ports(place.tunnels.iter().copied()).1 {
+                    warn!(
+                        interface = link.name,
+                        "it carries more than two tunnels of {tunnel}'s kind: one of them is not looked into"
+                    );
+                }
+            }
             if let Some(counted) = self.counted.get_mut(&ifindex) {
                 counted.line = line;
             }

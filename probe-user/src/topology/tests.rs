@@ -425,11 +425,13 @@ fn tunnels_pass_what_is_below_them() {
         "eth2 ethernet phys master=br0",
         "tap0 tun master=br0",
         "vx0 vxlan lower=eth0 udp=4789",
-        "vx1 vxlan lower=br0 udp=8472",
+        "vx1 vxlan lower=br0 master=br1 udp=8472",
+        "br1 bridge",
         "gnv geneve udp=6081",
     ]);
     let named = |name: &str| links.values().find(|link| link.name == name).unwrap().ifindex;
-    let routes = [(named("eth0"), Carried::DefaultRoute), (named("br0"), Carried::Route)].into();
+    let routes = [("eth0", Carried::DefaultRoute), ("br0", Carried::Route), ("br1", Carried::Route)];
+    let routes = routes.map(|(name, carried)| (named(name), carried)).into();
     let carriers = |roles: &Roles| {
         let places = resolve(&links, &routes, roles);
         let carried = places.iter().filter(|(_, place)| !place.tunnels.is_empty());
@@ -442,6 +444,8 @@ fn tunnels_pass_what_is_below_them() {
     // eth1 carries nothing; of GENEVE it is not known where it goes, so it may be at any track point.
     assert_eq!(carriers(&roles(&[], &[])), ["eth0 4789 6081", "br0 8472", "eth2 8472 6081"]);
     assert_eq!(carriers(&roles(&[], &["none"])), ["eth0 4789", "br0 8472", "eth2 8472"]);
+    let is_tracked = |name: &str| !resolve(&links, &routes, &roles(&[], &[]))[&named(name)].track.is_empty();
+    assert!(is_tracked("eth0") && !is_tracked("vx1"), "what passes vx1 is followed below");
     let plan = PlanArgs { tunnel_port: vec!["9999".to_owned()], ..PlanArgs::default() };
     let args = AgentArgs { plan, ..AgentArgs::default() };
     let told = Config::from_args(&args).unwrap().roles;

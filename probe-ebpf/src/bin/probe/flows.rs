@@ -2,7 +2,7 @@
 //! connection of which nothing is missing takes the short way; everything else is examined, and shown from the window.
 
 use probe_ebpf::{
-    abi::{Direction, FlowName, FlowNames, FlowSet, Passage, Scratch, Slot},
+    abi::{Direction, FlowName, FlowNames, FlowSet, HAIRPIN, Passage, Scratch, Slot},
     classify::{Cursor, Meta, Packet},
     flow::{
         Clock, Cut, FLOW_WAYS, Key, Ledger, Passing, Place, Quality, Reverse, Sink, TcpEvent, encapsulation, first_way,
@@ -165,8 +165,11 @@ pub(crate) fn show(scratch: &mut Scratch, direction: Direction) -> Option<()> {
     let ledger = maps::ledger(passage.track, direction)?;
     let half = at(maps::flows(direction, index(passing.tag))?, passing.way)?;
     let name = at(maps::flow_names(index(passing.tag))?, passing.name_way)?;
-    name.ifindex[direction as usize] = passage.ifindex;
-    let mut sink = Telling { ledger, name, direction };
+    let seen_at = &mut name.ifindex[direction as usize];
+    *seen_at = *seen_at & HAIRPIN | passage.ifindex;
+    let is_hairpin = direction == Direction::Ingress && *seen_at & HAIRPIN != 0;
+    let behind = if is_hairpin { maps::ledger(passage.track, Direction::Egress) } else { None };
+    let mut sink = Telling { ledger, behind, name, direction };
     half.observe(&passing.reverse, &passing.segment, (&KernelClock, maps::cpu()), &mut sink);
     Some(())
 }
@@ -206,7 +209,12 @@ fn has_come_by(key: &Key, ifindex: u32) -> bool {
     }
     let Some([first, second]) = maps::flow_names(index(tag)) else { return false };
     let name = if first.tag == tag { first } else { second };
-    name.tag == tag && name.ifindex[Direction::Ingress as usize] == ifindex
+    let came_by = &mut name.ifindex[Direction::Ingress as usize];
+    let is_hairpin = name.tag == tag && *came_by & !HAIRPIN == ifindex;
+    if is_hairpin {
+        *came_by |= HAIRPIN;
+    }
+    is_hairpin
 }
 
 /// Where the connection's name is, written down where it is not yet.
@@ -224,6 +232,8 @@ fn name(names: &mut FlowNames, passing: &Passing) -> u32 {
 /// Counts what a segment says, for its interface and for its connection.
 struct Telling<'m> {
     ledger: &'m mut Ledger,
+    /// Of a hairpin: the way out's, for what was lost behind it.
+    behind: Option<&'m mut Ledger>,
     name: &'m mut FlowName,
     direction: Direction,
 }
@@ -231,7 +241,12 @@ struct Telling<'m> {
 impl Sink for Telling<'_> {
     #[inline(always)]
     fn event(&mut self, event: TcpEvent, segments: u32) {
-        self.ledger.event(event, segments);
+        match &mut self.behind {
+            Some(behind) if matches!(event, TcpEvent::RetransmitSeen | TcpEvent::Spurious) => {
+                behind.event(event, segments)
+            }
+            _ => self.ledger.event(event, segments),
+        }
         match event {
             TcpEvent::RetransmitSeen => self.name.seen_again[self.direction as usize] += segments,
             TcpEvent::Dsack => self.name.not_needed[other(self.direction) as usize] += segments,

@@ -39,6 +39,7 @@ fn snapshot() -> Snapshot {
         class: if reason == "no_socket" { "noise".into() } else { "policy".into() },
         family: family.into(),
         port: false,
+        xdp: false,
         packets,
     };
     let xdp_failed = |interface: &str, cause: &str, port, packets| XdpFailed {

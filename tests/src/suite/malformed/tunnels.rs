@@ -136,6 +136,21 @@ fn vxlan() -> Vec<Row> {
             start().ip4().udp(1, VXLAN).data(vxlan_header(0, 0)).nested(tcp()),
             carrier(),
         ),
+        other(
+            "reserved flags of VXLAN",
+            start().ip4().udp(1, VXLAN).data([0x48, 0, 0, 0, 0, 0, 7, 0]).nested(tcp()),
+            carrier(),
+        ),
+        other(
+            "reserved bytes of VXLAN",
+            start().ip4().udp(1, VXLAN).data([8, 0, 0, 1, 0, 0, 7, 0]).nested(tcp()),
+            carrier(),
+        ),
+        other(
+            "a reserved last byte of VXLAN",
+            start().ip4().udp(1, VXLAN).data([8, 0, 0, 0, 0, 0, 7, 1]).nested(tcp()),
+            carrier(),
+        ),
         other("four bytes of VXLAN", start().ip4().udp(1, VXLAN).payload(4), carrier()),
         good(
             "ARP in VXLAN",
@@ -167,6 +182,12 @@ fn geneve() -> Vec<Row> {
             inside(Udp, INNER_AT, 3),
         ),
         other("GENEVE of another version", in_geneve(0, BRIDGED, tcp()).poke(HEADER_AT.into(), [0x40]), carrier()),
+        other("reserved bits of GENEVE", in_geneve(0, BRIDGED, tcp()).poke(usize::from(HEADER_AT) + 1, [1]), carrier()),
+        other(
+            "a reserved last byte of GENEVE",
+            in_geneve(0, BRIDGED, tcp()).poke(usize::from(HEADER_AT) + 7, [1]),
+            carrier(),
+        ),
         other("GENEVE options beyond the end", in_geneve(0, BRIDGED, tcp()).poke(HEADER_AT.into(), [0x3f]), carrier()),
         other("MPLS in GENEVE", in_geneve(0, 0x8847, packet().payload(20)), carrier()),
     ]
