@@ -24,7 +24,7 @@ use tests::{
 };
 
 pub(crate) use self::ledger::table;
-use self::ledger::{Mechanism, Scene, judge};
+use self::ledger::{Mechanism, judge};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
@@ -76,7 +76,7 @@ fn with_an_agent(arguments: &[&str], mechanisms: &[Mechanism]) -> Result<()> {
     let net = Routed::new()?;
     net.router.neighbour("r1", sockets::GHOST, CLIENT_MAC)?;
     let agent = Agent::start(&net.router, &[&["--interface", "*", "--ports", "each"], arguments].concat())?;
-    judge(&Scene { net: &net, agent: &agent }, mechanisms)?;
+    judge(&net, &agent, mechanisms)?;
     agent.stop()
 }
 
