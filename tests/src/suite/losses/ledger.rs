@@ -51,7 +51,7 @@ pub(super) const RETRANSMIT: &str = "retransmit";
 /// cause).
 pub(super) const PROTOCOL: &str = "protocol error";
 /// What stands for a metric of its own instead of a class.
-const NO_CLASSES: [&str; 3] = [XDP, RETRANSMIT, PROTOCOL];
+pub(super) const NO_CLASSES: [&str; 3] = [XDP, RETRANSMIT, PROTOCOL];
 
 /// How packets are lost.
 #[derive(Clone, Copy)]

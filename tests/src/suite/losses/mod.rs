@@ -12,6 +12,7 @@ mod network;
 mod queues;
 mod retransmits;
 mod sockets;
+mod traced;
 
 use std::{env::temp_dir, fs};
 
@@ -41,10 +42,11 @@ pub(super) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Emulated machines are not fast enough for this one, and nobody waits for it unasked.
+/// Guests have no bpftrace. Emulated machines are not fast enough for the long one, and nobody waits for it unasked.
 pub(super) fn host_trials() -> Vec<Trial> {
     let long = [trial_alone("losses::many_interfaces", many::many_interfaces)];
-    long.into_iter().filter(|_| is_full()).collect()
+    let traced = trial("losses::as_bpftrace_counts_them", traced::as_bpftrace_counts_them);
+    long.into_iter().filter(|_| is_full()).chain([traced]).collect()
 }
 
 fn of_connections() -> Result<()> {
