@@ -27,6 +27,7 @@ use crate::suite::{
 const REST: Duration = Duration::from_millis(100);
 
 /// One way of losing packets.
+#[derive(Clone, Copy)]
 pub(super) struct Mechanism {
     /// What it is called in the table.
     pub(super) name: &'static str,

@@ -5,6 +5,7 @@
 //! starting an agent is what takes long in an emulated guest. What was found is printed as a table when all is over;
 //! `tests/README.md` explains its rows.
 
+mod crowd;
 mod devices;
 mod ledger;
 mod many;

@@ -55,9 +55,9 @@ pub(super) const LAST: &str = "counter seen {}
     }";
 
 /// One byte a second, in tc's words, and no more than one small packet at once: what waits stays.
-const CRAWL: &str = "rate 8bit burst 100";
+pub(super) const CRAWL: &str = "rate 8bit burst 100";
 /// Bytes of payload of a packet that fits into the burst, but not twice.
-const PAYLOAD: usize = 40;
+pub(super) const PAYLOAD: usize = 40;
 const PACKET_BYTES: usize = 14 + 20 + 8 + PAYLOAD;
 
 /// Forwards packets into a discipline of `r2` until one is lost, then loses [`COUNT`].
@@ -120,13 +120,17 @@ fn backlog(scene: &Scene<'_>) -> Result<Loss> {
     client.offloads("c", &[("tso", false)])?;
     let sender = PacketSocket::sender(client, "c")?;
     let dropped = || Ok(scene.net.router.device_counters("r1")?.receive_drops);
-    let loss = scene.lose(COUNT, dropped, || match sender.send_gso(&frame, gso) {
-        // Some kernels tell the sender of the loss (seen in a 6.18 guest).
-        Err(error) if error.downcast_ref() == Some(&Errno::ENOBUFS) => Ok(()),
-        sent => sent,
-    });
+    let loss = scene.lose(COUNT, dropped, || lost_or_not(sender.send_gso(&frame, gso)));
     client.offloads("c", &[("tso", true)])?;
     loss
+}
+
+/// Some kernels tell the sender of the loss (of the backlog seen in a 6.18 guest), of a queue or a tap all do.
+pub(super) fn lost_or_not(sent: Result<()>) -> Result<()> {
+    match sent {
+        Err(error) if error.downcast_ref() == Some(&Errno::ENOBUFS) => Ok(()),
+        sent => sent,
+    }
 }
 
 /// Where nobody lives on the server's side.

@@ -35,7 +35,7 @@ pub(super) fn as_bpftrace_counts_them() -> Result<()> {
     let first = first.into_iter().find_map(copied).context("no mechanism to begin with")?;
     let before = drops(&agent)?;
     let bpftrace = Bpftrace::start(router, &by_reason_and_device(router)?, || send(&first, 1))?;
-    let mut made = BTreeMap::new();
+    let mut made: BTreeMap<(String, String), u64> = BTreeMap::new();
     for (mechanism, frame) in mechanisms.into_iter().filter_map(|mechanism| Some((mechanism, copied(mechanism)?))) {
         let _filter = match mechanism.way {
             Way::Filtered(chains, _) => Some(router.filter("ip t", chains)?),
