@@ -163,6 +163,20 @@ impl Namespace {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         line.with_context(|| format!("no counter {name}"))
     }
+
+    /// The sum over all CPUs of a column of a file below `/proc/net/stat`, such as `("nf_conntrack", "drop")`.
+    ///
+    /// # Errors
+    /// When there is no such file or column.
+    pub fn cpu_sum(&self, file: &str, column: &str) -> Result<u64> {
+        let path = format!("/proc/thread-self/net/stat/{file}");
+        let text = self.run(|| fs::read_to_string(&path).with_context(|| format!("read {path}")))?;
+        // A line of names, then one of hexadecimal values for each CPU.
+        let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let names = lines.next().unwrap_or_default();
+        let at = names.iter().position(|name| *name == column).with_context(|| format!("no {column} in {names:?}"))?;
+        lines.map(|values| Ok(u64::from_str_radix(values.get(at).context("a short line")?, 16)?)).sum()
+    }
 }
 
 /// Packets, by the device's own count.

@@ -71,7 +71,7 @@ const PROGRAMS: [Program; 14] = [
     Program { name: "setpriv", used_by: &[Scope::Test], packages: ["util-linux"; 5] },
     Program { name: "unshare", used_by: &[Scope::Test, Scope::Bench], packages: ["util-linux"; 5] },
     Program { name: "bpftool", used_by: &[Scope::Test], packages: ["bpftool", "bpftool", "bpf", "bpftool", "bpftool"] },
-    Program { name: "bpftrace", used_by: &[Scope::Bench], packages: ["bpftrace"; 5] },
+    Program { name: "bpftrace", used_by: &[Scope::Test, Scope::Bench], packages: ["bpftrace"; 5] },
     Program {
         name: "qemu-system-x86_64",
         used_by: &[Scope::Vm],

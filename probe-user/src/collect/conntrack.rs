@@ -1,15 +1,17 @@
 //! Connection tracking of this network namespace: what it lost, and how full its table is.
 
-use std::{fs, io};
+use std::{collections::BTreeMap, fs, io};
 
 use super::per_cpu;
 use crate::snapshot::Occupancy;
 
 /// Counters of connection tracking that stand for a packet or an entry lost, as in `/proc/net/stat/nf_conntrack`, and
 /// what each is called here. `drop` is a packet for which there was no entry to be had (a full table, no memory) or that
-/// a helper dropped; with `early_drop` an entry made room for another one.
+/// a helper dropped, and also one whose entry could not be inserted, which here counts as that alone; with `early_drop` an
+/// entry made room for another one.
 const COUNTERS: [(&str, &str); 3] =
-    [("drop", "table_full"), ("insert_failed", "insert_failed"), ("early_drop", "early_drop")];
+    [("drop", "table_full"), (INSERT_FAILED, INSERT_FAILED), ("early_drop", "early_drop")];
+const INSERT_FAILED: &str = "insert_failed";
 
 /// All causes.
 pub fn causes() -> impl Iterator<Item = &'static str> {
@@ -21,11 +23,16 @@ pub fn causes() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// procfs refuses.
 pub fn read() -> io::Result<Option<Vec<(&'static str, u64)>>> {
-    let sums = per_cpu::read("nf_conntrack")?;
-    Ok(sums.map(|sums| {
-        let counter = |(name, cause): (&str, &'static str)| Some((cause, *sums.get(name)?));
-        COUNTERS.into_iter().filter_map(counter).collect()
-    }))
+    Ok(per_cpu::read("nf_conntrack")?.map(|sums| counters(&sums)))
+}
+
+fn counters(sums: &BTreeMap<String, u64>) -> Vec<(&'static str, u64)> {
+    let inserts = sums.get(INSERT_FAILED).copied().unwrap_or(0);
+    let counter = |(name, cause): (&str, &'static str)| {
+        let count = *sums.get(name)?;
+        Some((cause, if name == "drop" { count.saturating_sub(inserts) } else { count }))
+    };
+    COUNTERS.into_iter().filter_map(counter).collect()
 }
 
 /// Entries in the table of this namespace, and how many it takes; `None` without connection tracking.
@@ -44,11 +51,9 @@ mod tests {
         // Linux 6.18.
         let text = "entries  clashres found new invalid ignore delete chainlength insert insert_failed drop early_drop \
                     icmp_error  expect_new expect_create expect_delete search_restart\n\
-                    00000000  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000002 00000001 \
+                    00000000  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000002 00000007 \
                     00000003 00000000  00000000 00000000 00000000 00000000\n";
-        let sums = per_cpu::sums(text);
-        let found: Vec<_> = COUNTERS.iter().filter_map(|(name, cause)| Some((*cause, *sums.get(*name)?))).collect();
-        assert_eq!(found, [("table_full", 1), ("insert_failed", 2), ("early_drop", 3)]);
+        assert_eq!(counters(&per_cpu::sums(text)), [("table_full", 5), ("insert_failed", 2), ("early_drop", 3)]);
     }
 
     #[test]

@@ -6,7 +6,6 @@
 //! figures of other machines.
 
 mod analyze;
-mod bpftrace;
 mod empty;
 mod flow;
 mod frames;

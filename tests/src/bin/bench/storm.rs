@@ -8,13 +8,13 @@
 use anyhow::{Context as _, Result, ensure};
 use tests::{
     agent::Agent,
+    bpftrace::{BY_REASON, Bpftrace},
     frames::{A, B, ethernet},
     topology::Pair,
     wire::PacketSocket,
 };
 
 use crate::{
-    bpftrace::Bpftrace,
     empty::EmptyPrograms,
     report::{Judged, Report, Row, Target},
     rounds::{Bench, estimate, is_narrow, pinned, seconds_per_step},
@@ -141,9 +141,9 @@ impl Storm {
                 self.flood()
             }
             Watcher::Bpftrace => {
-                let bpftrace = Bpftrace::start(&self.pair.right, || self.sender.flood(&self.frame, 1))?;
+                let bpftrace = Bpftrace::start(&self.pair.right, BY_REASON, || self.sender.flood(&self.frame, 1))?;
                 let time = self.flood()?;
-                check_seen(bpftrace.stop()?)?;
+                check_seen(bpftrace.stop()?.values().sum())?;
                 Ok(time)
             }
         }

@@ -9,7 +9,7 @@ use tests::{
     namespace::Namespace,
     raw::{ProgramKind, TcxHook, TcxPlace, XdpPlace, attach_tcx, attach_xdp, instruction, load_program},
     run::kernel_version,
-    topology::{ROUTER1, SERVER},
+    topology::{CLIENT, ROUTER1, SERVER},
     wire::PacketSocket,
 };
 
@@ -42,20 +42,19 @@ pub(super) const CLASSED_OTHERWISE: &[Mechanism] =
     &[row("generic XDP drop, as noise", ("r1", "not_specified", "noise"), Own(xdp_drop, "rx_packets of r1"))];
 
 /// A program that ends in this number.
-const fn ending_in(action: i32) -> [u64; 2] {
+pub(super) const fn ending_in(action: i32) -> [u64; 2] {
     [instruction(0xb7, 0, 0, action), instruction(0x95, 0, 0, 0)]
 }
 
 /// Something that drops every frame at one hook of an interface, until dropped.
-enum Wall<'a> {
+pub(super) enum Wall<'n> {
     Tcx(#[expect(dead_code, reason = "the link stands as long as it is open")] OwnedFd),
-    Filter(&'a Scene<'a>, String),
+    Filter(&'n Namespace, String),
 }
 
-impl<'a> Wall<'a> {
-    fn new(scene: &'a Scene<'_>, interface: &str, hook: TcxHook) -> Result<Self> {
+impl<'n> Wall<'n> {
+    pub(super) fn new(router: &'n Namespace, interface: &str, hook: TcxHook) -> Result<Self> {
         const DROP: i32 = 2;
-        let router = &scene.net.router;
         if kernel_version()?.0 >= (6, 6) {
             let program = load_program(ProgramKind::Tc, &ending_in(DROP))?;
             let index = router.index(interface)?;
@@ -65,25 +64,25 @@ impl<'a> Wall<'a> {
         let hook = if hook == TcxHook::Ingress { "ingress" } else { "egress" };
         let place = format!("dev {interface} {hook} pref 500");
         router.tc(&format!("filter add {place} matchall action drop"))?;
-        Ok(Self::Filter(scene, place))
+        Ok(Self::Filter(router, place))
     }
 }
 
 impl Drop for Wall<'_> {
     fn drop(&mut self) {
-        if let Self::Filter(scene, place) = self {
-            let _gone = scene.net.router.tc(&format!("filter del {place}"));
+        if let Self::Filter(router, place) = self {
+            let _gone = router.tc(&format!("filter del {place}"));
         }
     }
 }
 
 fn tc_ingress(scene: &Scene<'_>) -> Result<Loss> {
-    let _wall = Wall::new(scene, "r1", TcxHook::Ingress)?;
+    let _wall = Wall::new(&scene.net.router, "r1", TcxHook::Ingress)?;
     scene.lose(COUNT, || scene.read(Received("r1")), || scene.send(&to_server()))
 }
 
 fn tc_egress(scene: &Scene<'_>) -> Result<Loss> {
-    let _wall = Wall::new(scene, "r2", TcxHook::Egress)?;
+    let _wall = Wall::new(&scene.net.router, "r2", TcxHook::Egress)?;
     let filter = scene.net.router.filter("ip t", LAST)?;
     scene.lose(COUNT, || filter.packets("seen"), || scene.send(&to_server()))
 }
@@ -97,7 +96,7 @@ fn generic_xdp(scene: &Scene<'_>, program: &[u64]) -> Result<Loss> {
     scene.lose(COUNT, || scene.read(Received("r1")), || scene.send(&to_server()))
 }
 
-const XDP_DROP: i32 = 1;
+pub(super) const XDP_DROP: i32 = 1;
 
 fn xdp_drop(scene: &Scene<'_>) -> Result<Loss> {
     generic_xdp(scene, &ending_in(XDP_DROP))
@@ -133,9 +132,10 @@ fn native_xdp_drop(scene: &Scene<'_>) -> Result<Loss> {
     native_xdp(scene, &ending_in(XDP_DROP))
 }
 
+pub(super) const XDP_ABORTED: i32 = 0;
+
 fn xdp_aborted(scene: &Scene<'_>) -> Result<Loss> {
-    const ABORTED: i32 = 0;
-    native_xdp(scene, &ending_in(ABORTED))
+    native_xdp(scene, &ending_in(XDP_ABORTED))
 }
 
 fn native_redirect_error(scene: &Scene<'_>) -> Result<Loss> {
@@ -175,18 +175,26 @@ impl Drop for Bridge<'_> {
 /// Spanning tree has not let the port forward yet.
 fn port_blocked(scene: &Scene<'_>) -> Result<Loss> {
     let bridge = Bridge::new(scene, Namespace::bridge_with_spanning_tree)?;
-    bridge.lose(&ethernet(B, A).ip4().udp(1000, 5000).payload(10))
+    bridge.lose(&between_ports())
+}
+
+/// From one port of a bridge to another.
+pub(super) fn between_ports() -> Frame {
+    ethernet(B, A).ip4().udp(1000, 5000).payload(10)
 }
 
 /// The frame's destination is not known, and its only port is the one it came from.
 fn no_target(scene: &Scene<'_>) -> Result<Loss> {
-    Bridge::new(scene, Namespace::bridge)?.lose(&ethernet(B, A).ip4().udp(1000, 5000).payload(10))
+    Bridge::new(scene, Namespace::bridge)?.lose(&between_ports())
 }
 
 fn invalid_source(scene: &Scene<'_>) -> Result<Loss> {
+    Bridge::new(scene, Namespace::bridge)?.lose(&from_a_group())
+}
+
+pub(super) fn from_a_group() -> Frame {
     const GROUP: Mac = [3, 0, 0, 0, 0, 0x0a];
-    Bridge::new(scene, Namespace::bridge)?
-        .lose(&ethernet_with(B, A, |frame| frame.source = GROUP).ip4().udp(1000, 5000).payload(10))
+    ethernet_with(B, A, |frame| frame.source = GROUP).ip4().udp(1000, 5000).payload(10)
 }
 
 /// A VXLAN device of network 7 on `r1`, and frames with this header.
@@ -197,21 +205,29 @@ fn vxlan(scene: &Scene<'_>, header: [u8; 8]) -> Result<Loss> {
             udp dport 4789 counter name seen
         }";
     let router = &scene.net.router;
-    router.vxlan("vx", "r1", 7, tests::topology::CLIENT.into())?;
-    let inner = ethernet(B, A).ip4().udp(1000, 5000).payload(10);
-    let frame = frame(ROUTER1, plain).udp(1000, 4789).data(header).nested(inner);
+    router.vxlan("vx", "r1", 7, CLIENT.into())?;
+    let frame = in_vxlan(header);
     let filter = router.filter("ip t", INPUT)?;
     let loss = scene.lose(COUNT, || filter.packets("seen"), || scene.send(&frame));
     router.delete("vx")?;
     loss
 }
 
+pub(super) fn in_vxlan(header: [u8; 8]) -> Frame {
+    frame(ROUTER1, plain).udp(1000, 4789).data(header).nested(ethernet(B, A).ip4().udp(1000, 5000).payload(10))
+}
+
+/// Of network 9.
+pub(super) const UNKNOWN_VNI: [u8; 8] = [8, 0, 0, 0, 0, 0, 9, 0];
+/// Its flag does not say that there is a network.
+pub(super) const WITHOUT_VNI: [u8; 8] = [0, 0, 0, 0, 0, 0, 7, 0];
+
 fn unknown_vni(scene: &Scene<'_>) -> Result<Loss> {
-    vxlan(scene, [8, 0, 0, 0, 0, 0, 9, 0])
+    vxlan(scene, UNKNOWN_VNI)
 }
 
 fn vxlan_header(scene: &Scene<'_>) -> Result<Loss> {
-    vxlan(scene, [0, 0, 0, 0, 0, 0, 7, 0])
+    vxlan(scene, WITHOUT_VNI)
 }
 
 /// The receiving end of a veth pair takes no frame above its MTU; the sending one answers for it.

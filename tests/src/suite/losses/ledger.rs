@@ -27,15 +27,16 @@ use crate::suite::{
 const REST: Duration = Duration::from_millis(100);
 
 /// One way of losing packets.
+#[derive(Clone, Copy)]
 pub(super) struct Mechanism {
     /// What it is called in the table.
     pub(super) name: &'static str,
-    /// Where the drops belong.
+    /// Where the drops belong; the protocol of a [`PROTOCOL`] error.
     pub(super) interface: &'static str,
     /// The kernel's name, or the probe's where it is no drop. A kernel whose type information does not have it counts them
     /// under another one.
     pub(super) reason: &'static str,
-    /// By the table of classes; [`XDP`] or [`RETRANSMIT`] where it is no drop.
+    /// By the table of classes; [`XDP`], [`RETRANSMIT`] or [`PROTOCOL`] where it is no drop.
     pub(super) class: &'static str,
     /// How they are made.
     pub(super) way: Way,
@@ -47,6 +48,11 @@ pub(super) struct Mechanism {
 pub(super) const XDP: &str = "XDP failure";
 /// Instead of a class: what a socket has sent again (`lossprobe_tcp_retransmitted_segments_total`, by type).
 pub(super) const RETRANSMIT: &str = "retransmit";
+/// Instead of a class: what a protocol of the kernel's has counted (`lossprobe_protocol_errors_total`, by protocol and
+/// cause).
+pub(super) const PROTOCOL: &str = "protocol error";
+/// What stands for a metric of its own instead of a class.
+pub(super) const NO_CLASSES: [&str; 3] = [XDP, RETRANSMIT, PROTOCOL];
 
 /// How packets are lost.
 #[derive(Clone, Copy)]
@@ -92,7 +98,7 @@ impl Mechanism {
     /// only; where it has none at all by their own, if the function that dropped them told, or not at all.
     pub(super) fn is_right(&self, reason: &str, class: &str) -> bool {
         let named = reason == self.reason && class == self.class;
-        if [XDP, RETRANSMIT].contains(&self.class) {
+        if NO_CLASSES.contains(&self.class) {
             return named;
         }
         let is_early = || kernel_version().is_ok_and(|(version, _)| version < self.since);
@@ -115,9 +121,9 @@ impl Mechanism {
         }
     }
 
-    /// Whether a count stands in the metric that has this mechanism's; one packet may stand in two of them.
+    /// Whether a count stands in the metric that has this mechanism's; one packet may stand in several of them.
     fn is_of_its_metric(&self, class: &str) -> bool {
-        [XDP, RETRANSMIT].into_iter().all(|other| (class == other) == (self.class == other))
+        NO_CLASSES.into_iter().all(|other| (class == other) == (self.class == other))
     }
 
     fn make(&self, scene: &Scene<'_>) -> Result<Loss> {
@@ -132,10 +138,11 @@ impl Mechanism {
     }
 }
 
-/// Where mechanisms run, one after the other.
+/// Where a mechanism runs.
 pub(super) struct Scene<'a> {
     pub(super) net: &'a Routed,
     pub(super) agent: &'a Agent<'a>,
+    pub(super) mechanism: &'a Mechanism,
 }
 
 /// Interface, reason and class.
@@ -156,10 +163,10 @@ impl Scene<'_> {
         witness: impl Fn() -> Result<u64>,
         traffic: impl FnOnce() -> Result<()>,
     ) -> Result<Loss> {
-        let before = settled(SOON, REST, || losses(self.agent)).context("before")?;
+        let before = settled(SOON, REST, || self.losses()).context("before")?;
         let witnessed_before = witness()?;
         traffic()?;
-        let since = || Ok(difference(&before, &losses(self.agent)?));
+        let since = || Ok(difference(&before, &self.losses()?));
         // What has not come by then is a difference in the row.
         let _late = eventually(SOON, "all are counted", || {
             let counted = since()?.values().sum::<u64>();
@@ -168,6 +175,13 @@ impl Scene<'_> {
         });
         let found = settled(SOON, REST, since).context("afterwards")?;
         Ok(Loss { made, witnessed: witness()? - witnessed_before, found })
+    }
+
+    /// Those of the mechanism's metric.
+    fn losses(&self) -> Result<BTreeMap<Key, u64>> {
+        let mut losses = losses(self.agent)?;
+        losses.retain(|(_, _, class), _| self.mechanism.is_of_its_metric(class));
+        Ok(losses)
     }
 
     /// Sends [`COUNT`] copies of a frame from the client to the router.
@@ -195,12 +209,15 @@ pub(super) fn losses(agent: &Agent<'_>) -> Result<BTreeMap<Key, u64>> {
     let failed = metrics.select("lossprobe_xdp_failed_packets_total", &[]);
     let failed = failed.filter(|sample| sample.labels.get("interface").is_some_and(|name| !name.is_empty()));
     let again = metrics.select("lossprobe_tcp_retransmitted_segments_total", &[]);
+    let errors = metrics.select("lossprobe_protocol_errors_total", &[]);
     let others = failed.map(|sample| (sample, "cause", XDP)).chain(again.map(|sample| (sample, "type", RETRANSMIT)));
+    let others = others.chain(errors.map(|sample| (sample, "cause", PROTOCOL)));
     let mut losses = BTreeMap::new();
     for (sample, name, class) in drops.chain(others) {
         let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
-        if label("interface") != "lo" {
-            *losses.entry((label("interface"), label(name), class.to_owned())).or_default() += sample.value as u64;
+        let place = label(if class == PROTOCOL { "protocol" } else { "interface" });
+        if place != "lo" {
+            *losses.entry((place, label(name), class.to_owned())).or_default() += sample.value as u64;
         }
     }
     Ok(losses)
@@ -212,12 +229,11 @@ fn difference(before: &BTreeMap<Key, u64>, after: &BTreeMap<Key, u64>) -> BTreeM
 }
 
 /// Runs all, the next one also where one fails, and says in the end which did.
-pub(super) fn judge(scene: &Scene<'_>, mechanisms: &[Mechanism]) -> Result<()> {
+pub(super) fn judge(net: &Routed, agent: &Agent<'_>, mechanisms: &[Mechanism]) -> Result<()> {
     let mut failures = String::new();
     let mut lines = Vec::new();
     for mechanism in mechanisms {
-        let judged = mechanism.make(scene).and_then(|mut loss| {
-            loss.found.retain(|(_, _, class), _| mechanism.is_of_its_metric(class));
+        let judged = mechanism.make(&Scene { net, agent, mechanism }).and_then(|loss| {
             let wrong = contradiction(mechanism, &loss);
             lines.push(line(mechanism, &loss, wrong.is_none()));
             wrong.map_or(Ok(()), |wrong| Err(anyhow::Error::msg(wrong)))
@@ -228,7 +244,7 @@ pub(super) fn judge(scene: &Scene<'_>, mechanisms: &[Mechanism]) -> Result<()> {
     }
     note(lines);
     ensure!(failures.is_empty(), "{failures}");
-    lost_nothing(scene.agent)
+    lost_nothing(agent)
 }
 
 /// Names of drop reasons that the running kernel's type information has.

@@ -5,6 +5,7 @@
 //! starting an agent is what takes long in an emulated guest. What was found is printed as a table when all is over;
 //! `tests/README.md` explains its rows.
 
+mod crowd;
 mod devices;
 mod ledger;
 mod many;
@@ -12,6 +13,7 @@ mod network;
 mod queues;
 mod retransmits;
 mod sockets;
+mod traced;
 
 use std::{env::temp_dir, fs};
 
@@ -24,7 +26,7 @@ use tests::{
 };
 
 pub(crate) use self::ledger::table;
-use self::ledger::{Mechanism, Scene, judge};
+use self::ledger::{Mechanism, judge};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
@@ -41,10 +43,11 @@ pub(super) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Emulated machines are not fast enough for this one, and nobody waits for it unasked.
+/// Guests have no bpftrace. Emulated machines are not fast enough for the long one, and nobody waits for it unasked.
 pub(super) fn host_trials() -> Vec<Trial> {
     let long = [trial_alone("losses::many_interfaces", many::many_interfaces)];
-    long.into_iter().filter(|_| is_full()).collect()
+    let traced = trial("losses::as_bpftrace_counts_them", traced::as_bpftrace_counts_them);
+    long.into_iter().filter(|_| is_full()).chain([traced]).collect()
 }
 
 fn of_connections() -> Result<()> {
@@ -76,7 +79,7 @@ fn with_an_agent(arguments: &[&str], mechanisms: &[Mechanism]) -> Result<()> {
     let net = Routed::new()?;
     net.router.neighbour("r1", sockets::GHOST, CLIENT_MAC)?;
     let agent = Agent::start(&net.router, &[&["--interface", "*", "--ports", "each"], arguments].concat())?;
-    judge(&Scene { net: &net, agent: &agent }, mechanisms)?;
+    judge(&net, &agent, mechanisms)?;
     agent.stop()
 }
 

@@ -108,8 +108,11 @@ fn no_route() -> Frame {
 /// From an address that is behind another interface.
 fn reverse_path(scene: &Scene<'_>) -> Result<Loss> {
     let _strict = scene.net.router.sysctl_for_now("net.ipv4.conf.r1.rp_filter", "1")?;
-    let behind = frame(SERVER, |ip| ip.source = Ipv4Addr::new(10, 0, 2, 77)).udp(1000, 2000).payload(10);
-    by_mib(scene, "TcpExt", "IPReversePathFilter", &behind)
+    by_mib(scene, "TcpExt", "IPReversePathFilter", &from_behind())
+}
+
+pub(super) fn from_behind() -> Frame {
+    frame(SERVER, |ip| ip.source = Ipv4Addr::new(10, 0, 2, 77)).udp(1000, 2000).payload(10)
 }
 
 fn time_to_live() -> Frame {
@@ -160,9 +163,14 @@ fn ipv6() -> Frame {
 /// It must not be fragmented, and does not fit into the device that leads on.
 fn too_big(scene: &Scene<'_>) -> Result<Loss> {
     scene.net.router.mtu("r2", 1000)?;
-    let loss = by_mib(scene, "Ip", "FragFails", &frame(SERVER, plain).udp(1000, 2000).payload(1200));
+    let loss = by_mib(scene, "Ip", "FragFails", &of_1200());
     scene.net.router.mtu("r2", 1500)?;
     loss
+}
+
+/// A datagram to forward that fills most of an MTU of 1,500 bytes.
+pub(super) fn of_1200() -> Frame {
+    frame(SERVER, plain).udp(1000, 2000).payload(1200)
 }
 
 /// First fragments whose rest never comes.

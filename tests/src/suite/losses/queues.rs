@@ -9,13 +9,14 @@ use tests::{
     frames::plain,
     namespace::Namespace,
     raw::{TunKind, open_tun},
+    temporary::Filter,
     topology::{CLIENT_MAC, ROUTER1, SERVER},
     wait::eventually,
     wire::{Gso, PacketSocket},
 };
 
 use super::{
-    ledger::{COUNT, Loss, Mechanism, Scene, Way::Own, row},
+    ledger::{COUNT, Loss, Mechanism, PROTOCOL, Scene, Way::Own, row},
     network::frame,
 };
 use crate::suite::counts::SOON;
@@ -28,11 +29,23 @@ pub(super) const MECHANISMS: &[Mechanism] = &[
     row("CPU backlog", ("r1", "cpu_backlog", "capacity"), Own(backlog, "rx_dropped of r1")),
     row("neighbour failed", ("r2", "neigh_failed", "config"), Own(neighbour_failed, "nft counter")),
     row("neighbour queue full", ("r2", "neigh_queuefull", "capacity"), Own(neighbour_queue, "nft counter")),
+    row("ports for translation used up", ("r2", "netfilter_drop", "policy"), Own(clash, "nf_conntrack insert_failed")),
+    row(
+        "the same, as conntrack says",
+        ("conntrack", "insert_failed", PROTOCOL),
+        Own(clash, "nf_conntrack insert_failed"),
+    ),
 ];
 
 /// These change a limit of the whole machine.
-pub(super) const ALONE: &[Mechanism] =
-    &[row("conntrack table full", ("r1", "netfilter_drop", "policy"), Own(conntrack_full, "nft counters"))];
+pub(super) const ALONE: &[Mechanism] = &[
+    row("conntrack table full", ("r1", "netfilter_drop", "policy"), Own(conntrack_full, "nft counters")),
+    row(
+        "the same table, as conntrack says",
+        ("conntrack", "table_full", PROTOCOL),
+        Own(conntrack_drop, "nf_conntrack drop"),
+    ),
+];
 
 /// What has passed the packet filter's last hook on its way out.
 pub(super) const LAST: &str = "counter seen {}
@@ -42,9 +55,9 @@ pub(super) const LAST: &str = "counter seen {}
     }";
 
 /// One byte a second, in tc's words, and no more than one small packet at once: what waits stays.
-const CRAWL: &str = "rate 8bit burst 100";
+pub(super) const CRAWL: &str = "rate 8bit burst 100";
 /// Bytes of payload of a packet that fits into the burst, but not twice.
-const PAYLOAD: usize = 40;
+pub(super) const PAYLOAD: usize = 40;
 const PACKET_BYTES: usize = 14 + 20 + 8 + PAYLOAD;
 
 /// Forwards packets into a discipline of `r2` until one is lost, then loses [`COUNT`].
@@ -107,13 +120,17 @@ fn backlog(scene: &Scene<'_>) -> Result<Loss> {
     client.offloads("c", &[("tso", false)])?;
     let sender = PacketSocket::sender(client, "c")?;
     let dropped = || Ok(scene.net.router.device_counters("r1")?.receive_drops);
-    let loss = scene.lose(COUNT, dropped, || match sender.send_gso(&frame, gso) {
-        // Some kernels tell the sender of the loss (seen in a 6.18 guest).
-        Err(error) if error.downcast_ref() == Some(&Errno::ENOBUFS) => Ok(()),
-        sent => sent,
-    });
+    let loss = scene.lose(COUNT, dropped, || lost_or_not(sender.send_gso(&frame, gso)));
     client.offloads("c", &[("tso", true)])?;
     loss
+}
+
+/// Some kernels tell the sender of the loss (of the backlog seen in a 6.18 guest), of a queue or a tap all do.
+pub(super) fn lost_or_not(sent: Result<()>) -> Result<()> {
+    match sent {
+        Err(error) if error.downcast_ref() == Some(&Errno::ENOBUFS) => Ok(()),
+        sent => sent,
+    }
 }
 
 /// Where nobody lives on the server's side.
@@ -141,8 +158,33 @@ fn neighbour_queue(scene: &Scene<'_>) -> Result<Loss> {
     scene.lose(COUNT, || filter.packets("seen"), || send(COUNT as usize))
 }
 
+/// All connections are to leave by the same address and port: the first has it, and the reply to each further one would
+/// be taken for the first one's.
+fn clash(scene: &Scene<'_>) -> Result<Loss> {
+    const TRANSLATION: &str = "chain c {
+            type nat hook postrouting priority 100
+            udp dport 5000 snat to 10.0.2.254:7000
+        }";
+    let Scene { net, .. } = scene;
+    let _translation = net.router.filter("ip t", TRANSLATION)?;
+    let sender = PacketSocket::sender(&net.client, "c")?;
+    let from = |port: u16| frame(SERVER, plain).udp(port, 5000).payload(10).bytes();
+    sender.send([from(1999)])?;
+    let failed = || net.router.cpu_sum("nf_conntrack", "insert_failed");
+    scene.lose(COUNT, failed, || sender.send((2000..).take(COUNT as usize).map(from)))
+}
+
 /// A new connection for which there is no entry is dropped in the packet filter's name.
 fn conntrack_full(scene: &Scene<'_>) -> Result<Loss> {
+    without_entries(scene, |filter| Ok(filter.packets("before")? - filter.packets("behind")?))
+}
+
+fn conntrack_drop(scene: &Scene<'_>) -> Result<Loss> {
+    without_entries(scene, |_| scene.net.router.cpu_sum("nf_conntrack", "drop"))
+}
+
+/// New connections while the table is full.
+fn without_entries(scene: &Scene<'_>, witness: impl Fn(&Filter<'_>) -> Result<u64>) -> Result<Loss> {
     const MAX: &str = "net.netfilter.nf_conntrack_max";
     let Scene { net, .. } = scene;
     let chains = "counter before {}
@@ -163,17 +205,20 @@ fn conntrack_full(scene: &Scene<'_>) -> Result<Loss> {
     let _accepted = [listener.accept()?, listener.accept()?];
     let sender = PacketSocket::sender(&net.client, "c")?;
     let frames = (2000..2000 + COUNT as u16).map(|port| frame(ROUTER1, plain).udp(port, 5000).payload(10).bytes());
-    let lost = || Ok(filter.packets("before")? - filter.packets("behind")?);
     let before = filter.packets("before")?;
     // One limit for the whole machine, by which each namespace's entries are measured.
     let host = Namespace::of_this_process()?;
-    scene.lose(COUNT, lost, || {
-        let _full = host.sysctl_for_now(MAX, "1").context("limit followed connections")?;
-        sender.send(frames)?;
-        eventually(SOON, "all have come to the packet filter", || {
-            let packets = filter.packets("before")? - before;
-            ensure!(packets == COUNT, "{packets} of {COUNT}");
-            Ok(())
-        })
-    })
+    scene.lose(
+        COUNT,
+        || witness(&filter),
+        || {
+            let _full = host.sysctl_for_now(MAX, "1").context("limit followed connections")?;
+            sender.send(frames)?;
+            eventually(SOON, "all have come to the packet filter", || {
+                let packets = filter.packets("before")? - before;
+                ensure!(packets == COUNT, "{packets} of {COUNT}");
+                Ok(())
+            })
+        },
+    )
 }

@@ -13,7 +13,7 @@ use tests::{
 
 use super::{
     ledger::{
-        COUNT, Loss, Mechanism, Scene,
+        COUNT, Loss, Mechanism, PROTOCOL, Scene,
         Way::{self, Own},
         Witness::Mib,
         row,
@@ -29,6 +29,11 @@ pub(super) const MECHANISMS: &[Mechanism] = &[
     row("UDP receive buffer full", ("r1", "socket_rcvbuff", "capacity"), Own(receive_buffer, "Udp RcvbufErrors")),
     row("TCP data behind close", ("r1", "tcp_abort_on_data", "noise"), Own(behind_close, "TcpExt TCPAbortOnData")),
     row("listen overflow", ("r1", "tcp_listen_overflow", "capacity"), Own(overflow, "TcpExt ListenOverflows")),
+    row(
+        "SYN to a full accept queue",
+        ("tcp", "listen_overflow", PROTOCOL),
+        Own(syn_overflow, "TcpExt ListenOverflows"),
+    ),
 ];
 
 /// Before 5.18 the kernel gave up segments of established connections without a word.
@@ -181,8 +186,7 @@ fn old_data(scene: &Scene<'_>) -> Result<Loss> {
     scene.lose(COUNT, || scene.net.router.mib("TcpExt", "DelayedACKLost"), send)
 }
 
-/// The last step of a handshake for which the application has no room. (A first step that finds none is not dropped by
-/// name: the kernel calls it consumed.)
+/// The last step of a handshake for which the application has no room.
 fn overflow(scene: &Scene<'_>) -> Result<Loss> {
     // With fewer the kernel would hand out cookies instead of keeping the half-open ones.
     let room = CONNECTIONS + 1;
@@ -192,4 +196,25 @@ fn overflow(scene: &Scene<'_>) -> Result<Loss> {
         handshakes.complete(&[handshakes.ask(port)?])?;
     }
     scene.lose(CONNECTIONS, || scene.net.router.mib("TcpExt", "ListenOverflows"), || handshakes.complete(&late))
+}
+
+/// A first step that finds none: the kernel counts it and calls it consumed, so it is no drop by name. (Should a kernel
+/// ever give it one, only this is right.)
+fn syn_overflow(scene: &Scene<'_>) -> Result<Loss> {
+    let handshakes = Handshakes::new(scene, 1)?;
+    for port in [6000, 6001] {
+        handshakes.complete(&[handshakes.ask(port)?])?;
+    }
+    let late = (7000..).take(COUNT as usize).map(|port| Connection { port, sequence: 1, acknowledgement: 0 });
+    let dropped_otherwise = || -> Result<f64> {
+        let metrics = scene.agent.metrics()?;
+        let of = |labels: &[_]| metrics.sum("lossprobe_dropped_packets_total", labels);
+        Ok(of(&[("interface", "r1")]) - of(&[("interface", "r1"), ("reason", "tcp_listen_overflow")]))
+    };
+    let before = dropped_otherwise()?;
+    let send = || handshakes.wire.send(late.map(|connection| connection.segment(flag::SYN, 0)));
+    let loss = scene.lose(COUNT, || scene.net.router.mib("TcpExt", "ListenOverflows"), send)?;
+    let dropped = dropped_otherwise()? - before;
+    ensure!(dropped == 0.0, "{dropped} were dropped under another name");
+    Ok(loss)
 }

@@ -1,4 +1,4 @@
-//! bpftrace with the one line that counts drops by reason, as a yardstick.
+//! bpftrace, which counts drops by reason: a yardstick for what that costs, and a witness that has nothing of the probe.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,19 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tests::{child, namespace::Namespace, program::installed, wait::eventually};
 
-/// The kernel's own number stands for the reason.
-const LINE: &str = "tracepoint:skb:kfree_skb { @[args->reason] = count(); }";
+use crate::{
+    child,
+    namespace::Namespace,
+    program::{installed, run},
+    wait::eventually,
+};
+
+/// The one line that an operator would type: all drops of this machine, by the kernel's own number of the reason.
+pub const BY_REASON: &str = "tracepoint:skb:kfree_skb { @[args->reason] = count(); }";
+
+/// Finds tracepoints in tracefs, which need not be mounted; here it is, for one process alone.
+const MOUNT: &str = "mount -t tracefs none /sys/kernel/tracing";
 
 /// It compiles its program with LLVM first.
 const START: Duration = Duration::from_secs(60);
@@ -25,20 +34,23 @@ const START: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(2);
 const INTERRUPTS: usize = 5;
 
-pub(crate) struct Bpftrace {
+/// A running bpftrace.
+pub struct Bpftrace {
     child: Child,
     /// Its output, line by line.
     lines: Receiver<String>,
-    /// Drops by reason, as it has printed them last.
+    /// Drops by key, as it has printed them last.
     counts: BTreeMap<String, f64>,
 }
 
 impl Bpftrace {
-    /// Starts it and waits until it counts a drop, which `drop_one` makes.
-    pub(crate) fn start(namespace: &Namespace, drop_one: impl Fn() -> Result<()>) -> Result<Self> {
+    /// Starts it with `program`, which counts into its one map, and waits until it counts a drop, which `drop_one` makes.
+    ///
+    /// # Errors
+    /// When it is not installed, or does not count.
+    pub fn start(namespace: &Namespace, program: &str, drop_one: impl Fn() -> Result<()>) -> Result<Self> {
         installed("bpftrace")?;
-        // It finds tracepoints in tracefs, which need not be mounted; here it is, for this process alone.
-        let script = format!("mount -t tracefs none /sys/kernel/tracing && exec bpftrace -e '{LINE}'");
+        let script = format!("{MOUNT} && exec bpftrace -e '{program}'");
         let mut child = child::command(namespace, "unshare")?
             .args(["--mount", "sh", "-c", &script])
             .stdin(Stdio::null())
@@ -70,8 +82,11 @@ impl Bpftrace {
         Ok(bpftrace)
     }
 
-    /// Ends it and returns how many drops it has counted.
-    pub(crate) fn stop(mut self) -> Result<f64> {
+    /// Ends it and returns how many drops it has counted, by key.
+    ///
+    /// # Errors
+    /// When it does not end in time, or not well.
+    pub fn stop(mut self) -> Result<BTreeMap<String, f64>> {
         // A signal that comes just before it goes to sleep does not wake it (seen with 0.17): the next one does.
         let interrupt = |bpftrace: &mut Self| {
             bpftrace.signal(Signal::SIGINT)?;
@@ -83,20 +98,20 @@ impl Bpftrace {
         while let Ok(line) = self.lines.recv_timeout(ANSWER) {
             self.read(&line);
         }
-        Ok(self.counts.values().sum())
+        Ok(std::mem::take(&mut self.counts))
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(i32::try_from(self.child.id())?), signal).with_context(|| format!("send {signal}"))
     }
 
-    /// `@[REASON]: COUNT`
+    /// `@[KEY]: COUNT`
     fn read(&mut self, line: &str) {
         let entry = line.strip_prefix("@[").and_then(|rest| rest.split_once("]: "));
-        if let Some((reason, count)) = entry
+        if let Some((key, count)) = entry
             && let Ok(count) = count.parse()
         {
-            self.counts.insert(reason.to_owned(), count);
+            self.counts.insert(key.to_owned(), count);
         }
     }
 
@@ -108,6 +123,38 @@ impl Bpftrace {
         let _unread = self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut text));
         text
     }
+}
+
+/// A program for [`Bpftrace::start`]: the drops of a network namespace, by `REASON, DEVICE`, where there is a device.
+///
+/// # Errors
+/// When the kernel does not tell the namespace's number.
+pub fn by_reason_and_device(namespace: &Namespace) -> Result<String> {
+    Ok(format!(
+        "tracepoint:skb:kfree_skb {{
+            $device = ((struct sk_buff *)args->skbaddr)->dev;
+            if ($device != 0 && $device->nd_net.net->ns.inum == {}) {{
+                @[args->reason, $device->name] = count();
+            }}
+        }}",
+        namespace.inode()?
+    ))
+}
+
+/// Numbers and names of drop reasons as the kernel prints them: by the format of its tracepoint (`{ 3, "NO_SOCKET" }`).
+///
+/// # Errors
+/// When it has none (before Linux 5.17).
+pub fn reason_names(namespace: &Namespace) -> Result<BTreeMap<String, String>> {
+    let script = format!("{MOUNT} && cat /sys/kernel/tracing/events/skb/kfree_skb/format");
+    let format = run(namespace, "unshare", &["--mount", "sh", "-c", &script], "")?;
+    let entry = |text: &str| {
+        let (number, name) = text.split_once('}')?.0.split_once(", ")?;
+        Some((number.trim().to_owned(), name.trim().trim_matches('"').to_owned()))
+    };
+    let names: BTreeMap<_, _> = format.split('{').skip(1).filter_map(entry).collect();
+    ensure!(!names.is_empty(), "no reasons in {format}");
+    Ok(names)
 }
 
 impl Drop for Bpftrace {
