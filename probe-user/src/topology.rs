@@ -238,6 +238,7 @@ impl<'a> Graph<'a> {
             }
             if let (true, Some(place)) = (once && is_followed, places.get_mut(&link.ifindex)) {
                 place.track.clear();
+                place.tunnels.clear();
             }
         }
     }

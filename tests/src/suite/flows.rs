@@ -237,7 +237,8 @@ fn one_of_many() -> Result<()> {
     let (count, again) = (followed(&agent)?, events(&agent)?["retransmit_seen"]);
     // An eighth of them, within six standard deviations.
     ensure!((375..=625).contains(&again) && count == 2 * again, "{count} segments followed, {again} seen again");
-    ensure!(quality(&agent, "table_full")? == 0);
+    // Three of 500 can meet in one of 16,384 places: once in a dozen runs; each counts at both of its segments.
+    ensure!(quality(&agent, "table_full")? <= 6);
     agent.stop()
 }
 
