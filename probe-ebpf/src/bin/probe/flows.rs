@@ -243,7 +243,7 @@ impl Sink for Telling<'_> {
     fn event(&mut self, event: TcpEvent, segments: u32) {
         match &mut self.behind {
             Some(behind) if matches!(event, TcpEvent::RetransmitSeen | TcpEvent::Spurious) => {
-                behind.event(event, segments)
+                behind.event(event, segments);
             }
             _ => self.ledger.event(event, segments),
         }
