@@ -315,6 +315,16 @@ impl Cursor {
         self.tunnel != 0
     }
 
+    /// The eight bytes that a tunnel's header begins with; `None` if the datagram is shorter.
+    #[inline(always)]
+    pub fn tunnel_header<F: Frame + ?Sized>(&self, frame: &F) -> Result<Option<[u8; 8]>, Stop> {
+        let at = self.at as usize;
+        if at + 8 > self.end as usize {
+            return Ok(None);
+        }
+        frame.read(at).map(Some).ok_or(Stop::Unseen)
+    }
+
     /// Passes a tunnel's header: at `at` begins a frame of its own. Returns its first layer, by EtherType.
     #[inline(always)]
     pub fn enter(&mut self, at: usize, network_identifier: u32, ether_type: u16) -> Layer {

@@ -74,8 +74,8 @@ pub struct Place {
     pub track: String,
     /// Why it has this role, in words that follow its name and a colon.
     pub reason: String,
-    /// Tunnels whose packets pass it.
-    pub tunnels: BTreeSet<TunnelPort>,
+    /// Tunnels whose packets pass it, those that the operator has named first.
+    pub tunnels: Vec<TunnelPort>,
 }
 
 /// Devices whose routes decide, those first that lead out themselves. None where `roles` name the uplinks.
@@ -115,7 +115,7 @@ pub fn resolve(links: &BTreeMap<u32, Link>, routes: &BTreeMap<u32, Carried>, rol
             Role::Internal
         };
         let track = roles.track_group(&link.name, link.is_loopback(), point.is_some()).to_owned();
-        let tunnels = if track.is_empty() { BTreeSet::new() } else { roles.tunnels() };
+        let tunnels = if track.is_empty() { Vec::new() } else { roles.tunnels().to_vec() };
         Place { role, track, reason: graph.reason(link, role, point, roles.names_uplinks()), tunnels }
     };
     let mut places: BTreeMap<u32, Place> = links.iter().map(|(ifindex, link)| (*ifindex, place(link))).collect();
@@ -232,7 +232,9 @@ impl<'a> Graph<'a> {
             let mut is_followed = false;
             for carrier in carriers.iter().filter(|carrier| **carrier != link.ifindex) {
                 if let Some(place) = places.get_mut(carrier) {
-                    place.tunnels.insert(tunnel);
+                    if !place.tunnels.contains(&tunnel) {
+                        place.tunnels.push(tunnel);
+                    }
                     is_followed |= !place.track.is_empty();
                 }
             }

@@ -50,13 +50,13 @@ impl Holes {
         }
     }
 
-    /// Remembers that `start..end` is missing. `false` if the two oldest had to become one for it, with what lies between.
+    /// Remembers that `start..end` is missing. `false` if two had to become one for it, with what lies between.
     #[inline(always)]
     pub(super) fn open<C: Clock>(&mut self, start: u32, end: u32, clock: &C) -> bool {
         let now_us = clock.microseconds();
         let had_room = self.put(start, end, now_us);
         if !had_room {
-            self.join_oldest(clock);
+            self.join_closest(clock);
             clock.settle(self);
             self.put(start, end, now_us);
         }
@@ -76,30 +76,34 @@ impl Holes {
         false
     }
 
-    /// Where none is vacant. The oldest begin first: holes are opened in the order of the bytes. To forget one would make a
-    /// loss behind this point of each retransmission into it; what lies between two is sent again far more seldom.
+    /// Where none is vacant: the two with the least between them become one. To forget one would make a loss behind this
+    /// point of each retransmission into it; now those of what lies between look like losses before it, so that should be
+    /// little.
     #[inline(always)]
-    fn join_oldest<C: Clock>(&mut self, clock: &C) {
-        let mut first = self.start[0];
-        for at in 1..HOLES {
-            first = earlier(first, self.start[at]);
-        }
-        clock.settle(self);
-        let mut second = first.wrapping_add(i32::MAX as u32);
-        let mut end = first;
+    fn join_closest<C: Clock>(&mut self, clock: &C) {
+        let (mut least, mut left, mut right) = (u32::MAX, 0, 0);
         for at in 0..HOLES {
-            if self.start[at] != first && before(self.start[at], second) {
-                second = self.start[at];
+            for behind in 0..HOLES {
+                // Of one that lies in front, or of itself, it is more than any distance.
+                let between = self.start[behind].wrapping_sub(self.end[at]);
+                if between < least {
+                    (least, left, right) = (between, self.start[at], self.start[behind]);
+                }
+                clock.settle(self);
+            }
+        }
+        let mut end = right;
+        for at in 0..HOLES {
+            if self.start[at] == right {
                 end = self.end[at];
+                self.end[at] = right;
             }
         }
         clock.settle(self);
         for at in 0..HOLES {
-            if self.start[at] == first {
+            if self.start[at] == left {
                 self.end[at] = end;
                 self.opened_us[at] |= JOINED;
-            } else if self.start[at] == second {
-                self.end[at] = second;
             }
         }
     }

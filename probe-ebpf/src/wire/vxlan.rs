@@ -2,12 +2,10 @@
 
 use super::ethernet;
 use crate::{
-    classify::{Cursor, Layer, Step, Stop},
+    classify::{Cursor, Layer, Step},
     frame::{Frame, be32},
 };
 
-/// Bytes of a header.
-pub const HEADER_BYTES: usize = 8;
 /// `flags`: the network identifier is valid.
 const IDENTIFIED: u8 = 0x08;
 /// `flags`: another protocol than Ethernet may follow (VXLAN-GPE).
@@ -22,11 +20,7 @@ const EXTENDED_BITS: u8 = 0x03;
 /// Passes the header, if it has an identifier and what follows is known.
 #[inline(always)]
 pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
-    let at = cursor.at as usize;
-    if at + HEADER_BYTES > cursor.end as usize {
-        return Ok(Layer::Other);
-    }
-    let header: [u8; HEADER_BYTES] = frame.read(at).ok_or(Stop::Unseen)?;
+    let Some(header) = cursor.tunnel_header(frame)? else { return Ok(Layer::Other) };
     // As strict as the kernel, which takes nothing with reserved bits: what else comes to this port, behind a translation of
     // addresses, is not to be judged as a tunnel's.
     let [flags, bits, high, low, .., reserved] = header;
@@ -42,5 +36,5 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
         },
         _ => return Ok(Layer::Other),
     };
-    Ok(cursor.enter(at + HEADER_BYTES, be32(&header, 4) >> 8, ether_type))
+    Ok(cursor.enter(cursor.at as usize + header.len(), be32(&header, 4) >> 8, ether_type))
 }

@@ -1,7 +1,5 @@
 //! What the operator says of interfaces: which are the uplinks, which are tracked, how ports are shown.
 
-use std::collections::BTreeSet;
-
 use globset::{GlobMatcher, GlobSet};
 use probe_ebpf::classify::TunnelPorts;
 
@@ -22,7 +20,7 @@ pub struct Roles {
     uplinks: Vec<Pattern>,
     uplink_set: GlobSet,
     tracking: Tracking,
-    tunnels: BTreeSet<TunnelPort>,
+    tunnels: Vec<TunnelPort>,
 }
 
 /// What is tracked.
@@ -46,13 +44,13 @@ impl Roles {
     ) -> Result<Self, UsageError> {
         let uplink_set = glob_set(&uplinks).map_err(|fault| fault.at("--uplink"))?;
         tunnel_ports(&tunnels)?;
-        Ok(Self { uplinks, uplink_set, tracking: Tracking::of(tracked)?, tunnels: tunnels.into_iter().collect() })
+        Ok(Self { uplinks, uplink_set, tracking: Tracking::of(tracked)?, tunnels })
     }
 
     /// Ports of tunnels on every track point, besides those of this namespace's own.
     #[must_use]
-    pub fn tunnels(&self) -> BTreeSet<TunnelPort> {
-        self.tunnels.clone()
+    pub fn tunnels(&self) -> &[TunnelPort] {
+        &self.tunnels
     }
 
     /// Whether no interface is tracked, whatever comes.

@@ -76,11 +76,7 @@ impl Track {
 impl Probe {
     /// The line of an interface in the kernel's table.
     pub(super) fn line(&self, counted: &Counted, link: &Link, slot: u32) -> Slot {
-        // Those that the operator has named first.
-        let here = self.places.get(&link.ifindex).map(|place| &place.tunnels);
-        let (named, found): (Vec<_>, Vec<_>) =
-            here.into_iter().flatten().partition(|tunnel| self.config.roles.tunnels().contains(tunnel));
-        let tunnels = named.into_iter().chain(found).copied();
+        let tunnels = self.places.get(&link.ifindex).into_iter().flat_map(|place| place.tunnels.iter().copied());
         let mut line = Slot {
             ifindex: link.ifindex,
             slot,

@@ -449,5 +449,5 @@ fn tunnels_pass_what_is_below_them() {
     let plan = PlanArgs { tunnel_port: vec!["9999".to_owned()], ..PlanArgs::default() };
     let args = AgentArgs { plan, ..AgentArgs::default() };
     let told = Config::from_args(&args).unwrap().roles;
-    assert_eq!(carriers(&told), ["eth0 4789 9999 6081", "br0 8472", "eth2 8472 9999 6081"]);
+    assert_eq!(carriers(&told), ["eth0 9999 4789 6081", "br0 8472", "eth2 9999 8472 6081"]);
 }
