@@ -53,23 +53,23 @@ impl Holes {
     /// Remembers that `start..end` is missing. `false` if two had to become one for it, with what lies between.
     #[inline(always)]
     pub(super) fn open<C: Clock>(&mut self, start: u32, end: u32, clock: &C) -> bool {
-        let now_us = clock.microseconds();
-        let had_room = self.put(start, end, now_us);
+        let opened_us = clock.microseconds() & !JOINED;
+        let had_room = self.put(start, end, opened_us);
         if !had_room {
             self.join_closest(clock);
             clock.settle(self);
-            self.put(start, end, now_us);
+            self.put(start, end, opened_us);
         }
         had_room
     }
 
     #[inline(always)]
-    fn put(&mut self, start: u32, end: u32, now_us: u32) -> bool {
+    fn put(&mut self, start: u32, end: u32, opened_us: u32) -> bool {
         for at in 0..HOLES {
             if !self.is_hole(at) {
                 self.start[at] = start;
                 self.end[at] = end;
-                self.opened_us[at] = now_us & !JOINED;
+                self.opened_us[at] = opened_us;
                 return true;
             }
         }

@@ -324,6 +324,23 @@ fn a_seventh_hole_joins_the_two_closest() {
     assert_eq!(lab.events(), expected);
 }
 
+/// It was seen: that it is never sent again is no sign of another way, in whatever order the holes are filled.
+#[test]
+fn what_lies_between_joined_holes_is_not_unseen() {
+    let missing = [1, 6, 11, 16, 18, 20, 25, 30];
+    for order in [[16, 18, 20], [18, 16, 20], [20, 18, 16]] {
+        let mut lab = Lab::connected();
+        lab.data((0..=31).filter(|number| !missing.contains(number)));
+        assert_eq!(lab.notes.quality, [Quality::HoleEvicted; 2]);
+        lab.events();
+        lab.wait(20_000);
+        lab.data([1, 6, 11].into_iter().chain(order).chain([25, 30]));
+        lab.acked(32);
+        lab.data([32]);
+        assert_eq!(lab.events(), [(HoleFilledRetransmit, 1); 8], "{order:?}");
+    }
+}
+
 #[test]
 fn retransmission_or_reordering() {
     let mut qualified = Lab::connected();
