@@ -128,6 +128,7 @@ pub enum Transport {
     Icmpv6 = 4,
     /// Any fragment, also the first: its transport header does not describe it.
     Fragment = 5,
+    Sctp = 6,
 }
 
 /// Where a frame's headers are. Offsets and sizes in bytes from the frame's first byte.
@@ -179,6 +180,11 @@ pub enum Layer {
     Icmpv6 = 11,
     Vxlan = 12,
     Geneve = 13,
+    Mpls = 14,
+    Gre = 15,
+    Sctp = 16,
+    /// Known, and about the link itself: STP, LLDP, LACP and the like.
+    Control = 17,
 }
 
 impl Layer {
@@ -200,6 +206,10 @@ impl Layer {
             11 => Self::Icmpv6,
             12 => Self::Vxlan,
             13 => Self::Geneve,
+            14 => Self::Mpls,
+            15 => Self::Gre,
+            16 => Self::Sctp,
+            17 => Self::Control,
             _ => Self::Unseen,
         }
     }
@@ -257,7 +267,7 @@ pub struct Cursor {
     pub pad: [u8; 3],
     /// Offset of the innermost MAC header; behind a tunnel's header, of whatever follows it.
     pub frame_at: u16,
-    /// The tunnel's network identifier (24 bits) with [`Cursor::INSIDE`] and, if it is GENEVE's, [`Cursor::GENEVE`]; 0
+    /// The tunnel's network identifier (24 bits) with [`Cursor::INSIDE`] and, if it is another's than VXLAN's, a bit for that; 0
     /// outside of tunnels.
     pub tunnel: u32,
 }
@@ -270,6 +280,8 @@ impl Cursor {
     pub const INSIDE: u32 = 1 << 31;
     /// Bit of [`Self::tunnel`]: the same identifier is another network than VXLAN's.
     pub const GENEVE: u32 = 1 << 24;
+    /// Bit of [`Self::tunnel`]: it is made of a GRE key.
+    pub const GRE: u32 = 1 << 25;
     /// Bits of [`Self::tunnel`]: the identifier.
     pub const IDENTIFIER: u32 = Self::GENEVE - 1;
 
@@ -313,16 +325,6 @@ impl Cursor {
     #[inline(always)]
     pub const fn is_inside(&self) -> bool {
         self.tunnel != 0
-    }
-
-    /// The eight bytes that a tunnel's header begins with; `None` if the datagram is shorter.
-    #[inline(always)]
-    pub fn tunnel_header<F: Frame + ?Sized>(&self, frame: &F) -> Result<Option<[u8; 8]>, Stop> {
-        let at = self.at as usize;
-        if at + 8 > self.end as usize {
-            return Ok(None);
-        }
-        frame.read(at).map(Some).ok_or(Stop::Unseen)
     }
 
     /// Passes a tunnel's header: at `at` begins a frame of its own. Returns its first layer, by EtherType.
@@ -392,10 +394,11 @@ impl Cursor {
     }
 }
 
-/// Walks from `first` until a step ends the walk. Returns [`Layer::End`], [`Layer::Other`] or [`Layer::Unseen`].
+/// Walks from `first` until a step ends the walk. Returns [`Layer::End`], [`Layer::Other`], [`Layer::Control`] or
+/// [`Layer::Unseen`].
 #[inline(always)]
 pub fn walk(first: Layer, mut step: impl FnMut(Layer) -> Layer) -> Layer {
-    let has_ended = |layer| matches!(layer, Layer::End | Layer::Other | Layer::Unseen);
+    let has_ended = |layer| matches!(layer, Layer::End | Layer::Other | Layer::Unseen | Layer::Control);
     let mut layer = first;
     for _ in 0..MAX_STEPS {
         if has_ended(layer) {
@@ -418,8 +421,8 @@ pub fn landed(step: Step) -> Layer {
 }
 
 /// Judges the headers from `layer` on. Breaks off in front of IPv4 options, which are a step of their own (they are rare,
-/// and in one function with everything else more than the verifiers should be asked to look at), and before and behind the
-/// header of a tunnel.
+/// and in one function with everything else more than the verifiers should be asked to look at), and before and behind
+/// what is [`uncommon`].
 #[inline(always)]
 pub fn headers<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor, layer: Layer) -> Step {
     let mut layer = layer;
@@ -435,12 +438,30 @@ pub fn headers<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor, layer: Layer) 
     };
     frame.settle(cursor);
     match layer {
-        Layer::Vxlan => wire::vxlan::step(frame, cursor),
-        Layer::Geneve => wire::geneve::step(frame, cursor),
         Layer::Tcp => wire::tcp::step(frame, cursor),
         Layer::Udp => wire::udp::step(frame, cursor),
         Layer::Icmp => wire::icmp::step(cursor),
         Layer::Icmpv6 => wire::icmpv6::step(frame, cursor),
+        _ => Ok(layer),
+    }
+}
+
+/// Whether a layer is one of [`uncommon`].
+#[inline(always)]
+#[must_use]
+pub const fn is_uncommon(layer: Layer) -> bool {
+    matches!(layer, Layer::Mpls | Layer::Sctp | Layer::Gre | Layer::Vxlan | Layer::Geneve)
+}
+
+/// Judges a header that few frames have: apart from the others for the same reason.
+#[inline(always)]
+pub fn uncommon<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor, layer: Layer) -> Step {
+    match layer {
+        Layer::Mpls => wire::mpls::step(frame, cursor),
+        Layer::Sctp => wire::sctp::step(frame, cursor),
+        Layer::Gre => wire::gre::step(frame, cursor),
+        Layer::Vxlan => wire::vxlan::step(frame, cursor),
+        Layer::Geneve => wire::geneve::step(frame, cursor),
         _ => Ok(layer),
     }
 }
@@ -451,6 +472,7 @@ pub fn classify<F: Frame + ?Sized>(frame: &F, meta: Meta) -> (Cursor, Layer) {
     let outcome = walk(cursor.first_layer(), |layer| {
         landed(match layer {
             Layer::Ipv4Options => wire::ipv4::options(frame, &mut cursor),
+            layer if is_uncommon(layer) => uncommon(frame, &mut cursor, layer),
             _ => headers(frame, &mut cursor, layer),
         })
     });
@@ -464,10 +486,10 @@ mod tests {
     #[test]
     fn layers_cross_the_boundary_as_numbers() {
         let unseen = Layer::Unseen as u64;
-        for number in 0..=Layer::Geneve as u64 {
+        for number in 0..=Layer::Control as u64 {
             assert_eq!(Layer::from_number(number) as u64, number);
         }
-        for number in [Layer::Geneve as u64 + 1, 256, u64::MAX] {
+        for number in [Layer::Control as u64 + 1, 256, u64::MAX] {
             assert_eq!(Layer::from_number(number) as u64, unseen);
         }
     }

@@ -120,6 +120,11 @@ reasons! {
     VlanOrder "vlan_order" Warning "vlan" Local "IEEE 802.1ad" "a customer tag stands outside a service tag";
     VlanLenGt "vlan_len_gt" Error "vlan" Local "IEEE 802.3 3.2.6" "the 802.3 length behind a tag reaches beyond the frame";
 
+    MplsShort "mpls_short" Error "mpls" Local "RFC 3032 2.1" "a label is cut";
+    MplsNoBottom "mpls_no_bottom" Error "mpls" Local "RFC 3032 2.1" "none of 8 labels is the bottom of the stack";
+    MplsReserved "mpls_reserved" Warning "mpls" Local "RFC 3032 2.1, RFC 7274" "a reserved label stands where it may not (GAL, ELI and OAM excepted)";
+    MplsImplicitNull "mpls_implicit_null" Error "mpls" Local "RFC 3032 2.1" "label 3 is on the wire, which only signalling may use";
+
     ArpShort "arp_short" Error "arp" Local "RFC 826" "the ARP packet has fewer than 28 bytes";
     ArpHdr "arp_hdr" Error "arp" Local "RFC 826" "hardware type, protocol type or an address length is not Ethernet/IPv4's (hardware type 6, IEEE 802, excepted)";
     ArpOp "arp_op" Warning "arp" Local "RFC 826, RFC 5494" "the operation is none of 1, 2, 3, 4, 8, 9";
@@ -169,18 +174,40 @@ reasons! {
     TcpPort0 "tcp_port0" Warning "tcp" Path "RFC 6335 6" "a port is 0";
     TcpAckNz "tcp_ack_nz" Info "tcp" Path "RFC 9293 3.1" "the acknowledgement number is set without the ACK flag";
     TcpUrgNz "tcp_urg_nz" Info "tcp" Path "RFC 9293 3.1" "the urgent pointer is set without the URG flag";
+    TcpCsum "tcp_csum" Error "tcp" Path "RFC 9293 3.1" "the checksum is wrong (unfinished ones of packets that never left this machine excepted)";
 
     UdpShort "udp_short" Error "udp" Path "RFC 768" "the datagram has fewer than 8 bytes";
     UdpLenLt8 "udp_len_lt8" Error "udp" Path "RFC 768, RFC 2675 4" "the length is 1 to 7 (0 is a jumbogram's)";
     UdpLenGt "udp_len_gt" Error "udp" Path "RFC 768" "the length reaches beyond the IP payload (first fragments and GSO packets excepted)";
     UdpSurplus "udp_surplus" Info "udp" Path "RFC 9868" "bytes of the IP payload follow the datagram";
     Udp6Csum0 "udp6_csum0" Warning "udp" Path "RFC 8200 8.1, RFC 6935" "the checksum is zero over IPv6 (tunnels excepted)";
+    UdpCsum "udp_csum" Error "udp" Path "RFC 768, RFC 1122 4.1.3.4" "the checksum is neither zero nor right (unfinished ones excepted)";
 
     IcmpShort "icmp_short" Error "icmp" Path "RFC 792" "the message has fewer than 8 bytes";
+    IcmpCsum "icmp_csum" Error "icmp" Path "RFC 792, RFC 1122 3.2.2" "the checksum is wrong";
+    IcmpQuote "icmp_quote" Warning "icmp" Path "RFC 792, RFC 1812 4.3.2.3" "an error does not quote an IP header and 8 bytes, or what it quotes contradicts itself";
     IcmpFamily "icmp_family" Warning "icmp" Path "RFC 792, RFC 4443" "ICMP in IPv6 or ICMPv6 in IPv4";
     Icmp6Short "icmp6_short" Error "icmpv6" Path "RFC 4443 2.1" "the message has fewer than 4 bytes";
+    Icmp6Csum "icmp6_csum" Error "icmpv6" Path "RFC 4443 2.3" "the checksum is wrong (unfinished ones excepted)";
     NdHopLimit "nd_hop_limit" Error "icmpv6" Local "RFC 4861 6.1, 7.1" "neighbour discovery with a hop limit under 255";
     NdCode "nd_code" Error "icmpv6" Local "RFC 4861 6.1, 7.1" "neighbour discovery with a code other than 0";
+    NdOptLen "nd_opt_len" Error "icmpv6" Local "RFC 4861 4.6, 6.1, 7.1" "an option of neighbour discovery has length 0 or runs past the end";
+
+    SctpShort "sctp_short" Error "sctp" Path "RFC 9260 3.1" "the packet has fewer than 12 bytes";
+    SctpChunkLen "sctp_chunk_len" Error "sctp" Path "RFC 9260 3.2" "a chunk is shorter than 4 bytes or runs past the end";
+    SctpInit "sctp_init" Warning "sctp" Path "RFC 9260 6.10, 8.5.1" "an INIT chunk is not alone, or the packet has a verification tag";
+
+    GreShort "gre_short" Error "gre" Path "RFC 2784 2, RFC 2890 2" "the header or an optional field of it is cut";
+    GreVer "gre_ver" Error "gre" Path "RFC 2784 2.3.1, RFC 2637 4.1" "the version is over 1";
+    GreResv "gre_resv" Warning "gre" Path "RFC 2784 2.3, RFC 2637 4.1" "reserved bits are set, or version 1 has no key";
+
+    VxlanShort "vxlan_short" Error "vxlan" Path "RFC 7348 5" "the header is cut, or fewer than 14 bytes of a frame follow it";
+    VxlanNoVni "vxlan_no_vni" Error "vxlan" Path "RFC 7348 5" "the flag that says that there is a network identifier is clear";
+    VxlanResv "vxlan_resv" Warning "vxlan" Path "RFC 7348 5" "reserved bits are set (VXLAN-GPE and a group policy excepted)";
+
+    GeneveShort "geneve_short" Error "geneve" Path "RFC 8926 3.4" "the header is cut, or its options run past the end";
+    GeneveVer "geneve_ver" Error "geneve" Path "RFC 8926 3.4" "the version is not 0";
+    GeneveOptLen "geneve_opt_len" Error "geneve" Path "RFC 8926 3.5" "an option runs past the options";
 }
 
 impl Malformed {

@@ -522,6 +522,7 @@ pub enum WatchKind {
 pub enum Protocol {
     Tcp,
     Udp,
+    Sctp,
     Icmp,
     Icmpv6,
     /// Any fragment

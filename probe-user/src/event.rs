@@ -64,7 +64,7 @@ pub struct Event {
     /// Of a malformed frame: where the contradiction stands, in bytes from the first of `bytes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<u32>,
-    /// The innermost that was understood: `tcp`, `udp`, `icmp`, `icmpv6`, `fragment`, `arp`, `ipv4`, `ipv6` or `other`.
+    /// The innermost that was understood: `tcp`, `udp`, `sctp`, `icmp`, `icmpv6`, `fragment`, `arp`, `ipv4`, `ipv6` or `other`.
     pub protocol: String,
     /// Who sent it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

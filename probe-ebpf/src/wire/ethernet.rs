@@ -21,6 +21,10 @@ pub const IPV4: u16 = 0x0800;
 pub const ARP: u16 = 0x0806;
 /// EtherType of IPv6.
 pub const IPV6: u16 = 0x86dd;
+/// EtherType of MPLS.
+pub const MPLS: u16 = 0x8847;
+/// The same with a label that the receiver has chosen for a whole segment (RFC 5332; once multicast).
+pub const MPLS_UPSTREAM: u16 = 0x8848;
 /// A whole frame with its MAC header, inside something else (transparent Ethernet bridging).
 pub const BRIDGED: u16 = 0x6558;
 /// TPID of a customer tag.
@@ -46,12 +50,14 @@ pub fn network_layer(ether_type: u16) -> Option<Layer> {
         IPV4 => Some(Layer::Ipv4),
         IPV6 => Some(Layer::Ipv6),
         ARP => Some(Layer::Arp),
+        MPLS | MPLS_UPSTREAM => Some(Layer::Mpls),
         _ => None,
     }
 }
 
-/// Types in common use that are not parsed: RARP, TEB, AppleTalk, IPX, MPLS, PPPoE, EAPOL, PBB, PTP, FCoE, RoCE,
-/// MACsec, CFM, LLDP, slow protocols, flow control, HSR/PRP, AoE, PROFINET, EtherCAT, TRILL, FabricPath, RRCP, loopback.
+/// Types in common use that are not parsed: RARP, TEB, AppleTalk, IPX, PPPoE, PBB, PTP, FCoE, RoCE, MACsec, HSR/PRP,
+/// AoE, PROFINET, EtherCAT, TRILL, FabricPath.
+#[inline(always)]
 fn is_known(ether_type: u16) -> bool {
     matches!(
         ether_type,
@@ -60,21 +66,14 @@ fn is_known(ether_type: u16) -> bool {
             | 0x809b
             | 0x80f3
             | 0x8137
-            | 0x8847
-            | 0x8848
             | 0x8863
             | 0x8864
-            | 0x888e
             | 0x88e7
             | 0x88f7
             | 0x8906
             | 0x8914
             | 0x8915
             | 0x88e5
-            | 0x8902
-            | 0x88cc
-            | 0x8809
-            | 0x8808
             | 0x892f
             | 0x88fb
             | 0x88a2
@@ -82,9 +81,34 @@ fn is_known(ether_type: u16) -> bool {
             | 0x88a4
             | 0x22f3
             | 0x8903
-            | 0x8899
-            | LOOP_TEST
     )
+}
+
+/// Types of what switches, network cards and their neighbours tell each other: LLDP, slow protocols (LACP, OAM), flow
+/// control, EAPOL, CFM, MVRP, MMRP, RRCP, the loop test.
+#[inline(always)]
+fn is_control_type(ether_type: u16) -> bool {
+    matches!(ether_type, 0x88cc | 0x8809 | 0x8808 | 0x888e | 0x8902 | 0x88f5 | 0x88f6 | 0x8899 | LOOP_TEST)
+}
+
+/// Addresses that only such protocols use: of 802.1 and 802.3 (STP, LACP, LLDP, GARP, IS-IS), and Cisco's (CDP, VTP, UDLD,
+/// PVST).
+#[inline(always)]
+fn is_control_address(destination: u64) -> bool {
+    matches!(destination, 0x0180_c200_0000..=0x0180_c200_002f | 0x0100_0ccc_cccc | 0x0100_0ccc_cccd)
+}
+
+/// What follows is not understood, but its kind may be known.
+#[inline(always)]
+fn unparsed(frame: &(impl Frame + ?Sized), cursor: &Cursor, ether_type: u16) -> Layer {
+    let is_control = is_control_type(ether_type) || destination_of(frame, cursor).is_some_and(is_control_address);
+    if is_control { Layer::Control } else { Layer::Other }
+}
+
+#[inline(always)]
+fn destination_of(frame: &(impl Frame + ?Sized), cursor: &Cursor) -> Option<u64> {
+    let [a, b, c, d, e, f]: [u8; 6] = frame.read(usize::from(cursor.frame_at))?;
+    Some(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
 }
 
 fn is_tag(ether_type: u16) -> bool {
@@ -152,10 +176,10 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     if let Some(layer) = network_layer(ether_type) {
         return Ok(layer);
     }
-    if !is_known(ether_type) {
+    if !is_known(ether_type) && !is_control_type(ether_type) {
         cursor.note(Malformed::EthUnknownType, at - 2);
     }
-    Ok(Layer::Other)
+    Ok(unparsed(frame, cursor, ether_type))
 }
 
 /// What the device allows.
@@ -198,7 +222,7 @@ fn length_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor, length: u16, t
             return Err(cursor.fail(Malformed::LlcShort, at - 2));
         }
     }
-    Ok(Layer::Other)
+    Ok(unparsed(frame, cursor, length))
 }
 
 /// Notes bytes behind an IP datagram that ends at `datagram_end`, where no padding explains them.

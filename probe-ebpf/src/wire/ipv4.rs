@@ -25,6 +25,8 @@ pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const ICMPV6: u8 = 58;
+pub(crate) const GRE: u8 = 47;
+pub(crate) const SCTP: u8 = 132;
 
 /// Whether an address may not be a source on the wire: 127/8, multicast, class E, limited broadcast.
 #[must_use]
@@ -93,6 +95,8 @@ fn payload_layer(cursor: &mut Cursor, header: &[u8; HEADER_BYTES]) -> Step {
             cursor.note(Malformed::IcmpFamily, cursor.at as usize);
             Layer::End
         }
+        GRE => Layer::Gre,
+        SCTP => Layer::Sctp,
         _ => Layer::Other,
     })
 }

@@ -6,7 +6,7 @@ use core::ops::ControlFlow;
 
 use super::{
     ethernet::judge_trailer,
-    ipv4::{ICMP, ICMPV6, TCP, UDP},
+    ipv4::{GRE, ICMP, ICMPV6, SCTP, TCP, UDP},
 };
 use crate::{
     classify::{Cursor, LOOPBACK, Layer, Network, Step, Stop, Transport},
@@ -108,10 +108,12 @@ fn long_payload<F: Frame + ?Sized>(frame: &F, cursor: &Cursor, next_header: u8) 
 fn follow(cursor: &mut Cursor) -> ControlFlow<Layer> {
     let at = cursor.at as usize;
     ControlFlow::Break(match cursor.next_header {
-        TCP | UDP | ICMPV6 if cursor.first_fragment != 0 => first_fragment_transport(cursor),
+        TCP | UDP | ICMPV6 | SCTP if cursor.first_fragment != 0 => first_fragment_transport(cursor),
         TCP => Layer::Tcp,
         UDP => Layer::Udp,
         ICMPV6 => Layer::Icmpv6,
+        GRE if cursor.first_fragment == 0 => Layer::Gre,
+        SCTP => Layer::Sctp,
         ICMP => {
             cursor.note(Malformed::IcmpFamily, at);
             Layer::End
@@ -139,6 +141,7 @@ fn first_fragment_transport(cursor: &mut Cursor) -> Layer {
     let header_bytes = match cursor.next_header {
         TCP => super::tcp::HEADER_BYTES,
         UDP => super::udp::HEADER_BYTES,
+        SCTP => super::sctp::HEADER_BYTES,
         _ => super::icmpv6::MIN_BYTES,
     };
     if cursor.at as usize + header_bytes > cursor.end as usize {

@@ -4,10 +4,13 @@
 pub mod arp;
 pub mod ethernet;
 pub mod geneve;
+pub mod gre;
 pub mod icmp;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
+pub mod mpls;
+pub mod sctp;
 pub mod tcp;
 pub mod udp;
 pub mod vxlan;

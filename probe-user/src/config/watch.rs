@@ -220,15 +220,15 @@ impl Filter {
                 return Err(Fault::new(cause, "look at --type and --class, or leave it out").at("--reason"));
             }
         }
-        if !self.ports.is_empty() && !self.can_be(&["tcp", "udp", "ipv4", "ipv6"]) {
+        if !self.ports.is_empty() && !self.can_be(&["tcp", "udp", "sctp", "ipv4", "ipv6"]) {
             let protocols = self.protocols.join(" and ");
             let fault =
-                Fault::new(format!("{protocols} has no ports"), "ask for tcp or udp, or leave one of the two out");
+                Fault::new(format!("{protocols} has no ports"), "ask for tcp, udp or sctp, or leave one of the two out");
             return Err(fault.at("--port"));
         }
         let has_family = |network: &Network| match network.address {
-            IpAddr::V4(_) => self.can_be(&["ipv4", "tcp", "udp", "icmp", "fragment", "arp"]),
-            IpAddr::V6(_) => self.can_be(&["ipv6", "tcp", "udp", "icmpv6", "fragment"]),
+            IpAddr::V4(_) => self.can_be(&["ipv4", "tcp", "udp", "sctp", "icmp", "fragment", "arp"]),
+            IpAddr::V6(_) => self.can_be(&["ipv6", "tcp", "udp", "sctp", "icmpv6", "fragment"]),
         };
         if !self.addresses.is_empty() && !self.addresses.iter().any(has_family) {
             let protocols = self.protocols.join(" and ");
@@ -249,6 +249,7 @@ impl crate::cli::Protocol {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
             Self::Icmp => "icmp",
             Self::Icmpv6 => "icmpv6",
             Self::Fragment => "fragment",

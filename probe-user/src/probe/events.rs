@@ -143,7 +143,7 @@ fn ends(seen: &[u8], event: &abi::Event) -> (&'static str, Option<Endpoint>, Opt
         Network::None => (None, None),
     };
     let port = |at: usize| {
-        let has_ports = matches!(packet.transport, Transport::Tcp | Transport::Udp);
+        let has_ports = matches!(packet.transport, Transport::Tcp | Transport::Udp | Transport::Sctp);
         let bytes = seen.get(usize::from(packet.transport_at) + at..)?.first_chunk()?;
         has_ports.then(|| u16::from_be_bytes(*bytes))
     };
@@ -179,6 +179,7 @@ const fn protocol(packet: Packet, layer: Layer) -> &'static str {
         (Transport::Udp, _) => "udp",
         (Transport::Icmp, _) => "icmp",
         (Transport::Icmpv6, _) => "icmpv6",
+        (Transport::Sctp, _) => "sctp",
         (Transport::Fragment, _) => "fragment",
         (Transport::None, Network::Arp) => "arp",
         (Transport::None, Network::Ipv4) => "ipv4",

@@ -3,7 +3,7 @@
 
 use probe_ebpf::{
     abi::Direction,
-    classify::{Cursor, Layer, Step, headers, landed, walk},
+    classify::{Cursor, Layer, Step, headers, is_uncommon, landed, uncommon, walk},
     wire::ipv4,
 };
 
@@ -15,6 +15,7 @@ pub(crate) fn classify(first: Layer) -> Layer {
     walk(first, |layer| {
         Layer::from_number(match layer {
             Layer::Ipv4Options => classify_ipv4_options(),
+            layer if is_uncommon(layer) => classify_uncommon(layer as u64),
             _ => classify_headers(layer as u64),
         })
     })
@@ -31,6 +32,12 @@ fn enter(step: impl FnOnce(&Window<'_>, &mut Cursor) -> Step) -> u64 {
 #[inline(never)]
 extern "C" fn classify_headers(layer: u64) -> u64 {
     enter(|window, cursor| headers(window, cursor, Layer::from_number(layer)))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn classify_uncommon(layer: u64) -> u64 {
+    enter(|window, cursor| uncommon(window, cursor, Layer::from_number(layer)))
 }
 
 #[unsafe(no_mangle)]
