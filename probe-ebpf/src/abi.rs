@@ -3,6 +3,7 @@
 //! Plain data only: fixed-width integers and byte arrays, no padding that is not named, sizes asserted below each type.
 
 use crate::{
+    budget::Budget,
     classify::{Cursor, TunnelPorts},
     flow::{FLOW_WAYS, Half, Key, Passing, Secret},
     reason::Malformed,
@@ -14,8 +15,12 @@ pub mod map {
     pub const SLOTS: &str = "SLOTS";
     /// `PerCpuArray<Traffic>`: hot counters, see [`super::traffic_index`].
     pub const TRAFFIC: &str = "TRAFFIC";
-    /// `PerCpuHashMap<MalformedKey, u64>`: frames that contradict themselves.
+    /// `PerCpuHashMap<MalformedKey, MalformedCount>`: frames that contradict themselves.
     pub const MALFORMED: &str = "MALFORMED";
+    /// `Array<SourceSet>`: who has sent such frames last, see [`crate::source`].
+    pub const SOURCES: &str = "SOURCES";
+    /// `PerCpuArray<Checksums>`: what became of transport checksums, by [`super::Slot::track`] less one.
+    pub const CHECKSUMS: &str = "CHECKSUMS";
     /// `PerCpuHashMap<DropKey, u64>`: segments that the kernel dropped.
     pub const DROPS: &str = "DROPS";
     /// `PerCpuHashMap<NamespaceKey, u64>`: segments that the kernel dropped in other network namespaces.
@@ -32,6 +37,10 @@ pub mod map {
     pub const WAITING: &str = "WAITING";
     /// `PerCpuArray<Scratch>`: the frame being classified.
     pub const SCRATCH: &str = "SCRATCH";
+    /// Ring buffer of [`super::Evidence`], each as long as what it holds.
+    pub const EVIDENCE: &str = "EVIDENCE";
+    /// `PerCpuArray<Evidence>`: the next of them; and bytes that are summed up.
+    pub const ROOM: &str = "ROOM";
     /// Ring buffer of [`super::Event`].
     pub const EVENTS: &str = "EVENTS";
     /// `PerCpuArray<Bucket>`: how many examples each kind of event may still put into [`EVENTS`].
@@ -47,10 +56,12 @@ pub mod map {
     /// aya-log's ring buffer; the name is the library's.
     pub const AYA_LOGS: &str = "AYA_LOGS";
     /// All of them.
-    pub const ALL: [&str; 18] = [
+    pub const ALL: [&str; 22] = [
         SLOTS,
         TRAFFIC,
         MALFORMED,
+        SOURCES,
+        CHECKSUMS,
         DROPS,
         NAMESPACES,
         RETRANSMITS,
@@ -59,6 +70,8 @@ pub mod map {
         STORM,
         WAITING,
         SCRATCH,
+        EVIDENCE,
+        ROOM,
         EVENTS,
         BUCKETS,
         FLOWS_IN,
@@ -192,14 +205,18 @@ pub struct Slot {
     pub link_kind: u8,
     /// Bits of [`Meta`](crate::classify::Meta) that come from the device, `FROM_WIRE` for ingress only.
     pub flags: u8,
-    /// Index of its ledgers plus one if its connections are followed, else 0.
+    /// Index of its ledgers and checksums plus one if it is a track point, else 0.
     pub track: u8,
     /// Number of its track group.
     pub group: u8,
     /// Tunnels of this node whose packets it carries.
     pub tunnels: TunnelPorts,
+    /// 1 if its connections are followed.
+    pub follows: u8,
+    #[doc(hidden)]
+    pub pad: [u8; 3],
 }
-const _: () = assert!(size_of::<Slot>() == 24);
+const _: () = assert!(size_of::<Slot>() == 28);
 
 /// Hot counters of one (slot, direction) on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -215,8 +232,10 @@ pub struct Traffic {
     pub other_frames: u64,
     /// Wire segments of TCP connections that are followed.
     pub tcp_segments: u64,
+    /// Frames of protocols that are about the link itself: STP, LLDP, LACP and the like.
+    pub control_frames: u64,
 }
-const _: () = assert!(size_of::<Traffic>() == 40);
+const _: () = assert!(size_of::<Traffic>() == 48);
 
 /// Index into [`map::TRAFFIC`].
 #[must_use]
@@ -276,6 +295,103 @@ const _: () = assert!(size_of::<MalformedKey>() == 4);
 /// Bit of [`MalformedKey::direction`]: the maker is wherever the tunnel begins, not on this segment.
 pub const INSIDE: u8 = 1 << 7;
 const _: () = assert!(Malformed::ALL.len() < 255);
+
+/// Value of [`map::MALFORMED`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct MalformedCount {
+    /// How many there were.
+    pub frames: u64,
+    /// Jiffies, their lower half, at which the current time for evidence began.
+    pub since: u32,
+    /// Frames that were kept as evidence in it.
+    pub kept: u32,
+}
+const _: () = assert!(size_of::<MalformedCount>() == 16);
+
+/// Bytes of a frame that can be kept as evidence.
+pub const EVIDENCE_BYTES: usize = 2048;
+
+/// A frame that contradicts itself, in the ring buffer [`map::EVIDENCE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Evidence {
+    /// When, by `CLOCK_MONOTONIC`, in nanoseconds.
+    pub time_ns: u64,
+    /// Interface index in the agent's network namespace.
+    pub ifindex: u32,
+    /// Bytes of the whole frame, a tag that was taken out of it not included.
+    pub frame_bytes: u32,
+    /// How much of `bytes` is the frame's.
+    pub captured_bytes: u32,
+    /// Wire segments of it.
+    pub segments: u32,
+    /// EtherType of what `bytes` begins with; 0: an Ethernet header.
+    pub first_protocol: u16,
+    /// TPID of the tag that was taken out, 0 if none.
+    pub tag_protocol: u16,
+    /// TCI of that tag.
+    pub tag_control: u16,
+    /// Offset of the contradiction in the frame.
+    pub offset: u16,
+    /// A [`Malformed`].
+    pub reason: u8,
+    /// As in [`MalformedKey::direction`].
+    pub direction: u8,
+    /// How to read the frame: bits of [`Meta`](crate::classify::Meta).
+    pub flags: u8,
+    #[doc(hidden)]
+    pub pad: [u8; 5],
+    /// The frame's first bytes.
+    pub bytes: [u8; EVIDENCE_BYTES],
+}
+/// Bytes of an [`Evidence`] in front of the frame.
+pub const EVIDENCE_HEADER_BYTES: usize = core::mem::offset_of!(Evidence, bytes);
+const _: () = assert!(EVIDENCE_HEADER_BYTES == 40 && size_of::<Evidence>() == 40 + EVIDENCE_BYTES);
+
+/// What became of a transport checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Checksum {
+    /// Looked at here: right.
+    Good = 0,
+    /// Looked at here: wrong.
+    Bad = 1,
+    /// The network card has looked, or another machine part finishes it later.
+    Hardware = 2,
+    /// The kernel has looked, before it merged segments.
+    Gro = 3,
+    /// Nobody has: there was no budget left.
+    Budget = 4,
+}
+
+impl Checksum {
+    /// All, in the order of the numbers.
+    pub const ALL: [Self; 5] = [Self::Good, Self::Bad, Self::Hardware, Self::Gro, Self::Budget];
+
+    /// The metric label `result`.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Bad => "bad",
+            Self::Hardware => "hardware",
+            Self::Gro => "gro",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// Transport checksums at the ingress of a track point, on one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Checksums {
+    /// Packets by [`Checksum`].
+    pub results: [u64; 5],
+    /// See [`crate::budget`].
+    pub budget: Budget,
+}
+const _: () = assert!(size_of::<Checksums>() == 64);
 
 /// Protocol family of a dropped packet, from `skb->protocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -463,12 +579,14 @@ macro_rules! tallies {
             EventsSuppressed,
             /// Events that nobody was shown, because the reader was too slow for [`map::EVENTS`].
             EventsFull,
+            /// Malformed frames that were to be evidence, and could not be copied or found no room in [`map::EVIDENCE`].
+            EvidenceLost,
             $(#[doc = concat!("Counts lost: ", $map, " ", $cause, ".")] $variant,)+
         }
 
         impl Tally {
             /// How many there are: entries of [`map::TALLIES`].
-            pub const COUNT: u32 = Self::FAILURES.len() as u32 + 4;
+            pub const COUNT: u32 = Self::FAILURES.len() as u32 + 5;
             /// Events that were counted, but nobody was shown.
             pub const NOT_SHOWN: [Self; 2] = [Self::EventsSuppressed, Self::EventsFull];
             /// Lost counts with the metric labels `map` and `cause`.
@@ -601,6 +719,10 @@ pub struct Settings {
     pub flow_mask: u32,
     /// Connections are followed whose tag's upper half is at most this.
     pub flow_share: u32,
+    /// Bytes behind a malformed frame's headers that are kept as evidence.
+    pub evidence_payload_bytes: u32,
+    /// Bytes of a frame with a wrong checksum that are kept, [`EVIDENCE_BYTES`] at most; 0: no more than of others.
+    pub evidence_whole_bytes: u32,
 }
 
 impl Settings {
@@ -613,6 +735,8 @@ impl Settings {
         secret: Secret { seed: 0, factor: 0 },
         flow_mask: 0,
         flow_share: 0,
+        evidence_payload_bytes: 0,
+        evidence_whole_bytes: 0,
     };
 }
 
@@ -622,7 +746,7 @@ impl Settings {
 pub struct Control {
     /// Jiffies at the agent's last sign of life, 0 if the programs are to do nothing.
     pub heartbeat: u64,
-    /// 1 while somebody wants to see examples.
+    /// 1 while somebody wants to see examples, and more evidence than is kept anyway.
     pub watched: u64,
 }
 const _: () = assert!(size_of::<Control>() == 16);
@@ -676,8 +800,6 @@ pub enum EventKind {
     Drop = 0,
     /// A segment that a local socket sent again.
     Retransmit = 1,
-    /// A frame that contradicts itself.
-    Malformed = 2,
 }
 
 /// Bytes of a packet that an [`Event`] shows.
@@ -695,7 +817,7 @@ pub struct Event {
     pub netns: u32,
     /// Interface index in that namespace, 0 if not known.
     pub ifindex: u32,
-    /// Number of the kernel's drop reason, of a [`Retransmit`] or of a [`Malformed`], by `kind`.
+    /// Number of the kernel's drop reason or of a [`Retransmit`], by `kind`.
     pub reason: u32,
     /// Bytes of the whole packet, from where `bytes` begins.
     pub packet_bytes: u32,
@@ -707,10 +829,8 @@ pub struct Event {
     pub first_protocol: u16,
     /// An [`EventKind`].
     pub kind: u8,
-    /// A [`Direction`] of a malformed frame; else 0.
-    pub direction: u8,
-    /// Of a malformed frame: offset of the contradiction in the frame.
-    pub offset: u32,
+    #[doc(hidden)]
+    pub pad: [u8; 5],
     /// The packet's first bytes.
     pub bytes: [u8; EVENT_BYTES],
 }
@@ -740,9 +860,9 @@ mod tests {
     #[test]
     fn tallies_are_numbered_by_position() {
         for (position, (tally, _, _)) in Tally::FAILURES.iter().enumerate() {
-            assert_eq!(*tally as usize, position + 4);
+            assert_eq!(*tally as usize, position + 5);
         }
-        assert_eq!(Tally::COUNT as usize, Tally::FAILURES.len() + 4);
+        assert_eq!(Tally::COUNT as usize, Tally::FAILURES.len() + 5);
     }
 
     #[test]

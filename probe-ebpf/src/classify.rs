@@ -313,6 +313,16 @@ impl Cursor {
         self.packet.transport == Transport::Tcp && self.finding_severity < Severity::Warning as u8
     }
 
+    /// Whether its outermost transport checksum can be looked at: no tunnel has been entered, and nothing in front makes
+    /// the addresses that it covers others than the header's. (Nothing that is worth a metric was found either.)
+    #[must_use]
+    #[inline(always)]
+    pub fn has_checksum(&self) -> bool {
+        !self.is_inside()
+            && self.finding_severity < Severity::Error as u8
+            && wire::ipv6::keeps_addresses(self.extensions_seen)
+    }
+
     /// Offset of the finding, see [`Finding::at`].
     #[must_use]
     #[inline(always)]

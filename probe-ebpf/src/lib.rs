@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
+pub mod budget;
 pub mod classify;
 pub mod fast;
 pub mod flow;
@@ -13,5 +14,6 @@ pub mod frame;
 #[cfg(not(target_arch = "bpf"))]
 mod pod;
 pub mod reason;
+pub mod source;
 pub mod storm;
 pub mod wire;

@@ -21,10 +21,14 @@ const MAX_DATAGRAM_BYTES: usize = 65_535;
 /// A first fragment with less TCP than this hides the flags.
 const TINY_TCP_BYTES: usize = 16;
 
-pub(crate) const ICMP: u8 = 1;
-pub(crate) const TCP: u8 = 6;
-pub(crate) const UDP: u8 = 17;
-pub(crate) const ICMPV6: u8 = 58;
+/// Protocol number.
+pub const ICMP: u8 = 1;
+/// Protocol number.
+pub const TCP: u8 = 6;
+/// Protocol number.
+pub const UDP: u8 = 17;
+/// Protocol number.
+pub const ICMPV6: u8 = 58;
 pub(crate) const GRE: u8 = 47;
 pub(crate) const SCTP: u8 = 132;
 
@@ -125,7 +129,7 @@ fn sum_options<F: Frame + ?Sized>(frame: &F, at: usize, header_bytes: usize) -> 
 /// Whether the one's complement sum of a header's 32-bit words, checksum included, is -0 (RFC 1071).
 #[must_use]
 #[inline(always)]
-pub(crate) fn sum_is_right(sum: u64) -> bool {
+pub fn sum_is_right(sum: u64) -> bool {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     // At most 0x1_ffff, of which only 0xffff and 0x1_fffe end as 0xffff.
     let sum = (sum & 0xffff) + (sum >> 16);

@@ -47,6 +47,14 @@ pub const fn is_bad_source(high: u64, low: u64) -> bool {
     high >> 56 == 0xff || (high == 0 && low == 1)
 }
 
+/// Whether no extension header was seen that can give the packet another destination (a routing header) or another source
+/// (a home address among destination options) than its checksums are made with.
+#[must_use]
+#[inline(always)]
+pub(crate) const fn keeps_addresses(extensions_seen: u8) -> bool {
+    extensions_seen & (SEEN_ROUTING | SEEN_DESTINATION) == 0
+}
+
 /// Judges the fixed header.
 #[inline(always)]
 pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {

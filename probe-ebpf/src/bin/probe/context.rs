@@ -7,13 +7,13 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{__sk_buff, bpf_hdr_start_off::BPF_HDR_START_NET, xdp_md},
     helpers::{
-        bpf_probe_read_kernel, bpf_skb_load_bytes, bpf_skb_load_bytes_relative, bpf_skc_to_tcp_sock,
-        generated::bpf_probe_read_kernel as gen_probe_read_kernel,
+        bpf_csum_diff, bpf_csum_level, bpf_probe_read_kernel, bpf_skb_load_bytes, bpf_skb_load_bytes_relative,
+        bpf_skc_to_tcp_sock, generated::bpf_probe_read_kernel as gen_probe_read_kernel,
     },
     programs::{TcContext, XdpContext},
 };
 use probe_ebpf::{
-    abi::{Scratch, Slot, WINDOW_BYTES},
+    abi::{EVIDENCE_BYTES, Scratch, Slot, WINDOW_BYTES},
     classify::Meta,
     frame::Frame,
 };
@@ -67,7 +67,19 @@ pub(crate) struct TcFrame {
 impl TcFrame {
     #[inline(always)]
     pub(crate) fn new(context: &TcContext) -> Self {
-        Self { skb: context.as_ptr().cast() }
+        Self::at(context.as_ptr().cast())
+    }
+
+    /// With the context that the kernel has handed over.
+    #[inline(always)]
+    pub(crate) const fn at(skb: *mut __sk_buff) -> Self {
+        Self { skb }
+    }
+
+    /// See [`Self::at`].
+    #[inline(always)]
+    pub(crate) const fn as_ptr(&self) -> *mut __sk_buff {
+        self.skb
     }
 
     #[inline(always)]
@@ -120,6 +132,54 @@ impl TcFrame {
         // SAFETY: as in `ifindex`.
         unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) }
     }
+
+    /// Copies `bytes` (1 to `N`, a power of two) from offset `at` on.
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: u32, to: *mut u8, bytes: u64, from_network_header: bool) -> Option<u64> {
+        const { assert!(N.is_power_of_two() && N <= EVIDENCE_BYTES) };
+        let bytes = loaded::<N>(bytes);
+        // SAFETY: at most `N` bytes, for which every caller has room; the helper checks the offset.
+        let failed = unsafe {
+            if from_network_header {
+                bpf_skb_load_bytes_relative(self.skb.cast(), at, to.cast(), bytes as u32, BPF_HDR_START_NET)
+            } else {
+                bpf_skb_load_bytes(self.skb.cast(), at, to.cast(), bytes as u32)
+            }
+        };
+        (failed == 0).then_some(bytes)
+    }
+}
+
+/// The number itself, if it is 1 to `N`; as 5.10 and 6.1 want it: subtract, mask, add.
+#[inline(always)]
+fn loaded<const N: usize>(bytes: u64) -> u64 {
+    let mut less_one = bytes.wrapping_sub(1);
+    // SAFETY: one AND on a register.
+    unsafe { asm!("{0} &= {1}", inout(reg) less_one, const N - 1, options(pure, nomem, nostack)) };
+    less_one + 1
+}
+
+/// Bytes that are summed up at once: the kernel takes no more (512), and they are multiples of two.
+pub(crate) const PIECE_BYTES: usize = 512;
+
+/// Adds up some bytes of a frame, in this machine's order, not folded. `room` is overwritten. `None` if they are not there.
+#[inline(always)]
+pub(crate) fn add_up(
+    frame: &TcFrame,
+    (at, bytes): (u32, u64),
+    room: &mut [u8; EVIDENCE_BYTES],
+    sum: u32,
+) -> Option<u32> {
+    let to = room.as_mut_ptr();
+    let bytes = frame.load::<PIECE_BYTES>(at, to, bytes, false)?;
+    // The helper takes multiples of four bytes: what is missing is zero. (The mask is for the verifier.)
+    // SAFETY: four bytes behind at most 512 in 2,048.
+    unsafe { to.add(masked::<1023>(bytes) as usize).cast::<u32>().write_unaligned(0) };
+    let rounded = masked::<1020>(bytes + 3) as u32;
+    // SAFETY: at most 512 bytes of the room.
+    let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, to.cast(), rounded, sum) };
+    // Sums have 32 bits; what is below 0 is an error.
+    (sum >= 0).then_some(sum as u32)
 }
 
 impl Hooked for TcFrame {
@@ -137,22 +197,34 @@ impl Hooked for TcFrame {
             scratch.captured_bytes = wanted;
             return true;
         }
-        // 5.10 and 6.1 want a length that is provably in 1..=256: subtract, mask, add.
-        let captured = mask(wanted.wrapping_sub(1)) + 1;
         if wanted == 0 {
             return false;
         }
-        let to = scratch.bytes.as_mut_ptr().cast();
-        // SAFETY: at most 256 bytes into an array of 320.
-        let failed = unsafe {
-            if from_network_header {
-                bpf_skb_load_bytes_relative(self.skb.cast(), 0, to, captured as u32, BPF_HDR_START_NET)
-            } else {
-                bpf_skb_load_bytes(self.skb.cast(), 0, to, captured as u32)
-            }
-        };
-        scratch.captured_bytes = captured;
-        failed == 0
+        // At most 256 bytes into an array of 320.
+        let loaded = self.load::<256>(0, scratch.bytes.as_mut_ptr(), wanted, from_network_header);
+        scratch.captured_bytes = loaded.unwrap_or(0);
+        loaded.is_some()
+    }
+
+    #[inline(always)]
+    fn copy(&self, scratch: &Scratch, to: &mut [u8; EVIDENCE_BYTES], wanted: u64) -> Option<u64> {
+        let from_network_header = scratch.cursor.meta.first_protocol != 0;
+        self.load::<EVIDENCE_BYTES>(0, to.as_mut_ptr(), wanted, from_network_header)
+    }
+
+    #[inline(always)]
+    fn as_packet(&self) -> Option<&TcFrame> {
+        Some(self)
+    }
+}
+
+impl TcFrame {
+    /// Whether somebody has looked at the outermost transport checksum, or it is still to be finished.
+    #[inline(always)]
+    pub(crate) fn is_validated(&self) -> bool {
+        const QUERY: u64 = 0;
+        // SAFETY: the context is valid; the helper only reads.
+        unsafe { bpf_csum_level(self.skb, QUERY) >= 0 }
     }
 }
 
@@ -208,6 +280,21 @@ impl Hooked for XdpFrame {
     fn capture(&self, scratch: &mut Scratch, _from_network_header: bool) -> bool {
         scratch.captured_bytes = (Copy { bounds: || self.bounds(), scratch: &mut *scratch, done: 0 }).run();
         scratch.captured_bytes != 0
+    }
+
+    /// What the classifier has seen: no helper of all kernels reads more.
+    #[inline(always)]
+    fn copy(&self, scratch: &Scratch, to: &mut [u8; EVIDENCE_BYTES], wanted: u64) -> Option<u64> {
+        let bytes = loaded::<256>(wanted.min(scratch.captured_bytes));
+        // SAFETY: 1 to 256 bytes of 320 into 2,048; both are maps' values.
+        let failed =
+            unsafe { gen_probe_read_kernel(to.as_mut_ptr().cast(), bytes as u32, scratch.bytes.as_ptr().cast()) };
+        (failed == 0).then_some(bytes)
+    }
+
+    #[inline(always)]
+    fn as_packet(&self) -> Option<&TcFrame> {
+        None
     }
 }
 

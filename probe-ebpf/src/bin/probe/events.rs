@@ -1,7 +1,7 @@
-//! Examples of what is counted, for whoever watches: a packet's first bytes and why it is shown. Nothing of this runs
+//! Examples of drops and retransmits, for whoever watches: a packet's first bytes and why it is shown. Nothing of this runs
 //! while nobody does, and of each kind only so many are shown as a reader can take.
 
-use probe_ebpf::abi::{Direction, DropKey, EVENT_BYTES, Event, EventKind, Retransmit, RetransmitKey, Scratch};
+use probe_ebpf::abi::{DropKey, EVENT_BYTES, Event, EventKind, Retransmit, RetransmitKey};
 
 use crate::{
     context::{KernelObject, copy_untyped},
@@ -42,8 +42,7 @@ pub(crate) fn show_drop(skb: KernelObject, key: &DropKey, segments: u64) {
             protocol => protocol,
         },
         kind: EventKind::Drop as u8,
-        direction: 0,
-        offset: 0,
+        pad: [0; 5],
         bytes: [0; EVENT_BYTES],
     });
     event.captured_bytes = copy_untyped(head + start, there, &mut event.bytes);
@@ -76,8 +75,7 @@ pub(crate) fn show_retransmit(endpoints: KernelObject, skb: Option<KernelObject>
         captured_bytes: u32::from(header_bytes),
         first_protocol: if is_ipv6 { IPV6 } else { IPV4 },
         kind: EventKind::Retransmit as u8,
-        direction: Direction::Egress as u8,
-        offset: 0,
+        pad: [0; 5],
         bytes: [0; EVENT_BYTES],
     });
     let bytes = &mut event.bytes;
@@ -120,30 +118,4 @@ fn put<const N: usize>(bytes: &mut [u8; EVENT_BYTES], at: usize, value: [u8; N])
     for (offset, byte) in value.into_iter().enumerate() {
         bytes[at + offset] = byte;
     }
-}
-
-/// The frame in the scratch space, whose finding was just counted.
-#[inline(always)]
-pub(crate) fn show_malformed(scratch: &Scratch, reason: u8, (ifindex, direction): (u32, Direction), segments: u64) {
-    let Some(mut room) = maps::room_for(EventKind::Malformed, u32::from(reason), maps::netns()) else {
-        return;
-    };
-    let mut bytes = [0; EVENT_BYTES];
-    bytes.copy_from_slice(&scratch.bytes[..EVENT_BYTES]);
-    room.write(Event {
-        time_ns: maps::nanoseconds(),
-        location: 0,
-        netns: maps::netns(),
-        ifindex,
-        reason: u32::from(reason),
-        packet_bytes: scratch.cursor.meta.frame_bytes,
-        segments: segments as u32,
-        captured_bytes: scratch.captured_bytes.min(EVENT_BYTES as u64) as u32,
-        first_protocol: scratch.cursor.meta.first_protocol,
-        kind: EventKind::Malformed as u8,
-        direction: direction as u8,
-        offset: u32::from(scratch.cursor.finding_at()),
-        bytes,
-    });
-    room.submit(0);
 }

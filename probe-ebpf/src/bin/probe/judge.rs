@@ -5,13 +5,18 @@ use core::hint::cold_path;
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::warn;
 use probe_ebpf::{
-    abi::{Direction, INSIDE, MalformedKey, Scratch, Slot, Tally, Traffic},
+    abi::{Direction, EVIDENCE_BYTES, INSIDE, MalformedKey, Scratch, Slot, Tally, Traffic},
     classify::{Layer, Meta, Network, Transport},
     fast::{self, Onlooker},
     frame::Frame,
 };
 
-use crate::{events, flows, layers, maps};
+use crate::{
+    context::TcFrame,
+    evidence, flows, layers,
+    maps::{self, Counted},
+    verify,
+};
 
 /// A frame under a hook.
 pub(crate) trait Hooked: Frame {
@@ -21,6 +26,12 @@ pub(crate) trait Hooked: Frame {
     /// Copies its first bytes into `scratch`; on devices without MAC header from the network header on. `false` if that
     /// cannot be done.
     fn capture(&self, scratch: &mut Scratch, from_network_header: bool) -> bool;
+
+    /// Copies up to `wanted` of its first bytes, as evidence, of a frame in `scratch`. Returns how many.
+    fn copy(&self, scratch: &Scratch, to: &mut [u8; EVIDENCE_BYTES], wanted: u64) -> Option<u64>;
+
+    /// As a packet of the kernel's, if it is one already.
+    fn as_packet(&self) -> Option<&TcFrame>;
 }
 
 /// Where a frame passes, and its counters.
@@ -33,10 +44,17 @@ pub(crate) struct Point<'m> {
 /// Judges and counts a frame.
 #[inline(always)]
 pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point: Point<'_>) {
-    let is_tracked = point.slot.track != 0;
+    let is_tracked = point.slot.follows != 0;
     let mut passer = Passer { meta, seen_from: (point.direction, point.slot.group), is_tracked, is_plain: false };
     let packet = fast::ordinary_with(frame, meta, &mut passer);
+    let is_due = match (&packet, frame.as_packet()) {
+        (Some(packet), Some(skb)) if point.slot.track != 0 && point.direction == Direction::Ingress => {
+            verify::is_due(skb, meta, packet, point.slot.track)
+        }
+        _ => false,
+    };
     let followed = match packet {
+        Some(_) if is_due => None,
         Some(packet) if !is_tracked || packet.transport != Transport::Tcp => Some((packet, false)),
         Some(packet) if passer.is_plain => {
             flows::is_next(frame, (meta, &packet), &point).map(|followed| (packet, followed))
@@ -52,7 +70,7 @@ pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Me
         }
         None => {
             cold_path();
-            examine(context, frame, meta, point);
+            examine(context, frame, meta, (point, is_due));
         }
     }
 }
@@ -85,34 +103,48 @@ pub(crate) fn count_opaque<F: Hooked>(frame: &F, meta: &Meta, point: Point<'_>) 
     point.traffic.other_frames += 1;
 }
 
-/// The complete classifier, for every frame that is not plainly ordinary.
+/// The complete classifier, for every frame that is not plainly ordinary, or whose transport checksum `is_due`.
 #[inline(always)]
-fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point: Point<'_>) {
-    let Point { slot, traffic, direction } = point;
+fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, (point, is_due): (Point<'_>, bool)) {
     let Some(scratch) = maps::scratch_for(meta) else { return };
     let first = scratch.cursor.first_layer();
     if !frame.capture(scratch, meta.first_protocol != 0) {
-        count(traffic, frame, meta, 0);
-        traffic.unseen_frames += 1;
+        count(point.traffic, frame, meta, 0);
+        point.traffic.unseen_frames += 1;
         maps::tally(Tally::ScratchUnreadable);
         return;
     }
     let outcome = layers::classify(first);
+    if outcome == Layer::End
+        && point.slot.track != 0
+        && point.direction == Direction::Ingress
+        && let Some(packet) = frame.as_packet()
+    {
+        layers::verify(packet, point.slot.track, is_due);
+    }
+    let Point { slot, traffic, direction } = point;
     let segments = count(traffic, frame, meta, scratch.cursor.packet.header_bytes);
     match outcome {
         Layer::Other => traffic.other_frames += 1,
         Layer::Unseen => traffic.unseen_frames += 1,
+        Layer::Control => traffic.control_frames += 1,
         _ => {}
     }
-    if slot.track != 0 && outcome == Layer::End && scratch.cursor.is_sound_tcp() {
+    if slot.follows != 0 && outcome == Layer::End && scratch.cursor.is_sound_tcp() {
         traffic.tcp_segments += flows::observe(scratch, slot, direction, segments);
     }
     if let Some(reason) = scratch.cursor.counted_finding() {
         let inside = if scratch.cursor.is_inside() { INSIDE } else { 0 };
         let key = MalformedKey { slot: slot.slot as u16, direction: direction as u8 | inside, reason };
-        events::show_malformed(scratch, reason, (slot.ifindex, direction), segments);
-        if maps::count_malformed(&key) {
-            warn!(context, "the map of malformed frames is full or busy; what it loses is in map_update_failed");
+        if direction == Direction::Ingress {
+            layers::count_source(slot.slot, reason);
+        }
+        match maps::count_malformed(&key) {
+            Counted::Kept(true) => evidence::keep(frame, scratch, &key, (slot.ifindex, segments)),
+            Counted::Lost(true) => {
+                warn!(context, "the map of malformed frames is full or busy; what it loses is in map_update_failed");
+            }
+            Counted::Kept(false) | Counted::Lost(false) => {}
         }
     }
 }

@@ -1,13 +1,18 @@
 //! The library's steps as global functions: verified once each, for any state of the scratch space.
 #![allow(unsafe_code, reason = "the verifier knows global functions by their unmangled names")]
 
+use aya_ebpf::bindings::__sk_buff;
 use probe_ebpf::{
     abi::Direction,
     classify::{Cursor, Layer, Step, headers, is_uncommon, landed, uncommon, walk},
-    wire::ipv4,
+    source::{Place, SETS, Sender},
+    wire::{ethernet, ipv4},
 };
 
-use crate::{context::Window, flows, maps};
+use crate::{
+    context::{TcFrame, Window},
+    flows, maps, verify,
+};
 
 /// Walks the layers of the frame in this CPU's scratch space, `cursor` included.
 #[inline(always)]
@@ -44,6 +49,48 @@ extern "C" fn classify_uncommon(layer: u64) -> u64 {
 #[inline(never)]
 extern "C" fn classify_ipv4_options() -> u64 {
     enter(|window, cursor| ipv4::options(window, cursor))
+}
+
+/// Looks at the transport checksum of the packet in this CPU's scratch space, if that is due: it is already known, or still
+/// to be asked.
+#[inline(always)]
+pub(crate) fn verify(skb: &TcFrame, track: u8, is_due: bool) {
+    verify_checksum(skb.as_ptr(), track.into(), is_due.into());
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn verify_checksum(skb: *mut __sk_buff, track: u64, is_due: u64) -> u64 {
+    let skb = TcFrame::at(skb);
+    // 0 is no track point's.
+    let track = (track as u8).max(1);
+    if let Some(scratch) = maps::scratch()
+        && scratch.cursor.has_checksum()
+        && (is_due != 0 || verify::is_due(&skb, &scratch.cursor.meta, &scratch.cursor.packet, track))
+    {
+        verify::verify(&skb, scratch, track);
+    }
+    0
+}
+
+/// Counts the malformed frame in this CPU's scratch space for whoever sent it last, if there is room.
+#[inline(always)]
+pub(crate) fn count_source(slot: u32, reason: u8) {
+    count_malformed_source(slot.into(), reason.into());
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_malformed_source(slot: u64, reason: u64) -> u64 {
+    if let Some(scratch) = maps::scratch()
+        && scratch.cursor.meta.first_protocol == 0
+        && scratch.captured_bytes >= ethernet::HEADER_BYTES as u64
+        && let Some(head) = scratch.bytes.first_chunk()
+    {
+        let place = Place::of(reason as u8, Sender::of(head, &scratch.cursor.meta));
+        maps::count_source(slot as u32 * SETS + place.set, place.tag);
+    }
+    0
 }
 
 /// Finds the connection of the TCP packet in this CPU's scratch space. `false` if it is not followed. (Two functions, one

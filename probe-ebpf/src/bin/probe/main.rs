@@ -18,6 +18,8 @@ mod drops;
 #[cfg(target_arch = "bpf")]
 mod events;
 #[cfg(target_arch = "bpf")]
+mod evidence;
+#[cfg(target_arch = "bpf")]
 mod flows;
 #[cfg(target_arch = "bpf")]
 mod heartbeat;
@@ -33,6 +35,8 @@ mod reference;
 mod retransmits;
 #[cfg(target_arch = "bpf")]
 mod tc;
+#[cfg(target_arch = "bpf")]
+mod verify;
 #[cfg(target_arch = "bpf")]
 mod xdp;
 #[cfg(target_arch = "bpf")]

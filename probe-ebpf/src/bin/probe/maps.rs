@@ -5,22 +5,24 @@ use core::arch::asm;
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
-    helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns},
+    helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns, bpf_ringbuf_output},
     macros::map,
     maps::{Array, PerCpuArray, PerCpuHashMap, RingBuf, ring_buf::RingBufEntry},
 };
 use probe_ebpf::{
     abi::{
-        Bucket, Control, Direction, DropKey, EVENT_BUCKETS, EVENTS_PER_TENTH, Event, EventKind, FaultKey, FlowNames,
-        FlowSet, INERT_AFTER_SECONDS, MalformedKey, NamespaceKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES,
+        Bucket, Checksums, Control, Direction, DropKey, EVENT_BUCKETS, EVENTS_PER_TENTH, EVIDENCE_BYTES,
+        EVIDENCE_HEADER_BYTES, Event, EventKind, Evidence, FaultKey, FlowNames, FlowSet, INERT_AFTER_SECONDS,
+        MalformedCount, MalformedKey, NamespaceKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES,
         Scratch, Settings, Slot, Tally, Traffic, ledger_index,
     },
     classify::{Cursor, Meta},
     flow::{Ledger, Secret},
+    source::{self, SETS, SourceSet},
     storm::{STORM_REASONS, Storm, Waiting},
 };
 
-use crate::context::opaque;
+use crate::context::{masked, opaque};
 
 // Sizes here are the smallest that load; the agent sets the real ones for the node, see `kernel::load`.
 #[map]
@@ -28,7 +30,11 @@ static SLOTS: Array<Slot> = Array::with_max_entries(SLOT_LINES + SLOT_PROBES - 1
 #[map]
 static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(2, 0);
 #[map]
-static MALFORMED: PerCpuHashMap<MalformedKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
+static MALFORMED: PerCpuHashMap<MalformedKey, MalformedCount> = PerCpuHashMap::with_max_entries(1, 0);
+#[map]
+static SOURCES: Array<SourceSet> = Array::with_max_entries(2 * SETS, 0);
+#[map]
+static CHECKSUMS: PerCpuArray<Checksums> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static DROPS: PerCpuHashMap<DropKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
 #[map]
@@ -45,6 +51,10 @@ static STORM: PerCpuArray<Storm> = PerCpuArray::with_max_entries(1, 0);
 static WAITING: PerCpuArray<Waiting> = PerCpuArray::with_max_entries(STORM_REASONS, 0);
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static EVIDENCE: RingBuf = RingBuf::with_byte_size(EVIDENCE_RING_BYTES, 0);
+#[map]
+static ROOM: PerCpuArray<Evidence> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 #[map]
@@ -69,6 +79,8 @@ static mut CONTROL: Control = Control { heartbeat: 0, watched: 0 };
 
 /// Some 1,500 examples.
 const EVENTS_BYTES: u32 = 256 << 10;
+/// Some 1,500 frames' headers, or 120 frames with a wrong checksum.
+const EVIDENCE_RING_BYTES: u32 = 256 << 10;
 
 /// A field of the offsets, as the agent set it before loading. The verifier sees a constant.
 macro_rules! offset {
@@ -97,7 +109,8 @@ macro_rules! settings {
 }
 
 settings! {
-    release_data_start: u64, release_data_end: u64, netns: u32, hertz: u32, secret: Secret, flow_mask: u32, flow_share: u32
+    release_data_start: u64, release_data_end: u64, netns: u32, hertz: u32, secret: Secret, flow_mask: u32, flow_share: u32,
+    evidence_payload_bytes: u32, evidence_whole_bytes: u32
 }
 
 /// Whether the agent lives and wants anything to be counted.
@@ -116,12 +129,18 @@ pub(crate) fn beat() {
     unsafe { (&raw mut CONTROL.heartbeat).write_volatile(jiffies()) };
 }
 
+/// Whether somebody wants to see what happens.
+#[inline(always)]
+fn is_watched() -> bool {
+    // SAFETY: one aligned word that the agent writes at any time.
+    unsafe { (&raw const CONTROL.watched).read_volatile() != 0 }
+}
+
 /// Room for an example of an event, if somebody watches and not too many of its kind have come at once.
 #[inline(always)]
 pub(crate) fn room_for(kind: EventKind, reason: u32, netns: u32) -> Option<RingBufEntry<Event>> {
     const { assert!(EVENT_BUCKETS.is_power_of_two()) };
-    // SAFETY: one aligned word that the agent writes at any time.
-    if unsafe { (&raw const CONTROL.watched).read_volatile() } == 0 {
+    if !is_watched() {
         return None;
     }
     // The lower half is the agent's own namespace's: a flood elsewhere hides nothing here.
@@ -283,9 +302,97 @@ fn add_to(count: *mut u64, amount: u64) {
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) count, in(reg) amount, options(nostack)) };
 }
 
+/// What became of a malformed frame's count.
+pub(crate) enum Counted {
+    /// It is counted; with whether the frame is to be kept as evidence.
+    Kept(bool),
+    /// It is lost; with whether it is the first on this CPU.
+    Lost(bool),
+}
+
 #[inline(always)]
-pub(crate) fn count_malformed(key: &MalformedKey) -> bool {
-    add(&MALFORMED, key, 1, Tally::MalformedFull, Tally::MalformedBusy)
+pub(crate) fn count_malformed(key: &MalformedKey) -> Counted {
+    const EEXIST: i32 = -17;
+    const E2BIG: i32 = -7;
+    if let Some(is_wanted) = grow_malformed(key) {
+        return Counted::Kept(is_wanted);
+    }
+    let first = MalformedCount { frames: 1, since: jiffies() as u32, kept: 1 };
+    match MALFORMED.insert(key, first, u64::from(BPF_NOEXIST)) {
+        Ok(()) => Counted::Kept(true),
+        // Another CPU made it between the look and the insertion.
+        Err(EEXIST) => match grow_malformed(key) {
+            Some(is_wanted) => Counted::Kept(is_wanted),
+            None => Counted::Lost(tally(Tally::MalformedBusy)),
+        },
+        Err(E2BIG) => Counted::Lost(tally(Tally::MalformedFull)),
+        Err(_) => Counted::Lost(tally(Tally::MalformedBusy)),
+    }
+}
+
+/// Adds one, where there is a counter. Returns whether the frame is to be kept: one in a second, and while somebody watches
+/// as many as of other events.
+#[inline(always)]
+fn grow_malformed(key: &MalformedKey) -> Option<bool> {
+    let count = MALFORMED.get_ptr_mut(key)?;
+    // SAFETY: this CPU's entry; hooks do not interrupt each other. The counter is read by others, and one word.
+    let count = unsafe { &mut *count };
+    count.frames += 1;
+    let (is_watched, now) = (is_watched(), jiffies() as u32);
+    let (time, most) = if is_watched { (hertz() / 10, EVENTS_PER_TENTH as u32) } else { (hertz(), 1) };
+    if now.wrapping_sub(count.since) >= time {
+        (count.since, count.kept) = (now, 0);
+    }
+    let is_wanted = count.kept < most;
+    if is_wanted {
+        count.kept += 1;
+    } else if is_watched {
+        tally(Tally::EventsSuppressed);
+    }
+    Some(is_wanted)
+}
+
+/// Counts a malformed frame for whoever sent it last, in the set at `index`, if there is room.
+#[inline(always)]
+pub(crate) fn count_source(index: u32, tag: u64) {
+    let Some(set) = SOURCES.get_ptr_mut(index) else { return };
+    let now = jiffies();
+    // SAFETY: any CPU may write: each word whole, and the counter by one instruction. Where two take one place at once, the
+    // later one has it, and at most the counts of that moment are the other's.
+    if let Some(source) = source::admit(unsafe { &mut *set }, tag, now, hertz()) {
+        source.last = now;
+        add_to(&raw mut source.frames, 1);
+    }
+}
+
+/// Transport checksums at the ingress of a track point.
+#[inline(always)]
+pub(crate) fn checksums(track: u8) -> Option<&'static mut Checksums> {
+    // SAFETY: as in `traffic`.
+    CHECKSUMS.get_ptr_mut(u32::from(track) - 1).map(|checksums| unsafe { &mut *checksums })
+}
+
+/// This CPU's room for a frame.
+#[inline(always)]
+pub(crate) fn room() -> Option<&'static mut Evidence> {
+    // SAFETY: as in `scratch`.
+    ROOM.get_ptr_mut(0).map(|room| unsafe { &mut *room })
+}
+
+/// Hands over what lies there; `captured_bytes` of a frame, 1 to all that it has room for.
+#[inline(always)]
+pub(crate) fn hand_over(room: &Evidence, captured_bytes: u64) {
+    /// The agent looks by itself.
+    const NO_WAKEUP: u64 = 1;
+    const { assert!(EVIDENCE_BYTES == 2048) };
+    let bytes = masked::<2047>(captured_bytes.wrapping_sub(1)) + 1 + EVIDENCE_HEADER_BYTES as u64;
+    // SAFETY: that many bytes of the room, at most all.
+    let failed = unsafe {
+        bpf_ringbuf_output((&raw const EVIDENCE).cast_mut().cast(), (&raw const *room).cast_mut().cast(), bytes, NO_WAKEUP)
+    };
+    if failed != 0 {
+        tally(Tally::EvidenceLost);
+    }
 }
 
 #[inline(always)]

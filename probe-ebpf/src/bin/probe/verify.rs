@@ -1,0 +1,135 @@
+//! Transport checksums of what arrives at a track point: a device that damages frames writes a right FCS over them, so that
+//! nothing else tells. What the network card or GRO has looked at is not looked at again, the rest within a
+//! [budget](probe_ebpf::budget).
+
+use probe_ebpf::{
+    abi::{Checksum, Evidence, Scratch},
+    classify::{Meta, Network, Packet, Transport},
+    frame::Frame as _,
+    reason::Malformed,
+    wire::ipv4,
+};
+
+use crate::{
+    context::{PIECE_BYTES, TcFrame, Window, add_up, settle},
+    maps,
+};
+
+/// Pieces that a packet can have: 9,216 bytes. What is longer without being made of segments is not looked at.
+const MAX_PIECES: usize = 18;
+
+const TCP_CHECKSUM_AT: u32 = 16;
+const UDP_LENGTH_AT: u32 = 4;
+const UDP_CHECKSUM_AT: u32 = 6;
+const ICMP_CHECKSUM_AT: u32 = 2;
+
+/// Bytes that the transport checksum covers, if the IP header says so.
+#[inline(always)]
+fn covered_bytes(packet: &Packet) -> u64 {
+    u64::from(packet.header_bytes) + u64::from(packet.payload_bytes) - u64::from(packet.transport_at)
+}
+
+/// Whether the checksum of a packet is to be looked at here and now. If not, it is counted why.
+#[inline(always)]
+pub(crate) fn is_due(skb: &TcFrame, meta: &Meta, packet: &Packet, track: u8) -> bool {
+    if !matches!(packet.transport, Transport::Tcp | Transport::Udp | Transport::Icmp | Transport::Icmpv6) {
+        return false;
+    }
+    let Some(checksums) = maps::checksums(track) else { return false };
+    let why_not = if meta.gso_size != 0 {
+        Checksum::Gro
+    } else if skb.is_validated() {
+        Checksum::Hardware
+    } else {
+        let bytes = covered_bytes(packet);
+        let is_short = bytes <= (MAX_PIECES * PIECE_BYTES) as u64;
+        if is_short && checksums.budget.allows(bytes, maps::jiffies(), maps::hertz()) {
+            return true;
+        }
+        Checksum::Budget
+    };
+    checksums.results[why_not as usize] += 1;
+    false
+}
+
+/// Looks at the checksum of the packet in the scratch space, and notes what is wrong.
+#[inline(always)]
+pub(crate) fn verify(skb: &TcFrame, scratch: &mut Scratch, track: u8) {
+    let window = Window { bytes: &scratch.bytes, captured_bytes: scratch.captured_bytes };
+    let packet = &scratch.cursor.packet;
+    let (reason, field_at, protocol) = match packet.transport {
+        Transport::Tcp => (Malformed::TcpCsum, TCP_CHECKSUM_AT, ipv4::TCP),
+        Transport::Udp => (Malformed::UdpCsum, UDP_CHECKSUM_AT, ipv4::UDP),
+        Transport::Icmp => (Malformed::IcmpCsum, ICMP_CHECKSUM_AT, ipv4::ICMP),
+        _ => (Malformed::Icmp6Csum, ICMP_CHECKSUM_AT, ipv4::ICMPV6),
+    };
+    let at = u32::from(packet.transport_at);
+    let mut bytes = covered_bytes(packet);
+    let field_at = at + field_at;
+    let Some(field) = window.read::<2>(field_at as usize) else { return };
+    if packet.transport == Transport::Udp {
+        let Some(length) = window.read::<2>((at + UDP_LENGTH_AT) as usize) else { return };
+        // 0: as long as the packet. More than there is was found before.
+        match u64::from(u16::from_be_bytes(length)) {
+            0 => {}
+            length => bytes = bytes.min(length),
+        }
+        if field == [0, 0] {
+            return;
+        }
+    }
+    let (addresses_at, address_bytes) = match packet.network {
+        Network::Ipv6 => (u32::from(packet.network_at) + 8, 32),
+        _ => (u32::from(packet.network_at) + 12, 8),
+    };
+    let Some(room) = maps::room() else { return };
+    let pseudo = if packet.transport == Transport::Icmp {
+        Some(0)
+    } else {
+        // Protocol and length as they stand in the pseudo header.
+        let rest = u32::from(u16::from(protocol).to_be()) + u32::from((bytes as u16).to_be());
+        add_up(skb, (addresses_at, address_bytes), &mut room.bytes, rest)
+    };
+    let Some(pseudo) = pseudo else { return };
+    let Some(sum) = sum(skb, (at, bytes), room, pseudo) else { return };
+    let Some(checksums) = maps::checksums(track) else { return };
+    let is_right = ipv4::sum_is_right(u64::from(sum));
+    // A field that has only the pseudo header's sum: whoever sends it on would finish it.
+    let is_unfinished = folded(pseudo) == u16::from_ne_bytes(field) && packet.transport != Transport::Icmp;
+    let result = if is_right {
+        Checksum::Good
+    } else if is_unfinished {
+        Checksum::Hardware
+    } else {
+        checksums.budget.open(maps::jiffies(), maps::hertz());
+        scratch.cursor.note(reason, field_at as usize);
+        Checksum::Bad
+    };
+    checksums.results[result as usize] += 1;
+}
+
+/// The sum of `bytes` from `at` on. What the loop remembers lies in the map, where no verifier follows it.
+#[inline(always)]
+fn sum(skb: &TcFrame, (at, bytes): (u32, u64), room: &mut Evidence, start: u32) -> Option<u32> {
+    (room.ifindex, room.time_ns, room.segments) = (at, bytes, start);
+    for _ in 0..MAX_PIECES {
+        settle(room);
+        let (at, left, sum) = (room.ifindex, room.time_ns, room.segments);
+        if left == 0 {
+            break;
+        }
+        let piece = left.min(PIECE_BYTES as u64);
+        room.segments = add_up(skb, (at, piece), &mut room.bytes, sum)?;
+        room.ifindex = at + piece as u32;
+        room.time_ns = left - piece;
+    }
+    settle(room);
+    (room.time_ns == 0).then_some(room.segments)
+}
+
+/// To 16 bits, by end-around carry.
+#[inline(always)]
+fn folded(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
