@@ -64,6 +64,18 @@ pub struct Event {
     /// Of a malformed frame: where the contradiction stands, in bytes from the first of `bytes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<u32>,
+    /// Of a malformed frame: `local` (its maker is on this segment) or `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Of a malformed frame: what `bytes` begins with, as a link type of captures: 1 Ethernet, 101 IPv4 or IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_type: Option<u16>,
+    /// Of a malformed frame with a MAC header: the last sender on this segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_mac: Option<String>,
+    /// Of such a frame with a tag: its (outer) VLAN identifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// The innermost that was understood: `tcp`, `udp`, `sctp`, `icmp`, `icmpv6`, `fragment`, `arp`, `ipv4`, `ipv6` or `other`.
     pub protocol: String,
     /// Who sent it.
@@ -76,7 +88,7 @@ pub struct Event {
     pub packet_bytes: u32,
     /// Wire segments of the packet.
     pub segments: u32,
-    /// The first bytes in hexadecimal.
+    /// The first bytes in hexadecimal; of a malformed frame as many as prove it, a tag that was taken out put back.
     pub bytes: String,
     /// What they begin with: `network`, the network header, of a drop; `frame`, the first byte of the frame, of a malformed
     /// one; `socket`, headers such as the socket will make them (no identification, window or checksum yet), of a retransmit.
@@ -182,6 +194,10 @@ pub(crate) mod tests {
             severity: None,
             direction: None,
             offset: None,
+            scope: None,
+            link_type: None,
+            source_mac: None,
+            vlan: None,
             protocol: "udp".to_owned(),
             source: Some(end("192.0.2.1", 4000)),
             destination: Some(end("192.0.2.2", 53)),
