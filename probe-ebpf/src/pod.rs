@@ -5,10 +5,11 @@ use aya::Pod;
 
 use crate::{
     abi::{
-        Control, DropKey, FaultKey, FlowName, MalformedKey, NamespaceKey, Offsets, RetransmitKey, Settings, Slot,
-        Traffic,
+        Checksums, Control, DropKey, FaultKey, FlowName, MalformedCount, MalformedKey, NamespaceKey, Offsets,
+        RetransmitKey, Settings, Slot, Traffic,
     },
     flow::{Half, Ledger},
+    source::Source,
     storm::Storm,
 };
 
@@ -18,6 +19,12 @@ unsafe impl Pod for Slot {}
 unsafe impl Pod for Traffic {}
 // SAFETY: as above.
 unsafe impl Pod for MalformedKey {}
+// SAFETY: as above.
+unsafe impl Pod for MalformedCount {}
+// SAFETY: as above.
+unsafe impl Pod for Source {}
+// SAFETY: as above.
+unsafe impl Pod for Checksums {}
 // SAFETY: as above.
 unsafe impl Pod for DropKey {}
 // SAFETY: as above.

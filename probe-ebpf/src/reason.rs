@@ -211,6 +211,12 @@ reasons! {
 }
 
 impl Malformed {
+    /// Whether hooks look for it in every frame. The others are found in evidence and in captures only.
+    #[must_use]
+    pub const fn is_judged_at_hooks(self) -> bool {
+        !matches!(self, Self::MplsReserved | Self::MplsImplicitNull | Self::IcmpQuote | Self::NdOptLen)
+    }
+
     /// The kind behind a counter key, or `None` where another build wrote it.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {

@@ -28,6 +28,7 @@ use crate::{
     inspect::stats,
     kernel::preflight,
     probe::Probe,
+    record::evidence::Evidence,
     snapshot::{Flows, Snapshot, State},
 };
 
@@ -90,6 +91,14 @@ impl Source for Shared {
 
     fn flows(&self) -> Result<Flows, String> {
         self.probe().flows(FLOWS_SHOWN).map_err(|error| format!("{error:#}"))
+    }
+
+    fn evidence(&self) -> Result<Evidence, String> {
+        let mut probe = self.probe();
+        if self.watchers.is_empty() {
+            probe.evidence(usize::MAX).map_err(|error| format!("{error:#}"))?;
+        }
+        probe.kept().map_err(|error| format!("{error:#}"))
     }
 
     fn watch(&self) -> Result<Lines, String> {
@@ -247,6 +256,12 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
             shared.probe().forget_vanished()?;
         }
         shared.probe().verify();
+        // Whoever watches is shown it, and it is kept then, too.
+        if shared.watchers.is_empty()
+            && let Err(error) = shared.probe().evidence(usize::MAX)
+        {
+            warn!("no evidence is kept: {error:#}");
+        }
         let snapshot = Arc::new(shared.probe().snapshot().context("read the counters")?);
         *shared.latest() = Arc::clone(&snapshot);
         if let Some(shown) = summary.take_if(|_| count.is_multiple_of(SUMMARY_EVERY)) {

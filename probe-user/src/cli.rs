@@ -125,6 +125,8 @@ Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown ke
   max_interfaces = 256
   flows = 32768
   flow_sample = 1
+  evidence_payload = 16
+  redact = false
   [drop_classes]  # by the kernel's reason: capacity, malformed, config, policy, noise or unknown
   neigh_failed = \"noise\"
 
@@ -318,6 +320,17 @@ pub struct AgentArgs {
     /// Which ones is drawn by lot for each start; ratios refer to the segments of those that are followed.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub flow_sample: Option<u32>,
+
+    /// Keep N bytes behind the headers of a malformed frame, 0 to 2048 [default: 16]
+    ///
+    /// Evidence is shown to who may open the agent's socket. Of a frame whose checksum is wrong up to 2048 bytes are kept
+    /// anyway: less of it proves nothing.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=2048))]
+    pub evidence_payload: Option<u32>,
+
+    /// Keep headers only of malformed frames, also where a checksum is wrong [default: off]
+    #[arg(long, conflicts_with = "evidence_payload")]
+    pub redact: bool,
 
     /// Print a short summary to standard output every few seconds [default: off]
     #[arg(long)]

@@ -21,6 +21,7 @@ use std::{
 
 use clap::ValueEnum;
 use hyper::Uri;
+use probe_ebpf::abi::EVIDENCE_BYTES;
 use tracing::level_filters::LevelFilter;
 
 use self::{
@@ -37,7 +38,7 @@ pub(crate) use self::{selection::near, watch::reasons_of};
 use crate::{
     classes::Classes,
     cli::{AgentArgs, LogFormat, LogLevel, Output, Ports, StatsArgs},
-    kernel::load::{Capacity, DEFAULT_TRACKS, MAX_TRACKS},
+    kernel::load::{Capacity, DEFAULT_TRACKS, MAX_TRACKS, Proof},
 };
 
 /// Where the metrics are served unless told otherwise.
@@ -112,6 +113,8 @@ pub struct Config {
     pub flows: u32,
     /// Of so many connections one is followed.
     pub flow_sample: u32,
+    /// How much of a malformed frame is kept as evidence.
+    pub proof: Proof,
     /// Classes of drop reasons.
     pub classes: Classes,
     /// Whether to print a summary every few seconds.
@@ -159,6 +162,7 @@ impl Config {
             max_interfaces: None,
             flows: DEFAULT_FLOWS,
             flow_sample: 1,
+            proof: Proof::default(),
             classes: Classes::default(),
             summary: false,
         }
@@ -182,7 +186,8 @@ impl Config {
         Capacity {
             flows,
             flow_sample: self.flow_sample,
-            tracks: if flows == 0 { 1 } else { tracks.min(interfaces) },
+            tracks: if self.roles.tracks_nothing() { 1 } else { tracks.min(interfaces) },
+            proof: self.proof,
             ..Capacity::for_interfaces(interfaces)
         }
     }
@@ -229,6 +234,7 @@ impl Config {
         let file_max = source.value(file.max_interfaces.as_ref(), |number| max_interfaces(*number))?;
         let file_flows = source.value(file.flows.as_ref(), |number| flows(*number))?;
         let file_sample = source.value(file.flow_sample.as_ref(), |number| flow_sample(*number))?;
+        let file_payload = source.value(file.evidence_payload.as_ref(), |number| evidence_payload(*number))?;
         let classes = source.classes(&file.drop_classes)?;
 
         let or = |flags: Vec<Pattern>, file| if flags.is_empty() { file } else { flags };
@@ -254,6 +260,7 @@ impl Config {
             max_interfaces: args.max_interfaces.or(file_max),
             flows: args.flows.or(file_flows).unwrap_or(DEFAULT_FLOWS),
             flow_sample: args.flow_sample.or(file_sample).unwrap_or(1),
+            proof: proof(args.redact || file.redact.unwrap_or(false), args.evidence_payload.or(file_payload))?,
             classes,
             summary: args.summary,
         })
@@ -367,6 +374,25 @@ fn flow_sample(number: i64) -> Result<u32, Fault> {
         .ok()
         .filter(|number| *number > 0)
         .ok_or_else(|| Fault::new(format!("{number} is not 1 or more"), "write N to follow one of N connections"))
+}
+
+fn evidence_payload(number: i64) -> Result<u32, Fault> {
+    u32::try_from(number).ok().filter(|number| *number <= EVIDENCE_BYTES as u32).ok_or_else(|| {
+        Fault::new(format!("{number} is outside of 0 to {EVIDENCE_BYTES}"), "a frame is kept up to so many bytes in all")
+    })
+}
+
+/// How much is kept of malformed frames.
+fn proof(redact: bool, payload_bytes: Option<u32>) -> Result<Proof, UsageError> {
+    match (redact, payload_bytes) {
+        (false, None) => Ok(Proof::default()),
+        (false, Some(payload_bytes)) => Ok(Proof { payload_bytes, ..Proof::default() }),
+        (true, None | Some(0)) => Ok(Proof { payload_bytes: 0, whole_bytes: 0 }),
+        (true, Some(_)) => {
+            let cause = "evidence cannot be redacted and have payload";
+            Err(Fault::new(cause, "leave one of redact and evidence_payload out").at("--redact"))
+        }
+    }
 }
 
 fn choice<T: ValueEnum>(text: &str) -> Result<T, Fault> {

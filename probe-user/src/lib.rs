@@ -1,7 +1,7 @@
 //! What the operator runs: the agent and the ad-hoc commands.
 //!
-//! Data flows one way: [`kernel`] and [`collect`] read, [`probe`] makes a [`snapshot`] of it, [`export`] and
-//! [`inspect`] show it. [`analyze`] reads captures and needs none of it.
+//! Data flows one way: [`kernel`] and [`collect`] read, [`probe`] makes a [`snapshot`] of it, [`record`] keeps
+//! proof, [`export`] and [`inspect`] show it. [`analyze`] reads captures and needs none of it.
 
 pub mod agent;
 pub mod analyze;
@@ -19,6 +19,7 @@ pub mod inspect;
 pub mod kernel;
 pub mod netlink;
 pub mod probe;
+pub mod record;
 pub mod snapshot;
 pub mod standalone;
 pub mod texts;

@@ -4,6 +4,7 @@
 mod balance;
 mod coverage;
 mod events;
+mod evidence;
 mod flows;
 mod hooks;
 mod ports;
@@ -41,6 +42,7 @@ use crate::{
     kernel::{
         attach::Attached,
         events::Events,
+        evidence::Ring,
         leftovers::Marker,
         load::{Loaded, load},
         memory, privilege,
@@ -48,6 +50,7 @@ use crate::{
         slots::{Place, Slots},
         xdp,
     },
+    record::evidence::Reservoir,
     snapshot::{Attachment, Memory, Privileges, State, Traffic},
     topology,
 };
@@ -112,6 +115,9 @@ pub struct Probe {
     maps: Maps,
     /// Examples of what is counted, for whoever watches.
     events: Events,
+    /// Malformed frames.
+    ring: Ring,
+    reservoir: Reservoir,
     slots: Slots,
     tracks: Tracks,
     links: BTreeMap<u32, Link>,
@@ -162,6 +168,7 @@ impl Probe {
         let mut loaded = load(capacity)?;
         let maps = Maps::take(&mut loaded.ebpf)?;
         let events = Events::take(&mut loaded.ebpf)?;
+        let ring = Ring::take(&mut loaded.ebpf)?;
         if config.xdp_is_asked_for() {
             let loaded_xdp = xdp::load(&mut loaded.ebpf);
             if let Err(error) = &loaded_xdp {
@@ -179,6 +186,8 @@ impl Probe {
             counted: BTreeMap::new(),
             maps,
             events,
+            ring,
+            reservoir: Reservoir::default(),
             slots: Slots::new(capacity.interfaces),
             tracks: Tracks::new(capacity.tracks),
             links: BTreeMap::new(),
@@ -327,6 +336,7 @@ impl Probe {
         counted.place = Some(place);
         if place.reused {
             counted.baseline = self.baseline(place.slot)?;
+            self.maps.forget_senders(place.slot)?;
         }
         counted.line = self.line(counted, link, place.slot);
         self.maps.set_slot(place.line, counted.line)?;
@@ -381,6 +391,7 @@ impl Probe {
             other_frames: counters.other_frames,
             unseen_frames: counters.unseen_frames,
             tcp_segments: counters.tcp_segments,
+            control_frames: counters.control_frames,
         })
     }
 

@@ -185,6 +185,10 @@ pub struct Interface {
     /// What its TCP connections tell; `None` if they are not and never were followed.
     #[serde(default)]
     pub wire: Option<Wire>,
+    /// What became of the transport checksums of packets that came in, by `good`, `bad`, `hardware`, `gro` and `budget`
+    /// (not looked at); `None` if they are not looked at here: at no track point, and by XDP.
+    #[serde(default)]
+    pub checksums: Option<BTreeMap<String, u64>>,
 }
 
 /// Ports of one bridge as one: what each has counted since it is one of them, also those that are gone.
@@ -258,6 +262,9 @@ pub struct Traffic {
     /// Wire segments of TCP connections that are followed.
     #[serde(default)]
     pub tcp_segments: u64,
+    /// Frames of protocols that are about the link itself: STP, LLDP, LACP and the like.
+    #[serde(default)]
+    pub control_frames: u64,
 }
 
 /// Frames of one malformed kind.
@@ -271,6 +278,29 @@ pub struct Malformed {
     pub severity: String,
     /// `local` or `path`: the reason's, but `path` for what a tunnel carries.
     pub scope: String,
+    /// Frames.
+    pub frames: u64,
+}
+
+/// Who has sent malformed frames last to an interface. By API on the unix socket, never by TCP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Senders {
+    /// Name in the agent's network namespace.
+    pub interface: String,
+    /// The last senders on this segment, which need not be the devices that have damaged the frames; the most frames first.
+    pub senders: Vec<Sender>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sender {
+    /// Malformed reason.
+    pub reason: String,
+    /// MAC address.
+    pub source_mac: String,
+    /// (Outer) VLAN identifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// Frames.
     pub frames: u64,
 }
@@ -385,6 +415,9 @@ pub struct Probe {
     /// Why the followers of connections saw less than there was, by cause; empty if nothing is followed.
     #[serde(default)]
     pub flow_quality: BTreeMap<String, u64>,
+    /// Malformed frames that were to be kept as evidence and were not: no room, or they could not be copied.
+    #[serde(default)]
+    pub evidence_lost: u64,
     /// Failed reads, by source.
     pub collect_errors: BTreeMap<String, u64>,
     /// What the agent may do.

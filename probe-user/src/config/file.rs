@@ -26,6 +26,8 @@ pub(super) struct File {
     pub(super) max_interfaces: Option<Spanned<i64>>,
     pub(super) flows: Option<Spanned<i64>>,
     pub(super) flow_sample: Option<Spanned<i64>>,
+    pub(super) evidence_payload: Option<Spanned<i64>>,
+    pub(super) redact: Option<bool>,
     pub(super) drop_classes: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 

@@ -34,6 +34,7 @@ use super::{
 use crate::{
     control::Order,
     event,
+    record::evidence::{self, Evidence},
     snapshot::{Flows, Snapshot, State as AgentState},
 };
 
@@ -70,6 +71,14 @@ pub trait Source: Send + Sync + 'static {
     /// With why there are none, one line for a human.
     fn flows(&self) -> Result<Flows, String> {
         Err("no connections are followed here".to_owned())
+    }
+
+    /// Malformed frames that were kept, and who has sent them last.
+    ///
+    /// # Errors
+    /// With why there are none, one line for a human.
+    fn evidence(&self) -> Result<Evidence, String> {
+        Err("no evidence is kept here".to_owned())
     }
 
     /// What happens from now on, as lines of JSON.
@@ -164,6 +173,7 @@ fn routers(source: Arc<dyn Source>) -> (Router, Router) {
         .fallback(async || error(StatusCode::NOT_FOUND, "no such page; / lists what there is"));
     // Packets and addresses are for who may open the socket.
     let private = pages.clone().route(event::PATH, get(watch)).route(FLOWS, get(flows));
+    let private = private.route(evidence::PATH, get(kept));
     let orders = Order::ALL.into_iter().fold(private, |router, order| {
         let obey = move |State(answers): State<Arc<Answers>>| async move {
             match answers.source.obey(order) {
@@ -254,6 +264,13 @@ async fn watch(State(answers): State<Arc<Answers>>, Extension(endless): Extensio
 async fn flows(State(answers): State<Arc<Answers>>) -> Response {
     match answers.source.flows() {
         Ok(flows) => Json(flows).into_response(),
+        Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, &cause),
+    }
+}
+
+async fn kept(State(answers): State<Arc<Answers>>) -> Response {
+    match answers.source.evidence() {
+        Ok(evidence) => Json(evidence).into_response(),
         Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, &cause),
     }
 }

@@ -165,6 +165,15 @@ pub const METRICS: &[Metric] = &[
         samples: samples::malformed,
     },
     Metric {
+        name: "lossprobe_l4_checksums_total",
+        kind: Kind::Counter,
+        unit: "packets",
+        labels: &["interface", "result"],
+        help: "Transport checksums (TCP, UDP, ICMP) of packets that came in at a track point: good and bad were looked at \
+               here, hardware by the network card or left for it to finish, gro by the kernel, budget by nobody.",
+        samples: samples::checksums,
+    },
+    Metric {
         name: "lossprobe_dropped_packets_total",
         kind: Kind::Counter,
         unit: "packets",
@@ -410,6 +419,15 @@ pub const METRICS: &[Metric] = &[
         labels: &[],
         help: "Time in which nothing was counted because the agent stood still for more than 10 s.",
         samples: |snapshot, to| to.add([], snapshot.probe.uncounted_ms / 1000),
+    },
+    Metric {
+        name: "lossprobe_evidence_lost_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &[],
+        help: "Malformed frames that were to be kept as evidence and found no room, or could not be copied. They are \
+               counted.",
+        samples: |snapshot, to| to.add([], snapshot.probe.evidence_lost),
     },
     Metric {
         name: "lossprobe_collect_errors_total",

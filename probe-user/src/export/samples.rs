@@ -115,13 +115,30 @@ fn found<'s>(name: &'s str, malformed: &'s [Found], to: &mut Samples<'s>) {
 
 /// Whether a frame with this error would be noticed, given how the interface's frames are read.
 fn is_looked_for(interface: &Interface, reason: Malformed) -> bool {
-    let link_layer = matches!(reason.layer(), "ethernet" | "vlan" | "arp");
+    let link_layer = matches!(reason.layer(), "ethernet" | "vlan" | "mpls" | "arp");
     let looked_into = match interface.link.as_str() {
         "ethernet" => true,
         "network" | "network_ingress" => !link_layer,
         _opaque => false,
     };
-    looked_into && reason.severity() == Severity::Error
+    let is_seen = match reason {
+        // Looked at where transport checksums are.
+        Malformed::TcpCsum | Malformed::UdpCsum | Malformed::IcmpCsum | Malformed::Icmp6Csum => {
+            interface.checksums.is_some()
+        }
+        // Where the node has such a tunnel.
+        _ if matches!(reason.layer(), "vxlan" | "geneve") => false,
+        _ => reason.is_judged_at_hooks(),
+    };
+    looked_into && is_seen && reason.severity() == Severity::Error
+}
+
+/// What became of transport checksums, where they are looked at.
+pub(super) fn checksums<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {
+    for interface in interfaces(snapshot) {
+        let results = interface.checksums.iter().flatten();
+        results.for_each(|(result, packets)| to.add([&interface.name, result], *packets));
+    }
 }
 
 pub(super) fn dropped<'s>(snapshot: &'s Snapshot, to: &mut Samples<'s>) {

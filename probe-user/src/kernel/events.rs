@@ -67,8 +67,7 @@ fn decode(bytes: &[u8]) -> Option<Event> {
         captured_bytes: word(offset_of!(Event, captured_bytes))?.min(EVENT_BYTES as u32),
         first_protocol: field(bytes, offset_of!(Event, first_protocol)).map(u16::from_ne_bytes)?,
         kind: *bytes.get(offset_of!(Event, kind))?,
-        direction: *bytes.get(offset_of!(Event, direction))?,
-        offset: word(offset_of!(Event, offset))?,
+        pad: [0; 5],
         bytes: field(bytes, offset_of!(Event, bytes))?,
     })
 }

@@ -10,8 +10,9 @@ use aya::{
     programs::{BtfTracePoint, Program, SchedClassifier},
 };
 use probe_ebpf::{
-    abi::{ABSENT, DropKey, Retransmit, Settings, global, map, program},
+    abi::{ABSENT, DropKey, EVIDENCE_BYTES, Retransmit, Settings, global, map, program},
     flow::{FLOW_WAYS, Secret},
+    source::SETS,
 };
 use tracing::{debug, warn};
 
@@ -32,7 +33,7 @@ pub fn object() -> &'static [u8] {
     OBJECT
 }
 
-/// How much the maps can hold. Bounds are stated here and nowhere else.
+/// How much the maps can hold, and how much is put into them. Bounds are stated here and nowhere else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// Interfaces at the same time.
@@ -51,8 +52,10 @@ pub struct Capacity {
     pub flows: u32,
     /// Of so many connections one is followed, at least 1.
     pub flow_sample: u32,
-    /// Interfaces whose connections are followed, at least 1.
+    /// Interfaces whose connections are followed, and whose checksums are looked at; at least 1.
     pub tracks: u32,
+    /// How much of a malformed frame is kept.
+    pub proof: Proof,
 }
 
 /// Interfaces whose connections are followed where nobody has said which.
@@ -74,6 +77,7 @@ impl Capacity {
             flows: 0,
             flow_sample: 1,
             tracks: DEFAULT_TRACKS,
+            proof: Proof::default(),
         }
     }
 
@@ -92,10 +96,12 @@ impl Capacity {
     }
 
     /// Entries of the maps whose size is not in the object.
-    pub(super) const fn entries(self) -> [(&'static str, u32); 10] {
+    pub(super) const fn entries(self) -> [(&'static str, u32); 12] {
         [
             (map::TRAFFIC, (self.interfaces + 1) * 2),
             (map::MALFORMED, self.malformed),
+            (map::SOURCES, (self.interfaces + 1) * SETS),
+            (map::CHECKSUMS, self.tracks),
             (map::DROPS, self.drops),
             (map::NAMESPACES, self.namespaces),
             (map::RETRANSMITS, self.retransmits),
@@ -105,6 +111,24 @@ impl Capacity {
             (map::FLOW_NAMES, self.flow_sets()),
             (map::LEDGERS, self.tracks * 2),
         ]
+    }
+}
+
+/// How much of a malformed frame is kept as evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Bytes behind its headers.
+    pub payload_bytes: u32,
+    /// Bytes of a frame whose checksum is wrong, which only all of it proves; 0: no more than of others.
+    pub whole_bytes: u32,
+}
+
+/// Bytes behind the headers of a malformed frame that are kept unless told otherwise.
+pub const DEFAULT_PAYLOAD_BYTES: u32 = 16;
+
+impl Default for Proof {
+    fn default() -> Self {
+        Self { payload_bytes: DEFAULT_PAYLOAD_BYTES, whole_bytes: EVIDENCE_BYTES as u32 }
     }
 }
 
@@ -249,6 +273,8 @@ pub fn load_only(capacity: Capacity) -> Result<Loaded> {
         secret: secret()?,
         flow_mask: capacity.flow_sets() - 1,
         flow_share: u32::MAX / capacity.flow_sample.max(1),
+        evidence_payload_bytes: capacity.proof.payload_bytes,
+        evidence_whole_bytes: capacity.proof.whole_bytes,
     };
     let mut loader = EbpfLoader::new();
     // Nothing in the object is relocated; the kernel's types are megabytes.

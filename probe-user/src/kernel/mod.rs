@@ -8,6 +8,7 @@ pub mod btf;
 mod clsact;
 mod device;
 pub mod events;
+pub mod evidence;
 mod filter;
 pub mod foreign;
 mod heap;

@@ -13,10 +13,11 @@ use aya::{
 };
 use probe_ebpf::{
     abi::{
-        Direction, DropKey, FaultKey, FlowName, FlowNames, FlowSet, MalformedKey, NamespaceKey, RetransmitKey, Slot,
-        Tally, Traffic, ledger_index, map, traffic_index,
+        Checksum, Checksums, Direction, DropKey, FaultKey, FlowName, FlowNames, FlowSet, MalformedCount, MalformedKey,
+        NamespaceKey, RetransmitKey, Slot, Tally, Traffic, ledger_index, map, traffic_index,
     },
     flow::{Half, Ledger, set_of},
+    source::{Place, SETS, Sender, SourceSet},
     storm::Storm,
 };
 
@@ -43,7 +44,9 @@ pub struct Counters {
 pub struct Maps {
     slots: Array<MapData, Slot>,
     traffic: PerCpuArray<MapData, Traffic>,
-    malformed: PerCpuHashMap<MapData, MalformedKey, u64>,
+    malformed: PerCpuHashMap<MapData, MalformedKey, MalformedCount>,
+    sources: Array<MapData, SourceSet>,
+    checksums: PerCpuArray<MapData, Checksums>,
     drops: PerCpuHashMap<MapData, DropKey, u64>,
     namespaces: PerCpuHashMap<MapData, NamespaceKey, u64>,
     retransmits: PerCpuHashMap<MapData, RetransmitKey, u64>,
@@ -76,6 +79,8 @@ impl Maps {
             slots: take(ebpf, map::SLOTS)?,
             traffic: take(ebpf, map::TRAFFIC)?,
             malformed: take(ebpf, map::MALFORMED)?,
+            sources: take(ebpf, map::SOURCES)?,
+            checksums: take(ebpf, map::CHECKSUMS)?,
             drops: take(ebpf, map::DROPS)?,
             namespaces: take(ebpf, map::NAMESPACES)?,
             retransmits: take(ebpf, map::RETRANSMITS)?,
@@ -117,7 +122,52 @@ impl Maps {
             unseen_frames: sum.unseen_frames + cpu.unseen_frames,
             other_frames: sum.other_frames + cpu.other_frames,
             tcp_segments: sum.tcp_segments + cpu.tcp_segments,
+            control_frames: sum.control_frames + cpu.control_frames,
         }))
+    }
+
+    /// Who has sent malformed frames last on the interface of a slot: reason by number, sender, frames. Those who found no
+    /// room are not among them.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn senders(&self, slot: u32) -> Result<Vec<(u8, Sender, u64)>> {
+        let mut found = Vec::new();
+        for set in 0..SETS {
+            let sources = self.sources.get(&(slot * SETS + set), 0).context("read senders of malformed frames")?;
+            let told = sources.iter().filter(|source| source.tag != 0).map(|source| {
+                let (reason, sender) = Place { set, tag: source.tag }.told();
+                (reason, sender, source.frames)
+            });
+            found.extend(told);
+        }
+        Ok(found)
+    }
+
+    /// Forgets who has sent malformed frames last to a former owner of a slot.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn forget_senders(&mut self, slot: u32) -> Result<()> {
+        (0..SETS).try_for_each(|set| {
+            let nobody = SourceSet::default();
+            self.sources.set(slot * SETS + set, nobody, 0).context("forget senders of malformed frames")
+        })
+    }
+
+    /// What became of the transport checksums at the ingress of a track point, by [`Checksum`]; `track` as in
+    /// [`Slot::track`].
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn checksums(&self, track: u8) -> Result<[u64; Checksum::ALL.len()]> {
+        let index = u32::from(track) - 1;
+        let per_cpu = self.checksums.get(&index, 0).with_context(|| format!("read checksums {index}"))?;
+        let mut sums = [0; Checksum::ALL.len()];
+        for cpu in per_cpu.iter() {
+            sums.iter_mut().zip(cpu.results).for_each(|(sum, packets)| *sum += packets);
+        }
+        Ok(sums)
     }
 
     /// Both ledgers of a track point, summed over CPUs; `track` as in [`Slot::track`].
@@ -167,11 +217,11 @@ impl Maps {
         let tally = |index| Ok(total(&self.tallies.get(&index, 0)?));
         let storm = self.storm.get(&0, 0).context("read the state of a drop storm")?;
         Ok(Counters {
-            malformed: entries(&self.malformed).context("read malformed frames")?,
-            drops: entries(&self.drops).context("read drops")?,
-            namespaces: entries(&self.namespaces).context("read drops of other namespaces")?,
-            retransmits: entries(&self.retransmits).context("read retransmits")?,
-            faults: entries(&self.faults).context("read faults")?,
+            malformed: entries(&self.malformed, |count| count.frames).context("read malformed frames")?,
+            drops: entries(&self.drops, |count| *count).context("read drops")?,
+            namespaces: entries(&self.namespaces, |count| *count).context("read drops of other namespaces")?,
+            retransmits: entries(&self.retransmits, |count| *count).context("read retransmits")?,
+            faults: entries(&self.faults, |count| *count).context("read faults")?,
             tallies: (0..Tally::COUNT).map(tally).collect::<Result<_>>().context("read tallies")?,
             waiting: storm.iter().map(|storm| storm.waiting).sum(),
         })
@@ -214,11 +264,14 @@ fn total(values: &PerCpuValues<u64>) -> u64 {
     values.iter().sum()
 }
 
-fn entries<K: Pod>(map: &PerCpuHashMap<MapData, K, u64>) -> Result<Vec<(K, u64)>> {
+fn entries<K: Pod, V: Pod>(
+    map: &PerCpuHashMap<MapData, K, V>,
+    count: impl Fn(&V) -> u64,
+) -> Result<Vec<(K, u64)>> {
     let mut all = Vec::new();
     for entry in map.iter() {
         let (key, values) = entry?;
-        all.push((key, total(&values)));
+        all.push((key, values.iter().map(&count).sum()));
     }
     Ok(all)
 }

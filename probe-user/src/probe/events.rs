@@ -1,10 +1,11 @@
 //! Examples of what is counted: the kernel's numbers become names, the packet's first bytes become ends of its way.
+//! Malformed frames come from [`evidence`](super::evidence).
 
 use std::net::IpAddr;
 
 use anyhow::Result;
 use probe_ebpf::{
-    abi::{self, Direction, DropKey, Retransmit, Tally},
+    abi::{self, DropKey, Retransmit, Tally},
     classify::{Cursor, Layer, Meta, Network, Packet, Transport, classify},
     reason::Malformed,
 };
@@ -21,14 +22,18 @@ impl Probe {
     /// # Errors
     /// If the kernel does not tell the time.
     pub fn examples(&mut self, most: usize) -> Result<Vec<Event>> {
-        let batch = self.events.read(most);
+        let mut examples = self.evidence(most)?;
+        let batch = self.events.read(most - examples.len());
         if batch.is_empty() {
-            return Ok(Vec::new());
+            return Ok(examples);
         }
         let drops = batch.iter().filter(|event| event.kind == abi::EventKind::Drop as u8);
         self.loaded.learn(drops.map(|event| (event.reason, event.location)));
         let clock = Clock::now()?;
-        Ok(batch.iter().filter_map(|event| self.describe(event, clock)).collect())
+        examples.extend(batch.iter().filter_map(|event| self.describe(event, clock)));
+        // Times are of one length, up to their fraction.
+        examples.sort_by(|a, b| a.time.cmp(&b.time));
+        Ok(examples)
     }
 
     /// Whether somebody wants to see examples. What nobody has read by then is of no use to whoever comes next.
@@ -38,7 +43,7 @@ impl Probe {
     pub fn watch(&mut self, is_watched: bool) -> Result<()> {
         self.loaded.watch(is_watched)?;
         self.events.read(usize::MAX);
-        Ok(())
+        self.evidence(usize::MAX).map(drop)
     }
 
     /// Examples that could not be shown, since the start: by the programs, or for want of a name.
@@ -55,7 +60,8 @@ impl Probe {
         let own = event.netns == self.loaded.netns;
         let interface = if own { self.name_at(event.ifindex).unwrap_or_default().to_owned() } else { String::new() };
         let seen = &event.bytes[..event.captured_bytes as usize];
-        let (protocol, source, destination) = ends(seen, event);
+        let meta = Meta { frame_bytes: event.packet_bytes, first_protocol: event.first_protocol, ..Meta::default() };
+        let (protocol, source, destination) = ends(seen, meta);
         let mut described = Event {
             kind: Kind::Drop,
             time: clock.time(event.time_ns),
@@ -71,6 +77,10 @@ impl Probe {
             severity: None,
             direction: None,
             offset: None,
+            scope: None,
+            link_type: None,
+            source_mac: None,
+            vlan: None,
             protocol: protocol.to_owned(),
             source,
             destination,
@@ -105,16 +115,6 @@ impl Probe {
                 described.bytes_from = "socket".to_owned();
                 described.reason = kind.to_owned();
             }
-            kind if kind == abi::EventKind::Malformed as u8 => {
-                let reason = Malformed::from_number(u8::try_from(event.reason).ok()?)?;
-                let direction = Direction::ALL.get(usize::from(event.direction))?;
-                described.kind = Kind::Malformed;
-                described.bytes_from = "frame".to_owned();
-                described.reason = reason.id().to_owned();
-                described.severity = Some(reason.severity().id().to_owned());
-                described.direction = Some(direction.id().to_owned());
-                described.offset = Some(event.offset);
-            }
             _of_another_build => return None,
         }
         Some(described)
@@ -130,8 +130,7 @@ impl Probe {
 }
 
 /// Protocol and both ends of a packet, as far as its first bytes tell.
-fn ends(seen: &[u8], event: &abi::Event) -> (&'static str, Option<Endpoint>, Option<Endpoint>) {
-    let meta = Meta { frame_bytes: event.packet_bytes, first_protocol: event.first_protocol, ..Meta::default() };
+pub(super) fn ends(seen: &[u8], meta: Meta) -> (&'static str, Option<Endpoint>, Option<Endpoint>) {
     let (cursor, layer) = classify(seen, meta);
     let packet = with_transport(cursor);
     let address = |at: usize| address(seen, packet, at);
@@ -193,7 +192,7 @@ const fn protocol(packet: Packet, layer: Layer) -> &'static str {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _infallible = write!(text, "{byte:02x}");
@@ -205,26 +204,9 @@ fn hexadecimal(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn event(first_protocol: u16, packet_bytes: u32) -> abi::Event {
-        abi::Event {
-            time_ns: 0,
-            location: 0,
-            netns: 0,
-            ifindex: 0,
-            reason: 0,
-            packet_bytes,
-            segments: 1,
-            captured_bytes: 0,
-            first_protocol,
-            kind: 0,
-            direction: 0,
-            offset: 0,
-            bytes: [0; abi::EVENT_BYTES],
-        }
-    }
-
     fn shown(bytes: &[u8], first_protocol: u16, packet_bytes: u32) -> String {
-        let (protocol, source, destination) = ends(bytes, &event(first_protocol, packet_bytes));
+        let meta = Meta { frame_bytes: packet_bytes, first_protocol, ..Meta::default() };
+        let (protocol, source, destination) = ends(bytes, meta);
         let end = |end: Option<Endpoint>| end.map_or_else(|| "-".to_owned(), |end| end.to_string());
         format!("{protocol} {} {}", end(source), end(destination))
     }

@@ -150,6 +150,7 @@ fn plus(sum: Traffic, now: Traffic, before: Traffic) -> Traffic {
         other_frames: add(|traffic| traffic.other_frames),
         unseen_frames: add(|traffic| traffic.unseen_frames),
         tcp_segments: add(|traffic| traffic.tcp_segments),
+        control_frames: add(|traffic| traffic.control_frames),
     }
 }
 

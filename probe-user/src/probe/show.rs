@@ -337,6 +337,7 @@ impl Probe {
             drop_storm_waiting_packets: counters.waiting,
             snapshot_us: 0,
             flow_quality: BTreeMap::new(),
+            evidence_lost: tally(Tally::EvidenceLost) + self.reservoir.lost(),
             collect_errors: self.collect_errors.clone(),
             privileges: self.privileges.clone(),
             memory: self.memory.clone(),
@@ -378,6 +379,7 @@ pub(super) fn less(now: Traffic, before: Traffic) -> Traffic {
         other_frames: now.other_frames - before.other_frames,
         unseen_frames: now.unseen_frames - before.unseen_frames,
         tcp_segments: now.tcp_segments - before.tcp_segments,
+        control_frames: now.control_frames - before.control_frames,
     }
 }
 

@@ -1,10 +1,10 @@
-//! Connections of track points: which interfaces are followed, by which ledgers, and what their events come to.
+//! Track points: which interfaces are followed, by which ledgers, and what their events and checksums come to.
 
 use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::{Context as _, Result};
 use probe_ebpf::{
-    abi::{Direction, Slot},
+    abi::{Checksum, Direction, Slot},
     flow::{Ledger, Quality, TcpEvent},
 };
 use tracing::warn;
@@ -40,6 +40,8 @@ pub(super) struct Track {
     group: Option<u8>,
     /// What the ledgers showed before.
     baseline: [Ledger; 2],
+    /// What the checksums showed before.
+    checksums: [u64; Checksum::ALL.len()],
     loss: PathLoss,
 }
 
@@ -65,10 +67,10 @@ impl Tracks {
 }
 
 impl Track {
-    /// Writes into a slot whether and as what its connections are followed.
-    pub(super) fn mark(&self, slot: &mut Slot) {
+    /// Writes into a slot that it is a track point, and whether its connections are followed.
+    pub(super) fn mark(&self, slot: &mut Slot, follows: bool) {
         if let Some(group) = self.group {
-            (slot.track, slot.group) = (self.ledger, group);
+            (slot.track, slot.group, slot.follows) = (self.ledger, group, follows.into());
         }
     }
 }
@@ -86,9 +88,11 @@ impl Probe {
             track: 0,
             group: 0,
             tunnels: tunnel::ports(tunnels).0,
+            follows: 0,
+            pad: [0; 3],
         };
         if let Some(track) = &counted.track {
-            track.mark(&mut line);
+            track.mark(&mut line, self.loaded.capacity.flows > 0);
         }
         line
     }
@@ -121,7 +125,7 @@ impl Probe {
     pub(super) fn follow_connections(&mut self) -> Result<()> {
         for (ifindex, counted) in &mut self.counted {
             let name = self.places.get(ifindex).map_or("", |place| place.track.as_str());
-            let wanted = (!name.is_empty() && self.loaded.capacity.flows > 0).then(|| self.tracks.group(name));
+            let wanted = (!name.is_empty()).then(|| self.tracks.group(name));
             if counted.place.is_none() {
                 continue;
             }
@@ -135,14 +139,17 @@ impl Probe {
                 (none, Some(group)) => {
                     let Some((ledger, reused)) = self.tracks.ledgers.take(Instant::now()) else {
                         if !std::mem::replace(&mut self.tracks.warned, true) {
-                            warn!("connections of further interfaces are not followed: all ledgers are taken");
+                            warn!("connections and checksums of further interfaces are not looked at: all ledgers are taken");
                         }
                         continue;
                     };
                     let ledger = u8::try_from(ledger).context("a ledger's number")?;
-                    let baseline =
-                        if reused { self.maps.ledgers(ledger)? } else { [Ledger::default(), Ledger::default()] };
-                    *none = Some(Track { ledger, group: Some(group), baseline, loss: PathLoss::default() });
+                    let (baseline, checksums) = if reused {
+                        (self.maps.ledgers(ledger)?, self.maps.checksums(ledger)?)
+                    } else {
+                        Default::default()
+                    };
+                    *none = Some(Track { ledger, group: Some(group), baseline, checksums, loss: PathLoss::default() });
                 }
             }
         }
@@ -174,6 +181,15 @@ impl Probe {
             else {
                 continue;
             };
+            if interface.attached.iter().any(|attachment| attachment.hook == "tc_ingress") {
+                let results = self.maps.checksums(track.ledger)?;
+                let since = |result: Checksum| results[result as usize] - track.checksums[result as usize];
+                interface.checksums =
+                    Some(Checksum::ALL.iter().map(|result| (result.id().to_owned(), since(*result))).collect());
+            }
+            if self.loaded.capacity.flows == 0 {
+                continue;
+            }
             let [ingress, egress] = self.maps.ledgers(track.ledger)?;
             let ledgers = [ingress.since(&track.baseline[0]), egress.since(&track.baseline[1])];
             let of = |event: TcpEvent| [ledgers[0].of(event), ledgers[1].of(event)];

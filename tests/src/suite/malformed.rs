@@ -123,7 +123,7 @@ impl Row {
         let seen = match (cursor.finding(), outcome) {
             (Some(Finding { reason, at }), _) => Expected::Malformed(reason, at),
             (None, Layer::End) => Expected::WellFormed(cursor.packet),
-            (None, Layer::Other) => Expected::NotUnderstood,
+            (None, Layer::Other | Layer::Control) => Expected::NotUnderstood,
             (None, end) => bail!("row {name:?} ends in {end:?}: {cursor:?}"),
         };
         let in_window = classify(window(frame), *meta);
@@ -174,6 +174,7 @@ fn model(frame: &[u8], meta: &Meta, gso_segs: u32) -> (Option<(Cursor, Layer)>, 
         unseen_frames: u64::from(outcome == Layer::Unseen),
         other_frames: u64::from(outcome == Layer::Other),
         tcp_segments: 0,
+        control_frames: u64::from(outcome == Layer::Control),
     };
     (examined.err(), traffic)
 }

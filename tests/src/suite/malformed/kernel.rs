@@ -132,6 +132,8 @@ impl Kernel {
             track: 0,
             group: 0,
             tunnels: meta.tunnels,
+            follows: 0,
+            pad: [0; 3],
         };
         if slot != self.slot {
             self.maps.set_slot(LOOPBACK_INDEX, slot)?;
@@ -154,6 +156,7 @@ impl Kernel {
             unseen_frames: total.unseen_frames - before.unseen_frames,
             other_frames: total.other_frames - before.other_frames,
             tcp_segments: 0,
+            control_frames: total.control_frames - before.control_frames,
         };
         Ok((View::from_kernel(&scratch), traffic))
     }

@@ -1,0 +1,3 @@
+//! What is kept as proof: malformed frames themselves.
+
+pub mod evidence;
