@@ -37,10 +37,10 @@ pub mod map {
     pub const WAITING: &str = "WAITING";
     /// `PerCpuArray<Scratch>`: the frame being classified.
     pub const SCRATCH: &str = "SCRATCH";
-    /// Ring buffer of [`super::Evidence`], each as long as what it holds.
+    /// Ring buffer of [`super::Evidence`], short and long ones.
     pub const EVIDENCE: &str = "EVIDENCE";
-    /// `PerCpuArray<Evidence>`: the next of them; and bytes that are summed up.
-    pub const ROOM: &str = "ROOM";
+    /// `PerCpuArray<Sum>`: bytes that are summed up.
+    pub const SUM: &str = "SUM";
     /// Ring buffer of [`super::Event`].
     pub const EVENTS: &str = "EVENTS";
     /// `PerCpuArray<Bucket>`: how many examples each kind of event may still put into [`EVENTS`].
@@ -71,7 +71,7 @@ pub mod map {
         WAITING,
         SCRATCH,
         EVIDENCE,
-        ROOM,
+        SUM,
         EVENTS,
         BUCKETS,
         FLOWS_IN,
@@ -311,22 +311,37 @@ const _: () = assert!(size_of::<MalformedCount>() == 16);
 
 /// Bytes of a frame that can be kept as evidence.
 pub const EVIDENCE_BYTES: usize = 2048;
+/// Bytes of a frame for which a short piece of evidence has room.
+pub const GLIMPSE_BYTES: usize = 256;
 
-/// A frame that contradicts itself, in the ring buffer [`map::EVIDENCE`].
+/// A frame that contradicts itself, in the ring buffer [`map::EVIDENCE`]; with room for [`GLIMPSE_BYTES`] of it or for
+/// [`EVIDENCE_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Evidence {
+pub struct Evidence<const N: usize> {
+    /// What is known of it.
+    pub about: About,
+    /// The frame's first bytes.
+    pub bytes: [u8; N],
+}
+const _: () = assert!(size_of::<Evidence<GLIMPSE_BYTES>>() == 40 + GLIMPSE_BYTES);
+const _: () = assert!(size_of::<Evidence<EVIDENCE_BYTES>>() == 40 + EVIDENCE_BYTES);
+
+/// What an [`Evidence`] says besides the frame's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct About {
     /// When, by `CLOCK_MONOTONIC`, in nanoseconds.
     pub time_ns: u64,
     /// Interface index in the agent's network namespace.
     pub ifindex: u32,
     /// Bytes of the whole frame, a tag that was taken out of it not included.
     pub frame_bytes: u32,
-    /// How much of `bytes` is the frame's.
+    /// How much of [`Evidence::bytes`] is the frame's.
     pub captured_bytes: u32,
     /// Wire segments of it.
     pub segments: u32,
-    /// EtherType of what `bytes` begins with; 0: an Ethernet header.
+    /// EtherType of what the bytes begin with; 0: an Ethernet header.
     pub first_protocol: u16,
     /// TPID of the tag that was taken out, 0 if none.
     pub tag_protocol: u16,
@@ -342,12 +357,26 @@ pub struct Evidence {
     pub flags: u8,
     #[doc(hidden)]
     pub pad: [u8; 5],
-    /// The frame's first bytes.
-    pub bytes: [u8; EVIDENCE_BYTES],
 }
-/// Bytes of an [`Evidence`] in front of the frame.
-pub const EVIDENCE_HEADER_BYTES: usize = core::mem::offset_of!(Evidence, bytes);
-const _: () = assert!(EVIDENCE_HEADER_BYTES == 40 && size_of::<Evidence>() == 40 + EVIDENCE_BYTES);
+const _: () = assert!(size_of::<About>() == 40);
+
+/// Bytes that are summed up at once: the kernel takes no more, and it is a multiple of two.
+pub const PIECE_BYTES: usize = 512;
+
+/// The state of a sum over a packet, on one CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Sum {
+    /// Offset of the next byte in the frame.
+    pub at: u32,
+    /// The sum so far, in this machine's order, not folded.
+    pub sum: u32,
+    /// Bytes that are missing.
+    pub left: u64,
+    /// The next of them, and what fills them up to four.
+    pub piece: [u8; PIECE_BYTES + 8],
+}
+const _: () = assert!(size_of::<Sum>() == 16 + PIECE_BYTES + 8);
 
 /// What became of a transport checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -337,13 +337,13 @@ impl Cursor {
         self.tunnel != 0
     }
 
-    /// Passes a tunnel's header: at `at` begins a frame of its own. Returns its first layer, by EtherType.
+    /// Passes a tunnel's header: at `at` begins a frame of its own. Returns its first layer, by EtherType. Until a network
+    /// header is found in there, the packet's is the outer one.
     #[inline(always)]
     pub fn enter(&mut self, at: usize, network_identifier: u32, ether_type: u16) -> Layer {
         self.understood(at);
         self.frame_at = at as u16;
         self.tunnel = network_identifier | Self::INSIDE;
-        self.packet.network = Network::None;
         self.packet.transport = Transport::None;
         self.packet.transport_at = 0;
         self.tags_in_frame = 0;

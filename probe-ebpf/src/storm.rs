@@ -7,7 +7,7 @@ pub const STORM_EVENTS: u64 = 10_000;
 /// In a storm one event in this many, at random distances, shows the interface of those behind it.
 pub const STORM_SAMPLE: u64 = 64;
 /// Reasons that a storm counts apart; drops with a greater number (of subsystems) are attributed one by one.
-pub const STORM_REASONS: u32 = 256;
+pub const STORM_REASONS: u32 = 160;
 
 /// How fast drops come on one CPU. While a storm is on, drops are counted by reason, and now and then all that wait are
 /// counted as what the sample before them was: sums by reason stay exact, interface, namespace and family are a sample's.

@@ -167,7 +167,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "lossprobe_l4_checksums_total",
         kind: Kind::Counter,
-        unit: "packets",
+        unit: "",
         labels: &["interface", "result"],
         help: "Transport checksums (TCP, UDP, ICMP) of packets that came in at a track point: good and bad were looked at \
                here, hardware by the network card or left for it to finish, gro by the kernel, budget by nobody.",

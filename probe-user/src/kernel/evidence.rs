@@ -8,10 +8,13 @@ use aya::{
     maps::{MapData, RingBuf},
 };
 use probe_ebpf::{
-    abi::{Direction, EVIDENCE_HEADER_BYTES, Evidence, INSIDE, map},
+    abi::{About, Direction, INSIDE, map},
     classify::{Finding, Meta},
     reason::Malformed,
 };
+
+/// What stands in front of the frame's bytes.
+const ABOUT_BYTES: usize = size_of::<About>();
 
 /// The ring buffer. What it has room for is bounded by the programs, and more than a second's worth unless somebody watches.
 pub struct Ring {
@@ -76,27 +79,27 @@ fn decode(record: &[u8]) -> Option<Seen> {
     let byte = |at: usize| record.get(at).copied();
     let half = |at| field(record, at).map(u16::from_ne_bytes);
     let word = |at| field(record, at).map(u32::from_ne_bytes);
-    let direction = byte(offset_of!(Evidence, direction))?;
-    let captured_bytes = word(offset_of!(Evidence, captured_bytes))? as usize;
+    let direction = byte(offset_of!(About, direction))?;
+    let captured_bytes = word(offset_of!(About, captured_bytes))? as usize;
     Some(Seen {
-        time_ns: field(record, offset_of!(Evidence, time_ns)).map(u64::from_ne_bytes)?,
-        ifindex: word(offset_of!(Evidence, ifindex))?,
+        time_ns: field(record, offset_of!(About, time_ns)).map(u64::from_ne_bytes)?,
+        ifindex: word(offset_of!(About, ifindex))?,
         direction: *Direction::ALL.get(usize::from(direction & !INSIDE))?,
         finding: Finding {
-            reason: Malformed::from_number(byte(offset_of!(Evidence, reason))?)?,
-            at: half(offset_of!(Evidence, offset))?,
+            reason: Malformed::from_number(byte(offset_of!(About, reason))?)?,
+            at: half(offset_of!(About, offset))?,
         },
         is_inside: direction & INSIDE != 0,
-        segments: word(offset_of!(Evidence, segments))?,
+        segments: word(offset_of!(About, segments))?,
         meta: Meta {
-            frame_bytes: word(offset_of!(Evidence, frame_bytes))?,
-            first_protocol: half(offset_of!(Evidence, first_protocol))?,
-            tag_protocol: half(offset_of!(Evidence, tag_protocol))?,
-            tag_control: half(offset_of!(Evidence, tag_control))?,
-            flags: byte(offset_of!(Evidence, flags))?,
+            frame_bytes: word(offset_of!(About, frame_bytes))?,
+            first_protocol: half(offset_of!(About, first_protocol))?,
+            tag_protocol: half(offset_of!(About, tag_protocol))?,
+            tag_control: half(offset_of!(About, tag_control))?,
+            flags: byte(offset_of!(About, flags))?,
             ..Meta::default()
         },
-        bytes: record.get(EVIDENCE_HEADER_BYTES..EVIDENCE_HEADER_BYTES + captured_bytes)?.to_vec(),
+        bytes: record.get(ABOUT_BYTES..ABOUT_BYTES + captured_bytes)?.to_vec(),
     })
 }
 
@@ -106,19 +109,19 @@ mod tests {
 
     #[test]
     fn bytes_become_a_frame() {
-        let mut record = vec![0; EVIDENCE_HEADER_BYTES + 3];
+        let mut record = vec![0; ABOUT_BYTES + 3];
         record[..8].copy_from_slice(&7_u64.to_ne_bytes());
-        record[offset_of!(Evidence, captured_bytes)..][..4].copy_from_slice(&3_u32.to_ne_bytes());
-        record[offset_of!(Evidence, reason)] = Malformed::Ip4Csum as u8;
-        record[offset_of!(Evidence, direction)] = Direction::Egress as u8 | INSIDE;
-        record[offset_of!(Evidence, offset)..][..2].copy_from_slice(&24_u16.to_ne_bytes());
-        record[EVIDENCE_HEADER_BYTES..].copy_from_slice(&[1, 2, 3]);
+        record[offset_of!(About, captured_bytes)..][..4].copy_from_slice(&3_u32.to_ne_bytes());
+        record[offset_of!(About, reason)] = Malformed::Ip4Csum as u8;
+        record[offset_of!(About, direction)] = Direction::Egress as u8 | INSIDE;
+        record[offset_of!(About, offset)..][..2].copy_from_slice(&24_u16.to_ne_bytes());
+        record[ABOUT_BYTES..].copy_from_slice(&[1, 2, 3]);
         let seen = decode(&record).unwrap();
         assert_eq!((seen.time_ns, seen.direction, seen.is_inside), (7, Direction::Egress, true));
         assert_eq!(seen.finding, Finding { reason: Malformed::Ip4Csum, at: 24 });
         assert_eq!(seen.bytes, [1, 2, 3]);
         assert_eq!(decode(&record[1..]), None);
-        record[offset_of!(Evidence, captured_bytes)] = 4;
+        record[offset_of!(About, captured_bytes)] = 4;
         assert_eq!(decode(&record), None, "less than it says");
     }
 }

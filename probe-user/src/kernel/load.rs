@@ -70,8 +70,8 @@ impl Capacity {
         Self {
             interfaces,
             malformed: (interfaces * 4).clamp(256, 3072),
-            drops: (interfaces * 12).clamp(1024, 8192),
-            namespaces: (interfaces * 2).clamp(256, 1024),
+            drops: (interfaces * 12).clamp(768, 8192),
+            namespaces: (interfaces * 2).clamp(128, 1024),
             retransmits: ((interfaces + 1) * Retransmit::ALL.len() as u32).max(256),
             faults: (interfaces + interfaces / 2).max(128),
             flows: 0,

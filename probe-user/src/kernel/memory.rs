@@ -182,20 +182,22 @@ mod tests {
         // Two halves of 128 bytes and a name of 88.
         assert_eq!(bytes_of(with(65_536, 8), 2) - bytes_of(with(32_768, 8), 2), 32_768 * (2 * 128 + 88));
         assert_eq!(bytes_of(with(5, 8), 2), bytes_of(with(8, 8), 2), "a power of two");
-        // Two ledgers of 232 bytes and their pointers.
-        assert_eq!(bytes_of(with(0, 9), 3) - bytes_of(with(0, 8), 3), 2 * (3 * 232 + 8));
+        // Two ledgers of 232 bytes, checksums of 64, and their pointers.
+        assert_eq!(bytes_of(with(0, 9), 3) - bytes_of(with(0, 8), 3), 2 * (3 * 232 + 8) + 3 * 64 + 8);
     }
 
     #[test]
     fn grows_with_interfaces_and_cpus() {
         assert!(bytes(129, 2) > bytes(128, 2));
         assert!(bytes(128, 3) > bytes(128, 2));
-        // 258 traffic counters of 40 bytes, 512 + 1,536 + 256 + 774 + 192 hashed ones and 15 tallies of 8, 256 reasons that wait
-        // in a storm of 24, its state of 40, 544 of scratch, 32 buckets of 16, 16 ledgers of 232.
-        let hashed = 512 + 1536 + 256 + 774 + 192;
+        // 258 traffic counters of 48 bytes, 512 of malformed frames of 16, 1,536 + 256 + 774 + 192 hashed ones and 16 tallies of
+        // 8, 160 reasons that wait in a storm of 24, its state of 40, 544 of scratch, a sum of 536, 32 buckets of 16,
+        // 16 ledgers of 232, 8 checksums of 64.
+        let hashed = 1536 + 256 + 774 + 192;
+        let frames = 258 * 48 + 512 * 16 + 544 + 536;
         assert_eq!(
             bytes(128, 3) - bytes(128, 2),
-            258 * 40 + (hashed + 15) * 8 + 256 * 24 + 40 + 544 + 32 * 16 + 16 * 232
+            frames + (hashed + 16) * 8 + 160 * 24 + 40 + 32 * 16 + 16 * 232 + 8 * 64
         );
     }
 

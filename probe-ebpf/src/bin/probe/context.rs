@@ -13,7 +13,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use probe_ebpf::{
-    abi::{EVIDENCE_BYTES, Scratch, Slot, WINDOW_BYTES},
+    abi::{EVIDENCE_BYTES, GLIMPSE_BYTES, PIECE_BYTES, Scratch, Slot, WINDOW_BYTES},
     classify::Meta,
     frame::Frame,
 };
@@ -159,24 +159,16 @@ fn loaded<const N: usize>(bytes: u64) -> u64 {
     less_one + 1
 }
 
-/// Bytes that are summed up at once: the kernel takes no more (512), and they are multiples of two.
-pub(crate) const PIECE_BYTES: usize = 512;
-
-/// Adds up some bytes of a frame, in this machine's order, not folded. `room` is overwritten. `None` if they are not there.
+/// Adds the next piece of a frame to a sum. `None` if it is not there.
 #[inline(always)]
-pub(crate) fn add_up(
-    frame: &TcFrame,
-    (at, bytes): (u32, u64),
-    room: &mut [u8; EVIDENCE_BYTES],
-    sum: u32,
-) -> Option<u32> {
-    let to = room.as_mut_ptr();
+pub(crate) fn add_up(frame: &TcFrame, (at, bytes): (u32, u64), piece: &mut [u8; PIECE_BYTES + 8], sum: u32) -> Option<u32> {
+    let to = piece.as_mut_ptr();
     let bytes = frame.load::<PIECE_BYTES>(at, to, bytes, false)?;
-    // The helper takes multiples of four bytes: what is missing is zero. (The mask is for the verifier.)
-    // SAFETY: four bytes behind at most 512 in 2,048.
-    unsafe { to.add(masked::<1023>(bytes) as usize).cast::<u32>().write_unaligned(0) };
+    // The helper takes multiples of four bytes: what is missing is zero.
+    // SAFETY: four bytes behind at most 512 in 520; the mask is for the verifier, which has just seen 1 to 512.
+    unsafe { to.add(bytes as usize).cast::<u32>().write_unaligned(0) };
     let rounded = masked::<1020>(bytes + 3) as u32;
-    // SAFETY: at most 512 bytes of the room.
+    // SAFETY: at most 512 bytes of the piece.
     let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, to.cast(), rounded, sum) };
     // Sums have 32 bits; what is below 0 is an error.
     (sum >= 0).then_some(sum as u32)
@@ -207,9 +199,8 @@ impl Hooked for TcFrame {
     }
 
     #[inline(always)]
-    fn copy(&self, scratch: &Scratch, to: &mut [u8; EVIDENCE_BYTES], wanted: u64) -> Option<u64> {
-        let from_network_header = scratch.cursor.meta.first_protocol != 0;
-        self.load::<EVIDENCE_BYTES>(0, to.as_mut_ptr(), wanted, from_network_header)
+    fn copy<const N: usize>(&self, scratch: &Scratch, to: *mut [u8; N], wanted: u64) -> Option<u64> {
+        self.load::<N>(0, to.cast(), wanted, scratch.cursor.meta.first_protocol != 0)
     }
 
     #[inline(always)]
@@ -284,11 +275,11 @@ impl Hooked for XdpFrame {
 
     /// What the classifier has seen: no helper of all kernels reads more.
     #[inline(always)]
-    fn copy(&self, scratch: &Scratch, to: &mut [u8; EVIDENCE_BYTES], wanted: u64) -> Option<u64> {
-        let bytes = loaded::<256>(wanted.min(scratch.captured_bytes));
-        // SAFETY: 1 to 256 bytes of 320 into 2,048; both are maps' values.
-        let failed =
-            unsafe { gen_probe_read_kernel(to.as_mut_ptr().cast(), bytes as u32, scratch.bytes.as_ptr().cast()) };
+    fn copy<const N: usize>(&self, scratch: &Scratch, to: *mut [u8; N], wanted: u64) -> Option<u64> {
+        const { assert!(N >= GLIMPSE_BYTES) };
+        let bytes = loaded::<GLIMPSE_BYTES>(wanted.min(scratch.captured_bytes));
+        // SAFETY: 1 to 256 bytes of 320 into at least as many; both are in maps.
+        let failed = unsafe { gen_probe_read_kernel(to.cast(), bytes as u32, scratch.bytes.as_ptr().cast()) };
         (failed == 0).then_some(bytes)
     }
 

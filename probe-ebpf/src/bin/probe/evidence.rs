@@ -1,7 +1,7 @@
 //! What a malformed frame is proved by: its headers and a little behind them, or most of a frame whose checksum is wrong.
 
 use probe_ebpf::{
-    abi::{EVIDENCE_BYTES, MalformedKey, Scratch, Tally},
+    abi::{About, EVIDENCE_BYTES, GLIMPSE_BYTES, Scratch, Tally},
     reason::Malformed,
 };
 
@@ -12,30 +12,35 @@ const HEADER_BYTES: u64 = 20;
 
 /// Hands the frame in the scratch space over, whose finding was just counted.
 #[inline(always)]
-pub(crate) fn keep(frame: &impl Hooked, scratch: &Scratch, key: &MalformedKey, (ifindex, segments): (u32, u64)) {
-    let Some(room) = maps::room() else { return };
+pub(crate) fn keep(frame: &impl Hooked, scratch: &Scratch, (direction, reason): (u8, u8), (ifindex, segments): (u32, u64)) {
     let meta = &scratch.cursor.meta;
-    let wanted = wanted_bytes(scratch, key.reason).min(u64::from(meta.frame_bytes)).min(EVIDENCE_BYTES as u64);
-    let Some(captured_bytes) = frame.copy(scratch, &mut room.bytes, wanted) else {
-        maps::tally(Tally::EvidenceLost);
-        return;
+    let wanted = wanted_bytes(scratch, reason);
+    let about = About {
+        time_ns: maps::nanoseconds(),
+        ifindex,
+        frame_bytes: meta.frame_bytes,
+        captured_bytes: 0,
+        segments: segments as u32,
+        first_protocol: meta.first_protocol,
+        tag_protocol: meta.tag_protocol,
+        tag_control: meta.tag_control,
+        offset: scratch.cursor.finding_at(),
+        reason,
+        direction,
+        flags: meta.flags,
+        pad: [0; 5],
     };
-    room.time_ns = maps::nanoseconds();
-    room.ifindex = ifindex;
-    room.frame_bytes = meta.frame_bytes;
-    room.captured_bytes = captured_bytes as u32;
-    room.segments = segments as u32;
-    room.first_protocol = meta.first_protocol;
-    room.tag_protocol = meta.tag_protocol;
-    room.tag_control = meta.tag_control;
-    room.offset = scratch.cursor.finding_at();
-    room.reason = key.reason;
-    room.direction = key.direction;
-    room.flags = meta.flags;
-    maps::hand_over(room, captured_bytes);
+    let is_kept = if wanted > GLIMPSE_BYTES as u64 {
+        maps::keep::<EVIDENCE_BYTES>(about, |to| frame.copy(scratch, to, wanted))
+    } else {
+        maps::keep::<GLIMPSE_BYTES>(about, |to| frame.copy(scratch, to, wanted))
+    };
+    if !is_kept {
+        maps::tally(Tally::EvidenceLost);
+    }
 }
 
-/// How much proves it, and shows no more of what people send than it must.
+/// How much of the frame in the scratch space proves it, and shows no more of what people send than it must.
 #[inline(always)]
 fn wanted_bytes(scratch: &Scratch, reason: u8) -> u64 {
     let whole_bytes = u64::from(maps::evidence_whole_bytes());
@@ -44,7 +49,8 @@ fn wanted_bytes(scratch: &Scratch, reason: u8) -> u64 {
     let broken = (u64::from(cursor.at).max(u64::from(cursor.finding_at()))) + HEADER_BYTES;
     let headers = if cursor.finding_at() as u64 >= understood { broken } else { understood };
     let headers = headers + u64::from(maps::evidence_payload_bytes());
-    if is_checksum(reason) { headers.max(whole_bytes) } else { headers }
+    let wanted = if is_checksum(reason) { headers.max(whole_bytes) } else { headers };
+    wanted.min(u64::from(cursor.meta.frame_bytes)).min(EVIDENCE_BYTES as u64)
 }
 
 /// Only all that was summed up shows that a sum is wrong.

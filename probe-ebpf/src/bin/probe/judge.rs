@@ -5,7 +5,7 @@ use core::hint::cold_path;
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::warn;
 use probe_ebpf::{
-    abi::{Direction, EVIDENCE_BYTES, INSIDE, MalformedKey, Scratch, Slot, Tally, Traffic},
+    abi::{Direction, INSIDE, MalformedKey, Scratch, Slot, Tally, Traffic},
     classify::{Layer, Meta, Network, Transport},
     fast::{self, Onlooker},
     frame::Frame,
@@ -28,7 +28,7 @@ pub(crate) trait Hooked: Frame {
     fn capture(&self, scratch: &mut Scratch, from_network_header: bool) -> bool;
 
     /// Copies up to `wanted` of its first bytes, as evidence, of a frame in `scratch`. Returns how many.
-    fn copy(&self, scratch: &Scratch, to: &mut [u8; EVIDENCE_BYTES], wanted: u64) -> Option<u64>;
+    fn copy<const N: usize>(&self, scratch: &Scratch, to: *mut [u8; N], wanted: u64) -> Option<u64>;
 
     /// As a packet of the kernel's, if it is one already.
     fn as_packet(&self) -> Option<&TcFrame>;
@@ -140,7 +140,10 @@ fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, (poin
             layers::count_source(slot.slot, reason);
         }
         match maps::count_malformed(&key) {
-            Counted::Kept(true) => evidence::keep(frame, scratch, &key, (slot.ifindex, segments)),
+            Counted::Kept(true) => match frame.as_packet() {
+                Some(skb) => layers::keep(skb, &key, (slot.ifindex, segments)),
+                None => evidence::keep(frame, scratch, (key.direction, reason), (slot.ifindex, segments)),
+            },
             Counted::Lost(true) => {
                 warn!(context, "the map of malformed frames is full or busy; what it loses is in map_update_failed");
             }

@@ -3,7 +3,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use probe_ebpf::{
-    abi::Direction,
+    abi::{Direction, MalformedKey},
     classify::{Cursor, Layer, Step, headers, is_uncommon, landed, uncommon, walk},
     source::{Place, SETS, Sender},
     wire::{ethernet, ipv4},
@@ -11,7 +11,7 @@ use probe_ebpf::{
 
 use crate::{
     context::{TcFrame, Window},
-    flows, maps, verify,
+    evidence, flows, maps, verify,
 };
 
 /// Walks the layers of the frame in this CPU's scratch space, `cursor` included.
@@ -69,6 +69,23 @@ extern "C" fn verify_checksum(skb: *mut __sk_buff, track: u64, is_due: u64) -> u
         && (is_due != 0 || verify::is_due(&skb, &scratch.cursor.meta, &scratch.cursor.packet, track))
     {
         verify::verify(&skb, scratch, track);
+    }
+    0
+}
+
+/// Hands over the malformed frame in this CPU's scratch space.
+#[inline(always)]
+pub(crate) fn keep(skb: &TcFrame, key: &MalformedKey, (ifindex, segments): (u32, u64)) {
+    let place = u64::from(ifindex) << 32 | u64::from(key.direction) << 8 | u64::from(key.reason);
+    keep_evidence(skb.as_ptr(), place, segments);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn keep_evidence(skb: *mut __sk_buff, place: u64, segments: u64) -> u64 {
+    if let Some(scratch) = maps::scratch() {
+        let (direction, reason) = ((place >> 8) as u8, place as u8);
+        evidence::keep(&TcFrame::at(skb), scratch, (direction, reason), ((place >> 32) as u32, segments));
     }
     0
 }

@@ -5,16 +5,16 @@ use core::arch::asm;
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
-    helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns, bpf_ringbuf_output},
+    helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
     maps::{Array, PerCpuArray, PerCpuHashMap, RingBuf, ring_buf::RingBufEntry},
 };
 use probe_ebpf::{
     abi::{
-        Bucket, Checksums, Control, Direction, DropKey, EVENT_BUCKETS, EVENTS_PER_TENTH, EVIDENCE_BYTES,
-        EVIDENCE_HEADER_BYTES, Event, EventKind, Evidence, FaultKey, FlowNames, FlowSet, INERT_AFTER_SECONDS,
+        About, Bucket, Checksums, Control, Direction, DropKey, EVENT_BUCKETS, EVENTS_PER_TENTH, Event, EventKind,
+        Evidence, FaultKey, FlowNames, FlowSet, INERT_AFTER_SECONDS,
         MalformedCount, MalformedKey, NamespaceKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES,
-        Scratch, Settings, Slot, Tally, Traffic, ledger_index,
+        Scratch, Settings, Slot, Sum, Tally, Traffic, ledger_index,
     },
     classify::{Cursor, Meta},
     flow::{Ledger, Secret},
@@ -22,7 +22,7 @@ use probe_ebpf::{
     storm::{STORM_REASONS, Storm, Waiting},
 };
 
-use crate::context::{masked, opaque};
+use crate::context::opaque;
 
 // Sizes here are the smallest that load; the agent sets the real ones for the node, see `kernel::load`.
 #[map]
@@ -54,7 +54,7 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static EVIDENCE: RingBuf = RingBuf::with_byte_size(EVIDENCE_RING_BYTES, 0);
 #[map]
-static ROOM: PerCpuArray<Evidence> = PerCpuArray::with_max_entries(1, 0);
+static SUM: PerCpuArray<Sum> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 #[map]
@@ -79,8 +79,8 @@ static mut CONTROL: Control = Control { heartbeat: 0, watched: 0 };
 
 /// Some 1,500 examples.
 const EVENTS_BYTES: u32 = 256 << 10;
-/// Some 1,500 frames' headers, or 120 frames with a wrong checksum.
-const EVIDENCE_RING_BYTES: u32 = 256 << 10;
+/// Some 400 frames' headers, or 60 frames with a wrong checksum.
+const EVIDENCE_RING_BYTES: u32 = 128 << 10;
 
 /// A field of the offsets, as the agent set it before loading. The verifier sees a constant.
 macro_rules! offset {
@@ -372,28 +372,35 @@ pub(crate) fn checksums(track: u8) -> Option<&'static mut Checksums> {
     CHECKSUMS.get_ptr_mut(u32::from(track) - 1).map(|checksums| unsafe { &mut *checksums })
 }
 
-/// This CPU's room for a frame.
+/// This CPU's sum.
 #[inline(always)]
-pub(crate) fn room() -> Option<&'static mut Evidence> {
+pub(crate) fn sum() -> Option<&'static mut Sum> {
     // SAFETY: as in `scratch`.
-    ROOM.get_ptr_mut(0).map(|room| unsafe { &mut *room })
+    SUM.get_ptr_mut(0).map(|sum| unsafe { &mut *sum })
 }
 
-/// Hands over what lies there; `captured_bytes` of a frame, 1 to all that it has room for.
+/// Hands a frame over, whose bytes `copy` brings and says how many. `false` if there is no room, or they cannot be had.
 #[inline(always)]
-pub(crate) fn hand_over(room: &Evidence, captured_bytes: u64) {
-    /// The agent looks by itself.
-    const NO_WAKEUP: u64 = 1;
-    const { assert!(EVIDENCE_BYTES == 2048) };
-    let bytes = masked::<2047>(captured_bytes.wrapping_sub(1)) + 1 + EVIDENCE_HEADER_BYTES as u64;
-    // SAFETY: that many bytes of the room, at most all.
-    let failed = unsafe {
-        bpf_ringbuf_output((&raw const EVIDENCE).cast_mut().cast(), (&raw const *room).cast_mut().cast(), bytes, NO_WAKEUP)
+pub(crate) fn keep<const N: usize>(about: About, copy: impl FnOnce(*mut [u8; N]) -> Option<u64>) -> bool {
+    let Some(mut room) = EVIDENCE.reserve::<Evidence<N>>(0) else { return false };
+    let evidence = room.as_mut_ptr();
+    // SAFETY: the room is there; all of `about` is written, and of the bytes as many as it says.
+    let copied = unsafe {
+        (&raw mut (*evidence).about).write(about);
+        let copied = copy(&raw mut (*evidence).bytes);
+        (&raw mut (*evidence).about.captured_bytes).write(copied.unwrap_or(0) as u32);
+        copied
     };
-    if failed != 0 {
-        tally(Tally::EvidenceLost);
+    if copied.is_none() {
+        room.discard(NO_WAKEUP);
+        return false;
     }
+    room.submit(NO_WAKEUP);
+    true
 }
+
+/// The agent looks by itself.
+const NO_WAKEUP: u64 = 1;
 
 #[inline(always)]
 pub(crate) fn count_drop(key: &DropKey, segments: u64) -> bool {

@@ -3,7 +3,7 @@
 //! [budget](probe_ebpf::budget).
 
 use probe_ebpf::{
-    abi::{Checksum, Evidence, Scratch},
+    abi::{Checksum, PIECE_BYTES, Scratch, Sum},
     classify::{Meta, Network, Packet, Transport},
     frame::Frame as _,
     reason::Malformed,
@@ -11,7 +11,7 @@ use probe_ebpf::{
 };
 
 use crate::{
-    context::{PIECE_BYTES, TcFrame, Window, add_up, settle},
+    context::{TcFrame, Window, add_up, settle},
     maps,
 };
 
@@ -82,16 +82,16 @@ pub(crate) fn verify(skb: &TcFrame, scratch: &mut Scratch, track: u8) {
         Network::Ipv6 => (u32::from(packet.network_at) + 8, 32),
         _ => (u32::from(packet.network_at) + 12, 8),
     };
-    let Some(room) = maps::room() else { return };
+    let Some(state) = maps::sum() else { return };
     let pseudo = if packet.transport == Transport::Icmp {
         Some(0)
     } else {
         // Protocol and length as they stand in the pseudo header.
         let rest = u32::from(u16::from(protocol).to_be()) + u32::from((bytes as u16).to_be());
-        add_up(skb, (addresses_at, address_bytes), &mut room.bytes, rest)
+        add_up(skb, (addresses_at, address_bytes), &mut state.piece, rest)
     };
     let Some(pseudo) = pseudo else { return };
-    let Some(sum) = sum(skb, (at, bytes), room, pseudo) else { return };
+    let Some(sum) = add_all(skb, (at, bytes), state, pseudo) else { return };
     let Some(checksums) = maps::checksums(track) else { return };
     let is_right = ipv4::sum_is_right(u64::from(sum));
     // A field that has only the pseudo header's sum: whoever sends it on would finish it.
@@ -110,21 +110,21 @@ pub(crate) fn verify(skb: &TcFrame, scratch: &mut Scratch, track: u8) {
 
 /// The sum of `bytes` from `at` on. What the loop remembers lies in the map, where no verifier follows it.
 #[inline(always)]
-fn sum(skb: &TcFrame, (at, bytes): (u32, u64), room: &mut Evidence, start: u32) -> Option<u32> {
-    (room.ifindex, room.time_ns, room.segments) = (at, bytes, start);
+fn add_all(skb: &TcFrame, (at, bytes): (u32, u64), state: &mut Sum, start: u32) -> Option<u32> {
+    (state.at, state.left, state.sum) = (at, bytes, start);
     for _ in 0..MAX_PIECES {
-        settle(room);
-        let (at, left, sum) = (room.ifindex, room.time_ns, room.segments);
+        settle(state);
+        let (at, left, sum) = (state.at, state.left, state.sum);
         if left == 0 {
             break;
         }
-        let piece = left.min(PIECE_BYTES as u64);
-        room.segments = add_up(skb, (at, piece), &mut room.bytes, sum)?;
-        room.ifindex = at + piece as u32;
-        room.time_ns = left - piece;
+        let bytes = left.min(PIECE_BYTES as u64);
+        state.sum = add_up(skb, (at, bytes), &mut state.piece, sum)?;
+        state.at = at + bytes as u32;
+        state.left = left - bytes;
     }
-    settle(room);
-    (room.time_ns == 0).then_some(room.segments)
+    settle(state);
+    (state.left == 0).then_some(state.sum)
 }
 
 /// To 16 bits, by end-around carry.

@@ -10,7 +10,7 @@ use aya::{
 };
 use probe_ebpf::{
     abi::{Direction, Slot, program},
-    classify::{LinkKind, TunnelPorts},
+    classify::LinkKind,
 };
 use probe_user::kernel::{
     load::{Capacity, Loaded, load_only},
@@ -114,8 +114,8 @@ impl Wire {
             link_kind: LinkKind::Ethernet as u8,
             flags: 0,
             track: 1,
-            group: 0,
-            tunnels: TunnelPorts::NONE,
+            follows: 1,
+            ..Slot::default()
         };
         maps.set_slot(ifindex, slot)?;
         for (name, hook) in [(program::INGRESS, TcAttachType::Ingress), (program::EGRESS, TcAttachType::Egress)] {

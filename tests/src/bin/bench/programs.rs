@@ -14,7 +14,7 @@ use aya::{
 use nix::time::{ClockId, clock_gettime};
 use probe_ebpf::{
     abi::{Direction, Settings, Slot, global, map, program},
-    classify::{FROM_WIRE, LinkKind, TunnelPorts},
+    classify::{FROM_WIRE, LinkKind},
 };
 use probe_user::kernel::{
     heartbeat::{Heartbeat, hertz},
@@ -133,9 +133,7 @@ impl Kernel {
             mtu_bytes: 1500,
             link_kind: LinkKind::Ethernet as u8,
             flags: FROM_WIRE,
-            track: 0,
-            group: 0,
-            tunnels: TunnelPorts::NONE,
+            ..Slot::default()
         };
         maps.set_slot(LOOPBACK_INDEX, slot)?;
         Ok(Self { ebpf, heartbeat, maps })

@@ -15,7 +15,7 @@ use nix::{
 };
 use probe_ebpf::{
     abi::{Direction, Slot},
-    classify::{LinkKind, TunnelPorts},
+    classify::LinkKind,
 };
 use probe_user::kernel::{
     attach::{Attached, Target},
@@ -125,10 +125,7 @@ fn attach_100_times_under_traffic() -> Result<()> {
             slot: SLOT,
             mtu_bytes: 1500,
             link_kind: LinkKind::Ethernet as u8,
-            flags: 0,
-            track: 0,
-            group: 0,
-            tunnels: TunnelPorts::NONE,
+            ..Slot::default()
         };
         maps.set_slot(ifindex, slot)?;
     }
