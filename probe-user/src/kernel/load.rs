@@ -69,8 +69,8 @@ impl Capacity {
     pub fn for_interfaces(interfaces: u32) -> Self {
         Self {
             interfaces,
-            malformed: (interfaces * 4).clamp(256, 3072),
-            drops: (interfaces * 12).clamp(768, 8192),
+            malformed: (interfaces * 4).clamp(256, 2048),
+            drops: (interfaces * 12).clamp(768, 6144),
             namespaces: (interfaces * 2).clamp(128, 1024),
             retransmits: ((interfaces + 1) * Retransmit::ALL.len() as u32).max(256),
             faults: (interfaces + interfaces / 2).max(128),

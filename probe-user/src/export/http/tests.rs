@@ -13,7 +13,7 @@ use super::*;
 use crate::{event::Notice, export::watch::Watchers, snapshot::Interface};
 
 /// How the metrics of [`Fake`] end.
-const LAST_LINE: &str = "lossprobe_uncounted_seconds_total 0\n";
+const LAST_LINE: &str = "lossprobe_evidence_lost_total 0\n";
 
 /// What nothing here should need.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -77,6 +77,7 @@ fn snapshot() -> Snapshot {
                 attached: vec![attached("tc_ingress"), attached("tc_egress")],
                 ingress: Traffic { frames: 10, bytes: 1000, tcp_segments: 6, ..Traffic::default() },
                 wire: Some(wire()),
+                checksums: Some([("bad".to_owned(), 1), ("gro".to_owned(), 0)].into()),
                 malformed: vec![
                     malformed("ingress", "ip4_csum", "error", 3),
                     malformed("egress", "tcp_flags", "warning", 2),
@@ -144,6 +145,7 @@ fn snapshot() -> Snapshot {
             program_missed: [("kfree_skb".into(), 0)].into(),
             drop_members: 6,
             flow_quality: [("table_full".into(), 5)].into(),
+            evidence_lost: 4,
             uncounted_ms: 1_500,
             drop_storm_packets: 8,
             drop_storm_waiting_packets: 2,
@@ -232,6 +234,14 @@ fn golden(openmetrics: bool) -> String {
             r#"{interface="eth0",direction="egress",reason="tcp_flags",severity="warning"} 2"#,
             r#"{interface="eth0",direction="ingress",reason="ip4_csum",severity="error"} 3"#,
         ],
+    );
+    family(
+        "lossprobe_l4_checksums",
+        "counter",
+        "",
+        "Transport checksums (TCP, UDP, ICMP) of packets that came in at a track point: good and bad were looked at here, \
+         hardware by the network card or left for it to finish, gro by the kernel, budget by nobody.",
+        &[r#"{interface="eth0",result="bad"} 1"#, r#"{interface="eth0",result="gro"} 0"#],
     );
     family(
         "lossprobe_dropped_packets",
@@ -445,6 +455,13 @@ fn golden(openmetrics: bool) -> String {
         "seconds",
         "Time in which nothing was counted because the agent stood still for more than 10 s.",
         &[" 1"],
+    );
+    family(
+        "lossprobe_evidence_lost",
+        "counter",
+        "",
+        "Malformed frames that were to be kept as evidence and found no room, or could not be copied. They are counted.",
+        &[" 4"],
     );
     family("lossprobe_collect_errors", "counter", "", "Reads of a source that failed.", &[r#"{source="netlink"} 1"#]);
     if openmetrics {
