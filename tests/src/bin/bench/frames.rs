@@ -1,71 +1,266 @@
-//! The frames whose judgement is timed, as they arrive on a physical Ethernet device with an MTU of 1,500.
+//! The tc programs by themselves: `BPF_PROG_TEST_RUN` repeats one of them on one frame; no device, no other program.
+//!
+//! Four programs take turns on each frame: the one that does nothing, the reference (frames and bytes per interface),
+//! ours for ingress and ours for egress. After every run the counters must have moved by the number of repetitions,
+//! else it was the way out at an interface without a slot that was timed.
 
-use probe_ebpf::reason::Malformed;
-use tests::frames::{A, B, Checksum, Frame, ethernet, flag, plain};
+use std::{collections::BTreeMap, time::Duration};
 
-use crate::report::Target;
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+};
+use nix::time::{ClockId, clock_gettime};
+use probe_ebpf::{
+    abi::{Checksum, Direction, Settings, Slot, Tally, global, map, program},
+    classify::{FROM_WIRE, LinkKind},
+};
+use probe_user::kernel::{
+    heartbeat::{Heartbeat, hertz},
+    load,
+    read::Maps,
+};
+use tests::{namespace::Namespace, statistics::median_of};
 
-/// Bytes of a short frame.
-const SHORT: usize = 64;
+use crate::{
+    report::{Judged, Report, Row},
+    rounds::{Bench, estimate, is_narrow, pinned},
+    samples::{self, Sample, Sums, samples},
+};
 
-/// NOP, NOP, timestamps: the options of nearly every TCP segment.
-const TIMESTAMP: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
-/// MSS, SACK permitted, timestamps, NOP, window scale: the options of nearly every SYN.
-const SYN_OPTIONS: [u8; 20] = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7];
+const PART: &str = "frames";
 
-pub(crate) struct Sample {
-    pub(crate) name: &'static str,
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) finding: Option<Malformed>,
-    pub(crate) target: Target,
+/// Runs that one figure is the mean of.
+const REPEAT: u32 = 1_000_000;
+
+/// The device of a test run: the loopback of the caller's namespace.
+const LOOPBACK_INDEX: u32 = 1;
+
+/// Nanoseconds per run, of one round.
+struct Round {
+    empty: f64,
+    reference: f64,
+    /// By direction.
+    ours: [f64; 2],
 }
 
-/// At most this many times the reference program: IPv4 or IPv6 with TCP or UDP and at most one tag.
-const ORDINARY: Target = Target::AtMost(1.5);
-/// Any other frame.
-const OTHER: Target = Target::AtMost(4.0);
+impl Round {
+    fn ratio(&self, direction: Direction) -> f64 {
+        self.ours[direction as usize] / self.reference
+    }
+}
 
-pub(crate) fn samples() -> Vec<Sample> {
-    let link = || ethernet(B, A);
-    let timed = |frame: Frame| frame.tcp_with(1000, 2000, |tcp| tcp.options = TIMESTAMP.to_vec());
-    let syn = |frame: Frame| {
-        frame.tcp_with(1000, 2000, |tcp| {
-            tcp.flags = flag::SYN;
-            tcp.options = SYN_OPTIONS.to_vec();
-        })
+pub(crate) fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
+    let wanted = |sample: &Sample| -> Vec<Direction> {
+        // Sums are made of what comes in only.
+        let all = if sample.sums.is_some() { &Direction::ALL[..1] } else { &Direction::ALL[..] };
+        all.iter().copied().filter(|direction| bench.wants(PART, &name(sample, *direction))).collect()
     };
-    let ordinary = [
-        ("udp4", filled(link().ip4().udp(1000, 2000), 42, SHORT)),
-        ("tcp4", filled(link().ip4().tcp(1000, 2000), 54, SHORT)),
-        ("tcp4 timestamps", timed(link().ip4()).payload(0).bytes()),
-        ("tcp4 1500", filled(timed(link().ip4()), 66, 1514)),
-        ("tcp4 syn", syn(link().ip4()).payload(0).bytes()),
-        ("udp6", filled(link().ip6().udp(1000, 2000), 62, SHORT)),
-        ("tcp6", link().ip6().tcp(1000, 2000).payload(0).bytes()),
-        ("tcp6 timestamps", timed(link().ip6()).payload(0).bytes()),
-        ("vlan tcp4", filled(link().vlan(5).ip4().tcp(1000, 2000), 58, SHORT)),
-    ];
-    let extended = link().ip6().hop_by_hop(plain).destination_options(plain).tcp(1000, 2000).payload(0);
-    let other = [
-        ("ipv6 2 extensions", extended.bytes(), None),
-        ("arp", link().arp(plain).pad(SHORT).bytes(), None),
-        (
-            "bad ipv4 checksum",
-            filled(link().ipv4(|ip| ip.checksum = Checksum::Wrong).udp(1000, 2000), 42, SHORT),
-            Some(Malformed::Ip4Csum),
-        ),
-        (
-            "ipv4 longer than its frame",
-            filled(link().ipv4(|ip| ip.total_length += 100).udp(1000, 2000), 42, SHORT),
-            Some(Malformed::Ip4Trunc),
-        ),
-    ];
-    let ordinary = ordinary.map(|(name, bytes)| Sample { name, bytes, finding: None, target: ORDINARY });
-    let other = other.map(|(name, bytes, finding)| Sample { name, bytes, finding, target: OTHER });
-    ordinary.into_iter().chain(other).collect()
+    let samples: Vec<_> = samples().into_iter().filter(|sample| !wanted(sample).is_empty()).collect();
+    if samples.is_empty() {
+        return Ok(());
+    }
+    let work = || {
+        let mut kernel = Kernel::load()?;
+        for sample in &samples {
+            let directions = wanted(sample);
+            let is_enough = |rounds: &[Round]| directions.iter().all(|it| is_narrow(rounds, |round| round.ratio(*it)));
+            let rounds = bench.rounds(&format!("{PART}, {}", sample.name), is_enough, |_| kernel.round(sample))?;
+            directions.iter().for_each(|direction| report.add(row(sample, &rounds, *direction)));
+        }
+        kernel.lost_nothing()
+    };
+    Namespace::new(PART)?.run(|| pinned(work))
 }
 
-/// The frame with as much payload behind its headers as makes it `bytes` long.
-fn filled(frame: Frame, header_bytes: usize, bytes: usize) -> Vec<u8> {
-    frame.payload(bytes - header_bytes).bytes()
+fn name(sample: &Sample, direction: Direction) -> String {
+    format!("{} {}", direction.id(), sample.name)
+}
+
+fn row(sample: &Sample, rounds: &[Round], direction: Direction) -> Row {
+    let median = |figure: fn(&Round) -> f64| Some(median_of(rounds.iter().map(figure)));
+    let ours = |round: &Round| round.ours[direction as usize];
+    Row {
+        part: PART,
+        name: name(sample, direction),
+        figures: vec![
+            ("bytes", Some(sample.bytes.len() as f64), 0),
+            ("empty_ns", median(|round| round.empty), 1),
+            ("reference_ns", median(|round| round.reference), 1),
+            ("ours_ns", Some(median_of(rounds.iter().map(ours))), 1),
+            ("ours_over_empty_ns", Some(median_of(rounds.iter().map(|round| ours(round) - round.empty))), 1),
+        ],
+        judged: sample.target.map(|target| Judged {
+            of: "ours / reference",
+            ratio: estimate(rounds, |round| round.ratio(direction)),
+            target,
+        }),
+    }
+}
+
+/// The programs, loaded and attached to nothing.
+struct Kernel {
+    ebpf: Ebpf,
+    heartbeat: Heartbeat,
+    maps: Maps,
+    /// What became of transport checksums so far.
+    sums: [u64; Checksum::ALL.len()],
+}
+
+/// What one direction's counters say.
+#[derive(Debug, PartialEq)]
+struct Counted {
+    frames: u64,
+    bytes: u64,
+    unseen: u64,
+    malformed: BTreeMap<u8, u64>,
+}
+
+impl Kernel {
+    fn load() -> Result<Self> {
+        let settings = Settings { hertz: hertz()?, ..Settings::UNSET };
+        let mut ebpf = EbpfLoader::new()
+            .override_global(global::SETTINGS, &settings, true)
+            .map_max_entries(map::MALFORMED, load::Capacity::for_interfaces(1).malformed)
+            .load(load::object())
+            .context("create the eBPF maps")?;
+        for name in [program::EMPTY, program::REFERENCE, program::INGRESS, program::EGRESS] {
+            classifier(&mut ebpf, name)?.load().with_context(|| format!("load program {name}"))?;
+        }
+        let heartbeat = Heartbeat::start(&mut ebpf)?;
+        let maps = Maps::take(&mut ebpf)?;
+        let mut kernel = Self { ebpf, heartbeat, maps, sums: [0; Checksum::ALL.len()] };
+        kernel.set_slot(false)?;
+        Ok(kernel)
+    }
+
+    /// As a port, or as a track point, which looks at transport checksums.
+    fn set_slot(&mut self, is_track_point: bool) -> Result<()> {
+        let slot = Slot {
+            ifindex: LOOPBACK_INDEX,
+            slot: 0,
+            mtu_bytes: 1500,
+            link_kind: LinkKind::Ethernet as u8,
+            flags: FROM_WIRE,
+            track: is_track_point.into(),
+            ..Slot::default()
+        };
+        self.maps.set_slot(LOOPBACK_INDEX, slot)
+    }
+
+    fn round(&mut self, sample: &Sample) -> Result<Round> {
+        let nothing = |kernel: &Self| kernel.counted(Direction::Ingress);
+        let before = nothing(self)?;
+        self.set_slot(sample.sums.is_some())?;
+        if sample.sums == Some(Sums::All) {
+            // A wrong one: from now on all are looked at, for longer than a run takes.
+            self.once(program::INGRESS, &samples::wrong_sum())?;
+        }
+        let empty = self.time(program::EMPTY, sample)?;
+        ensure!(nothing(self)? == before, "the empty program has counted something");
+        Ok(Round {
+            empty,
+            reference: self.time_counting(program::REFERENCE, Direction::Ingress, sample, &BTreeMap::new())?,
+            ours: [
+                self.time_counting(program::INGRESS, Direction::Ingress, sample, &sample.findings())?,
+                self.time_counting(program::EGRESS, Direction::Egress, sample, &sample.findings())?,
+            ],
+        })
+    }
+
+    /// As `time`, for a program that must count every run.
+    fn time_counting(
+        &mut self,
+        name: &str,
+        direction: Direction,
+        sample: &Sample,
+        findings: &BTreeMap<u8, u64>,
+    ) -> Result<f64> {
+        let before = self.counted(direction)?;
+        let nanoseconds = self.time(name, sample)?;
+        let repeat = u64::from(REPEAT);
+        let mut expected = Counted {
+            frames: before.frames + repeat,
+            bytes: before.bytes + repeat * sample.bytes.len() as u64,
+            ..before
+        };
+        for (reason, count) in findings {
+            *expected.malformed.entry(*reason).or_default() += count;
+        }
+        self.check_sums(name, sample)?;
+        let counted = self.counted(direction)?;
+        ensure!(counted == expected, "{name} on {}: counted {counted:?} instead of {expected:?}", sample.name);
+        Ok(nanoseconds)
+    }
+
+    /// Runs a program on one frame.
+    fn once(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.heartbeat.beat(&mut self.ebpf)?;
+        let options = TestRunOptions { data_in: Some(bytes), ..TestRunOptions::new() };
+        classifier(&mut self.ebpf, name)?.test_run(options).with_context(|| format!("run {name} once"))?;
+        Ok(())
+    }
+
+    /// Nanoseconds per run, by the thread's own clock: time that others had the CPU is not in it. (The kernel's own
+    /// figure is a whole number of nanoseconds, too coarse for programs of 30.)
+    fn time(&mut self, name: &str, sample: &Sample) -> Result<f64> {
+        self.heartbeat.beat(&mut self.ebpf)?;
+        let program = classifier(&mut self.ebpf, name)?;
+        let options = TestRunOptions { data_in: Some(&sample.bytes), repeat: REPEAT, ..TestRunOptions::new() };
+        let started = cpu_time()?;
+        let result = program.test_run(options).with_context(|| format!("run {name} on {}", sample.name))?;
+        let taken = cpu_time()? - started;
+        ensure!(result.return_value == u32::MAX, "{name} decided about a frame: {}", result.return_value);
+        Ok(taken.as_secs_f64() * 1e9 / f64::from(REPEAT))
+    }
+
+    /// Every run of a frame whose sum was to be looked at was looked at, or every one was not.
+    fn check_sums(&mut self, name: &str, sample: &Sample) -> Result<()> {
+        let Some(sums) = sample.sums.filter(|_| name == program::INGRESS) else { return Ok(()) };
+        let now = self.maps.checksums(1)?;
+        let before = std::mem::replace(&mut self.sums, now);
+        let looked_at = now[Checksum::Good as usize] - before[Checksum::Good as usize];
+        let is_as_wanted = match sums {
+            Sums::All => looked_at == u64::from(REPEAT),
+            Sums::Some => looked_at < u64::from(REPEAT),
+        };
+        ensure!(is_as_wanted, "{}: {looked_at} sums were looked at", sample.name);
+        Ok(())
+    }
+
+    fn counted(&self, direction: Direction) -> Result<Counted> {
+        let traffic = self.maps.traffic(0, direction)?;
+        let malformed = self.maps.counters()?.malformed;
+        let of_direction = malformed.iter().filter(|(key, _)| key.direction == direction as u8);
+        Ok(Counted {
+            frames: traffic.frames,
+            bytes: traffic.bytes,
+            unseen: traffic.unseen_frames,
+            malformed: of_direction.map(|(key, count)| (key.reason, *count)).collect(),
+        })
+    }
+
+    fn lost_nothing(&self) -> Result<()> {
+        for (tally, map, cause) in Tally::FAILURES {
+            let lost = self.maps.tally(*tally)?;
+            ensure!(lost == 0, "{lost} frames found no counter: {map} {cause}");
+        }
+        Ok(())
+    }
+}
+
+impl Sample {
+    fn findings(&self) -> BTreeMap<u8, u64> {
+        self.finding.iter().map(|reason| (*reason as u8, u64::from(REPEAT))).collect()
+    }
+}
+
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+    program.try_into().with_context(|| format!("program {name} is no tc program"))
+}
+
+fn cpu_time() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("read the thread's clock")?.into())
 }

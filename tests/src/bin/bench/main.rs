@@ -11,9 +11,9 @@ mod flow;
 mod frames;
 mod harm;
 mod instructions;
-mod programs;
 mod report;
 mod rounds;
+mod samples;
 mod storm;
 
 use std::{env, process::ExitCode};
@@ -26,7 +26,7 @@ use rounds::Bench;
 
 const USAGE: &str = "usage: bench [FILTER]… [--output table|json]
 
-  FILTER  only what has one of these in its name: part of `programs/ingress udp4`, `flow`, `instructions`, `drops`,
+  FILTER  only what has one of these in its name: part of `frames/ingress udp4`, `flow`, `instructions`, `drops`,
           `harm/bridge`, `analyze` …";
 
 fn main() -> ExitCode {
@@ -47,7 +47,7 @@ fn run() -> Result<bool> {
     let mut bench = Bench::new(filters);
     let mut report = Report::default();
     let parts =
-        [programs::measure, flow::measure, instructions::measure, storm::measure, harm::measure, analyze::measure];
+        [frames::measure, flow::measure, instructions::measure, storm::measure, harm::measure, analyze::measure];
     for part in parts {
         part(&mut bench, &mut report)?;
     }
