@@ -9,6 +9,7 @@ mod counts;
 mod devices;
 mod doctor;
 mod drops;
+mod evidence;
 mod exact;
 mod fixture;
 mod flows;
@@ -42,6 +43,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         fixture::trials(),
         exact::trials(),
         malformed::trials(),
+        evidence::trials(),
         drops::trials(),
         flows::trials(),
         tunnels::trials(),
