@@ -4,6 +4,7 @@ mod analyze;
 mod attach;
 mod attach_control;
 mod attach_xdp;
+mod clean;
 mod cli;
 mod counts;
 mod devices;
@@ -43,6 +44,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         fixture::trials(),
         exact::trials(),
         malformed::trials(),
+        clean::trials(),
         evidence::trials(),
         drops::trials(),
         flows::trials(),
