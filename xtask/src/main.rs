@@ -77,7 +77,7 @@ enum Verb {
         /// `table` for people, `json` for programs
         #[arg(long, value_parser = ["table", "json"], default_value = "table")]
         output: String,
-        /// Measure only what has one of these in its name, such as `programs`, `drops`, `harm/bridge` or `analyze`
+        /// Measure only what has one of these in its name, such as `frames`, `drops`, `harm/bridge` or `analyze`
         #[arg(value_name = "FILTER")]
         filters: Vec<String>,
     },
