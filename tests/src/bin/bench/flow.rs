@@ -116,6 +116,8 @@ impl Wire {
             track: 1,
             group: 0,
             tunnels: TunnelPorts::NONE,
+            follows: 1,
+            pad: [0; 3],
         };
         maps.set_slot(ifindex, slot)?;
         for (name, hook) in [(program::INGRESS, TcAttachType::Ingress), (program::EGRESS, TcAttachType::Egress)] {

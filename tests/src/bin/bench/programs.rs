@@ -136,6 +136,8 @@ impl Kernel {
             track: 0,
             group: 0,
             tunnels: TunnelPorts::NONE,
+            follows: 0,
+            pad: [0; 3],
         };
         maps.set_slot(LOOPBACK_INDEX, slot)?;
         Ok(Self { ebpf, heartbeat, maps })

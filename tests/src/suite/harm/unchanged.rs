@@ -129,6 +129,8 @@ fn attach_100_times_under_traffic() -> Result<()> {
             track: 0,
             group: 0,
             tunnels: TunnelPorts::NONE,
+            follows: 0,
+            pad: [0; 3],
         };
         maps.set_slot(ifindex, slot)?;
     }
