@@ -11,11 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use probe_ebpf::{
-    abi::Retransmit,
-    flow::TcpEvent,
-    reason::Malformed,
-};
+use probe_ebpf::{abi::Retransmit, flow::TcpEvent, reason::Malformed};
 use serde::Serialize;
 
 use crate::{

@@ -250,6 +250,7 @@ fn filters_are_wiresharks() -> Result<()> {
     let header = [0xa1b2_c3d4_u32, 4 << 16 | 2, 0, 0, 65_535, 1];
     fs::write(&empty, header.map(u32::to_ne_bytes).concat())?;
     let file = empty.to_str().context("path")?;
+    let mut all = Vec::new();
     for reason in Malformed::ALL {
         let json = finished(lossprobe(&here, &["explain", reason.id(), "--output", "json"])?)?;
         let json: Value = serde_json::from_str(&json)?;
@@ -257,10 +258,12 @@ fn filters_are_wiresharks() -> Result<()> {
             json["explanations"].as_array().into_iter().flatten().filter_map(|one| one["wireshark"].as_array());
         let filters: Vec<&str> = filters.flatten().filter_map(Value::as_str).collect();
         if !filters.is_empty() {
-            program::run(&here, "tshark", &["-r", file, "-Y", &filters.join(" or ")], "")
-                .with_context(|| reason.id().to_owned())?;
+            // As the next step has them.
+            all.push(format!("({})", filters.join(" or ")));
         }
     }
+    ensure!(all.len() > Malformed::ALL.len() / 2, "only {} reasons have filters", all.len());
+    program::run(&here, "tshark", &["-r", file, "-Y", &all.join(" or ")], "")?;
     fs::remove_file(&empty)?;
     Ok(())
 }
