@@ -217,7 +217,11 @@ pub(super) const FINDINGS: &[Finding] = &[
             ("tcpdump -vni DEV 'ip6 proto 44 and ip6[42:2] & 0xfff9 = 0'", "atomic fragments, and their sources"),
             ("ip -6 route show cache", "destinations for which this host knows a small MTU"),
         ],
-        wireshark: &["ipv6.fraghdr.reserved_octet != 0", "ipv6.fraghdr.offset == 0 && ipv6.fraghdr.more == 0"],
+        wireshark: &[
+            "ipv6.fraghdr.reserved_octet != 0",
+            "ipv6.fraghdr.reserved_bits != 0",
+            "ipv6.fraghdr.offset == 0 && ipv6.fraghdr.more == 0",
+        ],
         suricata: &["ipv6.fh_non_zero_reserved_field", "ipv6.exthdr_useless_fh"],
         kernel: &[],
     },
