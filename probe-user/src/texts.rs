@@ -1,5 +1,5 @@
 //! What a drop reason means, what usually causes it and what to do: hand-written for every reason of the classes
-//! capacity, malformed and config, by class for all others.
+//! capacity, malformed and config, by class for all others; and in [`frame`] what a malformed reason means.
 //!
 //! Beside [`crate::classes`], whose table says which reasons there are; a test asserts that no text is missing and none
 //! is left over. Upper-case words in commands (`DEV`, `ADDRESS`) stand for what the reader puts there. Facts are those of
@@ -9,6 +9,7 @@ mod capacity;
 pub mod cause;
 mod class;
 mod config;
+pub mod frame;
 mod malformed;
 mod retransmit;
 

@@ -1,7 +1,8 @@
-//! `lossprobe explain`: what a drop reason, a malformed reason, a type of retransmit, another cause or a class means. It needs no agent and no privilege; the
-//! running kernel is asked only for its own names.
+//! `lossprobe explain`: what a drop reason, a malformed reason, a type of retransmit, another cause or a class means. It
+//! needs no agent and no privilege; the running kernel is asked only for its own names.
 
 mod cause;
+mod finding;
 mod text;
 
 use std::{
@@ -10,11 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use probe_ebpf::{
-    abi::Retransmit,
-    flow::TcpEvent,
-    reason::{Malformed, Severity},
-};
+use probe_ebpf::{abi::Retransmit, flow::TcpEvent, reason::Malformed};
 use serde::Serialize;
 
 use crate::{
@@ -106,6 +103,10 @@ enum Explanation {
         standard: &'static str,
         #[serde(flatten)]
         advice: Advice,
+        /// Frames like this that are all right, each with whether it is reported.
+        exceptions: &'static [&'static str],
+        #[serde(flatten)]
+        elsewhere: Elsewhere,
     },
     RetransmitType {
         name: &'static str,
@@ -141,6 +142,17 @@ struct Advice {
     meaning: String,
     causes: Vec<&'static str>,
     next_steps: Vec<NextStep>,
+}
+
+/// What others call it; empty where they have no name for it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Elsewhere {
+    /// Display filters.
+    wireshark: &'static [&'static str],
+    /// Decoder events and keywords of rules.
+    suricata: &'static [&'static str],
+    /// Drop reasons, and counters as `nstat` names them.
+    kernel: &'static [&'static str],
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -234,7 +246,7 @@ impl Names {
         let name = name.strip_prefix(PREFIX).unwrap_or(&name);
         let drop = self.drops.get(name).map(|here| drop_reason(name, *here));
         let malformed =
-            Malformed::ALL.iter().find(|reason| reason.id() == name).map(|reason| malformed_reason(*reason));
+            Malformed::ALL.iter().find(|reason| reason.id() == name).and_then(|reason| finding::of(*reason));
         let class = Class::from_id(name).map(|class| self.class(class));
         let retransmit = Retransmit::ALL.iter().map(|kind| kind.id()).find(|id| *id == name).and_then(retransmit_type);
         let event = TcpEvent::ALL.iter().find(|event| event.id() == name).map(|event| wire_event(*event));
@@ -338,34 +350,6 @@ fn wire_event(event: TcpEvent) -> Explanation {
         ],
     };
     Explanation::WireEvent { name: event.id(), advice }
-}
-
-fn malformed_reason(reason: Malformed) -> Explanation {
-    let (id, layer) = (reason.id(), reason.layer());
-    let gravity = match reason.severity() {
-        Severity::Error => "It must never happen on a healthy wire.",
-        Severity::Warning => "It is suspicious; scanners and old equipment make such frames, too.",
-        Severity::Info => "It is worth knowing and no metric.",
-    };
-    let maker = match reason.scope() {
-        probe_ebpf::reason::Scope::Local => "No router forwards it: its maker is on this segment.",
-        probe_ebpf::reason::Scope::Path => "It may come from anywhere.",
-    };
-    Explanation::MalformedReason {
-        name: id,
-        severity: reason.severity().id(),
-        layer,
-        scope: reason.scope().id(),
-        standard: reason.standard(),
-        advice: Advice {
-            meaning: format!("A frame contradicts the rules of {layer}: {}. {gravity} {maker}", reason.meaning()),
-            causes: Vec::new(),
-            next_steps: vec![NextStep::new(
-                format!("lossprobe watch --type malformed --reason {id} --output json"),
-                "the frames as they come, with sender, offset and first bytes",
-            )],
-        },
-    }
 }
 
 #[cfg(test)]

@@ -17,11 +17,13 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use probe_ebpf::reason::Malformed;
 use serde_json::Value;
 use tests::{
     agent::{Agent, binary, lossprobe},
     child,
     namespace::Namespace,
+    program,
     run::trial,
     topology::{Pair, RIGHT},
     wait::eventually,
@@ -37,7 +39,13 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("cli::stats_from_the_agent", stats_from_the_agent),
         trial("cli::stats_by_itself", stats_by_itself),
         trial("cli::explain", explain),
+        trial("cli::every_malformed_reason_is_explained", every_malformed_reason_is_explained),
     ]
+}
+
+/// With tshark, which guests do not have.
+pub(super) fn host_trials() -> Vec<Trial> {
+    vec![trial("cli::filters_are_wiresharks", filters_are_wiresharks)]
 }
 
 /// The golden files are compiled in, because a guest has no source tree.
@@ -203,6 +211,60 @@ fn explain() -> Result<()> {
     let filter = drops.iter().find(|drop| drop["name"] == "netfilter_drop").context("no netfilter_drop")?;
     ensure!(filter["class"] == "policy", "{filter}");
     ensure!(list["classes"].as_array().is_some_and(|classes| classes.len() == 6), "{list}");
+    Ok(())
+}
+
+/// What the list shows, line by line as a shell's loop reads it, has a text each.
+fn every_malformed_reason_is_explained() -> Result<()> {
+    let namespace = Namespace::new("reasons")?;
+    let list = finished(lossprobe(&namespace, &["explain", "--list", "reasons"])?)?;
+    let names: Vec<&str> = list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    ensure!(names == Malformed::ALL.iter().map(|reason| reason.id()).collect::<Vec<_>>(), "{list}");
+    for name in names {
+        let text = finished(lossprobe(&namespace, &["explain", name])?)?;
+        for part in
+            ["a malformed reason", "Usual causes:", "Next steps:", "Wireshark:", "Suricata:", "Kernel:", "Reference:"]
+        {
+            ensure!(text.contains(part), "{name}: no {part:?} in {text}");
+        }
+        let json = finished(lossprobe(&namespace, &["explain", name, "--output", "json"])?)?;
+        let json: Value = serde_json::from_str(&json)?;
+        let explained = json["explanations"].as_array().context("no explanations")?;
+        let explained =
+            explained.iter().find(|explained| explained["kind"] == "malformed_reason").context("none is it")?;
+        for key in ["causes", "next_steps"] {
+            ensure!(explained[key].as_array().is_some_and(|all| !all.is_empty()), "{name}: no {key} in {explained}");
+        }
+        for key in ["exceptions", "wireshark", "suricata", "kernel"] {
+            ensure!(explained[key].is_array(), "{name}: no {key} in {explained}");
+        }
+    }
+    Ok(())
+}
+
+/// Wireshark takes every display filter that a text names. Guests have no tshark.
+fn filters_are_wiresharks() -> Result<()> {
+    let here = Namespace::of_this_process()?;
+    let empty = temporary("empty.pcap");
+    // Magic number, version 2.4, no frame of up to 65,535 bytes, Ethernet; in this machine's order.
+    let header = [0xa1b2_c3d4_u32, 4 << 16 | 2, 0, 0, 65_535, 1];
+    fs::write(&empty, header.map(u32::to_ne_bytes).concat())?;
+    let file = empty.to_str().context("path")?;
+    let mut all = Vec::new();
+    for reason in Malformed::ALL {
+        let json = finished(lossprobe(&here, &["explain", reason.id(), "--output", "json"])?)?;
+        let json: Value = serde_json::from_str(&json)?;
+        let filters =
+            json["explanations"].as_array().into_iter().flatten().filter_map(|one| one["wireshark"].as_array());
+        let filters: Vec<&str> = filters.flatten().filter_map(Value::as_str).collect();
+        if !filters.is_empty() {
+            // As the next step has them.
+            all.push(format!("({})", filters.join(" or ")));
+        }
+    }
+    ensure!(all.len() > Malformed::ALL.len() / 2, "only {} reasons have filters", all.len());
+    program::run(&here, "tshark", &["-r", file, "-Y", &all.join(" or ")], "")?;
+    fs::remove_file(&empty)?;
     Ok(())
 }
 

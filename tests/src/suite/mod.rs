@@ -88,6 +88,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             devices::host_trials(),
             wire::host_trials(),
             malformed::host_trials(),
+            cli::host_trials(),
         ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Advice, Explanation, List};
+use super::{Advice, Elsewhere, Explanation, List};
 
 /// Columns of a line where there is no terminal, and the most on a wide one: longer lines are hard to read.
 pub(super) const WIDTH: usize = 100;
@@ -34,9 +34,12 @@ impl Page {
                 }
                 self.advice(&mut text, advice);
             }
-            Explanation::MalformedReason { name, severity, layer, scope, standard, advice } => {
+            Explanation::MalformedReason { name, severity, layer, scope, standard, advice, exceptions, elsewhere } => {
                 self.title(&mut text, name, &format!("a malformed reason ({layer}, {severity}, {scope})"));
-                self.advice(&mut text, advice);
+                self.meaning(&mut text, advice);
+                self.items(&mut text, "Legitimate exceptions", exceptions);
+                self.next_steps(&mut text, advice);
+                self.elsewhere(&mut text, elsewhere);
                 self.heading(&mut text, "Reference");
                 self.fold(&mut text, "  ", standard);
             }
@@ -64,16 +67,42 @@ impl Page {
     }
 
     fn advice(&self, to: &mut String, advice: &Advice) {
+        self.meaning(to, advice);
+        self.next_steps(to, advice);
+    }
+
+    fn meaning(&self, to: &mut String, advice: &Advice) {
         self.fold(to, "  ", &advice.meaning);
-        if !advice.causes.is_empty() {
-            self.heading(to, "Usual causes");
+        self.items(to, "Usual causes", &advice.causes);
+    }
+
+    /// A section, or nothing where there is nothing to say.
+    fn items(&self, to: &mut String, heading: &str, items: &[&str]) {
+        if !items.is_empty() {
+            self.heading(to, heading);
         }
-        for cause in &advice.causes {
+        for item in items {
             let mut folded = String::new();
-            self.fold(&mut folded, "    ", cause);
+            self.fold(&mut folded, "    ", item);
             to.push_str("  - ");
             to.push_str(folded.trim_start());
         }
+    }
+
+    fn elsewhere(&self, to: &mut String, elsewhere: &Elsewhere) {
+        let lists = [
+            ("Wireshark", elsewhere.wireshark, " or "),
+            ("Suricata", elsewhere.suricata, ", "),
+            ("Kernel", elsewhere.kernel, ", "),
+        ];
+        self.heading(to, "Elsewhere");
+        for (who, names, separator) in lists {
+            let names = if names.is_empty() { "no name for it".to_owned() } else { names.join(separator) };
+            self.fold(to, "  ", &format!("{who}: {names}"));
+        }
+    }
+
+    fn next_steps(&self, to: &mut String, advice: &Advice) {
         self.heading(to, "Next steps");
         for step in &advice.next_steps {
             // A command is typed as it stands: never folded.
