@@ -141,7 +141,7 @@ impl<'c> Session<'c> {
             return Ok(());
         }
         if let Some(recording) = &mut self.recording {
-            recording.add(&Frame::of(event).context("understand what the agent has kept of a frame")?)?;
+            recording.add(&Frame::of(event).context("read a malformed frame")?)?;
             if !recording.is_read {
                 return Ok(());
             }
