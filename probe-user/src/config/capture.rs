@@ -90,7 +90,8 @@ fn known_reasons(globs: &[String]) -> Result<Reasons, UsageError> {
     let reasons = Reasons::from_flags(globs)?;
     let known: BTreeSet<&str> = reasons_of(Kind::Malformed).collect();
     let Some((reason, _)) = reasons.unmatched(known.iter().copied()).into_iter().next() else { return Ok(reasons) };
-    let elsewhere = [Kind::Drop, Kind::Retransmit].into_iter().find(|kind| reasons_of(*kind).any(|name| name == reason));
+    let elsewhere =
+        [Kind::Drop, Kind::Retransmit].into_iter().find(|kind| reasons_of(*kind).any(|name| name == reason));
     let (cause, next_step) = match elsewhere {
         Some(kind) => {
             let cause = format!("`{reason}` is a reason of type {}, and only malformed frames are captured", kind.id());

@@ -167,7 +167,11 @@ fn frames_are_those_of_the_wire() -> Result<()> {
             let is_part = frame.starts_with(&found.bytes) && found.bytes.len() > offset;
             ensure!(is_part, "{reason}: {:02x?} of {frame:02x?}", found.bytes);
             ensure!(found.frame_bytes as usize == frame.len(), "{reason}: {} bytes", found.frame_bytes);
-            ensure!((before..after).contains(&found.nanoseconds), "{reason}: {} not in {before}..{after}", found.nanoseconds);
+            ensure!(
+                (before..after).contains(&found.nanoseconds),
+                "{reason}: {} not in {before}..{after}",
+                found.nanoseconds
+            );
             ensure!((found.interface.as_str(), found.link_type, found.flags) == ("b", 1, 1), "{reason}: {found:?}");
             let place = format!("at byte {offset}");
             let mac = frame[6..12].iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
@@ -228,7 +232,8 @@ fn what_was_kept() -> Result<()> {
     let file = Scratch::new("kept");
     let socket = agent.socket().to_str().context("path")?;
     let kept = |flags: &[&str]| -> Result<(Vec<Frame>, String)> {
-        let output = lossprobe(right, &[&["capture", "--kept", "--socket", socket, "-w", file.path()], flags].concat())?;
+        let output =
+            lossprobe(right, &[&["capture", "--kept", "--socket", socket, "-w", file.path()], flags].concat())?;
         let said = String::from_utf8(output.stderr)?;
         ensure!(output.status.success(), "{}: {said}", output.status);
         Ok((file.frames()?, said))
@@ -263,7 +268,10 @@ fn by_itself() -> Result<()> {
     let frame = &malformed()[0].2;
     Capture::start(right, Stdio::null(), &flags)?.while_it_runs(0, || sender.send([frame]))?;
     let frames = file.frames()?;
-    ensure!(frames.len() == 3 && frames.iter().all(|found| found.bytes == *frame && found.interface == "b"), "{frames:?}");
+    ensure!(
+        frames.len() == 3 && frames.iter().all(|found| found.bytes == *frame && found.interface == "b"),
+        "{frames:?}"
+    );
     Ok(())
 }
 
@@ -305,7 +313,10 @@ fn ends_in_order() -> Result<()> {
     some_frames()?;
     agent.stop()?;
     let said = capture.while_it_runs(1, || Ok(()))?;
-    ensure!(said.contains("has ended") && said.contains("captured, written to") && !file.frames()?.is_empty(), "{said}");
+    ensure!(
+        said.contains("has ended") && said.contains("captured, written to") && !file.frames()?.is_empty(),
+        "{said}"
+    );
     Ok(())
 }
 

@@ -41,8 +41,12 @@ impl Summary {
         }
         let vlan = event.vlan.map_or_else(String::new, |vlan| format!(" vlan {vlan}"));
         let sender = event.source_mac.as_ref().map_or_else(String::new, |source_mac| format!("{source_mac}{vlan}"));
-        let row =
-            self.rows.entry(key).or_insert_with(|| Row { frames: 0, first: event.time.clone(), last: String::new(), sender: String::new() });
+        let row = self.rows.entry(key).or_insert_with(|| Row {
+            frames: 0,
+            first: event.time.clone(),
+            last: String::new(),
+            sender: String::new(),
+        });
         row.frames += 1;
         row.last.clone_from(&event.time);
         row.sender = sender;
@@ -66,7 +70,8 @@ impl Summary {
         }
         let mut reasons: Vec<_> = reasons.into_iter().collect();
         reasons.sort_by_key(|(_, frames)| Reverse(*frames));
-        let shown = reasons.iter().take(REASONS_SHOWN).map(|(reason, frames)| format!("{} {frames}", printable(reason)));
+        let shown =
+            reasons.iter().take(REASONS_SHOWN).map(|(reason, frames)| format!("{} {frames}", printable(reason)));
         let others: u64 = reasons.iter().skip(REASONS_SHOWN).map(|(_, frames)| frames).sum();
         let others = (others > 0).then(|| format!("{others} others"));
         let parts: Vec<_> = shown.chain(others).collect();
