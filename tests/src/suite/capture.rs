@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
     process::{Child, Output, Stdio},
     thread::{self, JoinHandle},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, ensure};

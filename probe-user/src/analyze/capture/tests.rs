@@ -361,7 +361,7 @@ fn our_own_captures_are_read() {
         (bytes, 1514, time, 101, 1, Some(true)),
         (Vec::new(), 1514, time, 1, 0, None),
     ];
-    assert_eq!(all(&file), (expected.to_vec(), None));
+    assert_eq!(whole(&file), expected);
     let mut capture = Capture::open(&file[..]).unwrap();
     while capture.next().unwrap().is_some() {}
     let names = [0, 1].map(|index| capture.interface(index).map(|interface| interface.name.clone()));
