@@ -157,7 +157,9 @@ fn frames_are_those_of_the_wire() -> Result<()> {
     let sender = PacketSocket::sender(left, "a")?;
     for (reason, offset, frame) in malformed() {
         let file = Scratch::new(reason);
-        let mut capture = Capture::of(&agent, right, &["-w", file.path(), "--count", "2"])?;
+        // What was sent last may still be on its way to whoever comes next.
+        let flags = ["-w", file.path(), "--count", "2", "--reason", reason];
+        let mut capture = Capture::of(&agent, right, &flags)?;
         let before = nanoseconds_now()?;
         let said = capture.while_it_runs(0, || sender.send([&frame]))?;
         let after = nanoseconds_now()?;
