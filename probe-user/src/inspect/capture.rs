@@ -24,7 +24,7 @@ use crate::{
     agent,
     config::CaptureConfig,
     event::{Event, Message, Notice},
-    record::pcapng::Frame,
+    record::frame::Frame,
     snapshot::State,
 };
 

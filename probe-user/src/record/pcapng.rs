@@ -5,12 +5,9 @@
 
 use std::io::{self, Write};
 
-use anyhow::{Context as _, Result};
-use jiff::Timestamp;
-use probe_ebpf::abi::{Direction, EVIDENCE_BYTES};
+use probe_ebpf::abi::EVIDENCE_BYTES;
 
-use super::comment::comment;
-use crate::event::Event;
+use super::frame::Frame;
 
 const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
@@ -34,59 +31,6 @@ const MOST_INTERFACES: usize = 4096;
 const SNAP_BYTES: u32 = EVIDENCE_BYTES as u32 + 4;
 /// `if_tsresol`: times are in nanoseconds.
 const NANOSECONDS: u8 = 9;
-/// What frames are where nothing is said of it.
-const LINK_ETHERNET: u16 = 1;
-
-/// A frame as a capture has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame<'e> {
-    /// Name, `""` if it is not known.
-    interface: &'e str,
-    /// Number of its link type in the registry of captures.
-    link_type: u16,
-    /// Since 1970.
-    time_ns: u64,
-    /// Whether this machine has sent it, where that is known.
-    sent: Option<bool>,
-    /// How long it was, in bytes.
-    frame_bytes: u32,
-    /// What there is of it.
-    bytes: Vec<u8>,
-    comment: String,
-}
-
-impl<'e> Frame<'e> {
-    /// The frame that a malformed one's event shows.
-    ///
-    /// # Errors
-    /// If its time is none, or its bytes are not hexadecimal: another build's.
-    pub fn of(event: &'e Event) -> Result<Self> {
-        let time: Timestamp = event.time.parse().with_context(|| format!("read the time {:?}", event.time))?;
-        let bytes = bytes(&event.bytes).context("read a frame's bytes")?;
-        let sent = match event.direction.as_deref() {
-            Some(direction) if direction == Direction::Ingress.id() => Some(false),
-            Some(direction) if direction == Direction::Egress.id() => Some(true),
-            _ => None,
-        };
-        Ok(Self {
-            interface: &event.interface,
-            link_type: event.link_type.unwrap_or(LINK_ETHERNET),
-            time_ns: u64::try_from(time.as_nanosecond()).context("a time before 1970")?,
-            sent,
-            frame_bytes: event.packet_bytes.max(bytes.len() as u32),
-            bytes,
-            comment: comment(event),
-        })
-    }
-}
-
-/// The bytes of hexadecimal text.
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    let digit = |character: u8| (character as char).to_digit(16);
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let byte = |[high, low]: &[u8; 2]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok();
-    pairs.iter().map(byte).collect::<Option<_>>().filter(|_| rest.is_empty())
-}
 
 /// Writes a capture. Each frame goes out at once and whole: a reader at the other end of a pipe has it when
 /// [`Self::write`] returns.
@@ -193,7 +137,7 @@ fn add(blocks: &mut Vec<u8>, kind: u32, body: &[u8], options: &[(u16, &[u8])]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::tests::malformed;
+    use crate::event::{Event, tests::malformed};
 
     /// Type, body and total length of each block.
     fn blocks(mut file: &[u8]) -> Vec<(u32, Vec<u8>)> {
@@ -217,8 +161,10 @@ mod tests {
     #[test]
     fn blocks_are_what_the_draft_says() {
         let mut writer = Writer::begin(Vec::new(), "Linux 6.18".to_owned()).unwrap();
-        writer.write(&Frame::of(&malformed()).unwrap()).unwrap();
-        writer.write(&Frame::of(&Event { direction: Some("egress".to_owned()), ..malformed() }).unwrap()).unwrap();
+        let event = malformed();
+        let frame = Frame::of(&event).unwrap();
+        writer.write(&frame).unwrap();
+        writer.write(&Frame { sent: Some(true), ..frame.clone() }).unwrap();
         let blocks = blocks(&writer.to);
         assert_eq!(blocks.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [SECTION, INTERFACE, 6, 6]);
         let end = [0; 4];
@@ -236,12 +182,11 @@ mod tests {
         let interface = [&[1, 0, 0, 0, 0x04, 0x08, 0, 0][..], &option(2, b"eth0"), &option(9, &[9]), &end];
         assert_eq!(blocks[1].1, interface.concat());
 
-        // 2026-11-25T21:00:00.123456789Z
-        let time = 1_795_640_400_123_456_789_u64;
+        let time = frame.time_ns;
         let fields = [0, (time >> 32) as u32, time as u32, 15, 1514].map(u32::to_le_bytes);
         let bytes: Vec<u8> = (0..15).chain([0]).collect();
         for ((_, body), flags) in blocks[2..].iter().zip([1, 2]) {
-            let options = [option(1, comment(&malformed()).as_bytes()), option(2, &[flags, 0, 0, 0])];
+            let options = [option(1, frame.comment.as_bytes()), option(2, &[flags, 0, 0, 0])];
             assert_eq!(body, &[fields.as_flattened(), &bytes, &options.concat(), &end].concat());
         }
     }
@@ -264,20 +209,5 @@ mod tests {
         assert!(writer.interfaces.len() < MOST_INTERFACES, "another section has begun");
         writer.hand_over().unwrap();
         assert_eq!(blocks(&writer.to).iter().filter(|(kind, _)| *kind == SECTION).count(), 2);
-    }
-
-    #[test]
-    fn what_another_build_says_is_no_frame() {
-        for event in [
-            Event { time: "yesterday".to_owned(), ..malformed() },
-            Event { time: "1969-12-31T23:59:59Z".to_owned(), ..malformed() },
-            Event { bytes: "0".to_owned(), ..malformed() },
-            Event { bytes: "0g".to_owned(), ..malformed() },
-        ] {
-            assert!(Frame::of(&event).is_err(), "{event:?}");
-        }
-        let longer = Event { packet_bytes: 3, direction: None, link_type: None, ..malformed() };
-        let frame = Frame::of(&longer).unwrap();
-        assert_eq!((frame.frame_bytes, frame.sent, frame.link_type), (15, None, LINK_ETHERNET));
     }
 }

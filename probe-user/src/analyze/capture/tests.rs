@@ -341,7 +341,7 @@ fn bytes_at_random() {
 fn our_own_captures_are_read() {
     use crate::{
         event::{Event, tests::malformed},
-        record::pcapng::{Frame, Writer},
+        record::{frame::Frame, pcapng::Writer},
     };
     let mut file = Vec::new();
     let mut writer = Writer::begin(&mut file, "Linux".to_owned()).unwrap();

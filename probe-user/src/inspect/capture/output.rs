@@ -15,7 +15,7 @@ use crate::{
     config::Destination,
     inspect::pipe,
     kernel::preflight,
-    record::pcapng::{Frame, Writer},
+    record::{frame::Frame, pcapng::Writer},
 };
 
 /// Only who captures may read what others have sent.
