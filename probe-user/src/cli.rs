@@ -25,7 +25,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 /// Names, counts and attributes packet loss on Linux.
 ///
 /// `agent` counts for as long as it runs and exports Prometheus metrics; `stats` shows the same counters on the
-/// terminal, from a running agent or by attaching for a few seconds; `watch` shows losses one by one as they happen; `explain` says what a name in them means; `analyze` judges a capture file by the
+/// terminal, from a running agent or by attaching for a few seconds; `watch` shows losses one by one as they happen; `capture` writes malformed frames to a file for Wireshark; `explain` says what a name in them means; `analyze` judges a capture file by the
 /// same rules; `doctor` says what is possible on this machine; `pause`, `resume` and `detach` control a running agent. All only look: no frame is changed, held back or dropped, and
 /// nothing stays attached after they end.
 #[derive(Debug, Parser)]
@@ -45,6 +45,11 @@ pub enum Command {
     Stats(StatsArgs),
     /// Show drops, retransmits and malformed frames as they happen, one line each.
     Watch(WatchArgs),
+    /// Write malformed frames to a capture file (pcapng), each with a comment that says what is wrong.
+    ///
+    /// What it writes is proof for whoever is on the other end of a cable: the bytes, the time, the interface and direction,
+    /// the contradiction and the standard it breaks, and who sent the frame last on this segment.
+    Capture(CaptureArgs),
     /// Say what a name in the other commands means, and what to do about it.
     Explain(ExplainArgs),
     /// Judge a capture file (pcap, pcapng) as the agent judges frames: what is malformed, what TCP has lost and on which
@@ -96,6 +101,7 @@ Examples:
   lossprobe pause                        is it the probe? make it do nothing, then `lossprobe resume`
   lossprobe doctor                       what can be counted here, and what would be missing
   lossprobe watch --class capacity       packets that were lost for want of room, as it happens
+  lossprobe capture -w proof.pcapng      malformed frames for Wireshark, until Ctrl-C
   lossprobe explain qdisc_overlimit      what a reason means, and what to do about it
   lossprobe analyze trace.pcapng         what is wrong in a capture, and on which side of it TCP loses
 
@@ -211,6 +217,28 @@ it left out, whatever the filters. `lossprobe stats` counts all. The first 128 b
 may hold payload. Upper and lower case are alike in filters, but for interfaces. Filters that no
 event can pass together are an error. At most 8 watch an agent at once.
 Exit codes: 0 ended by a signal, a closed pipe, --count or --for, 1 failed, 2 usage.";
+
+const CAPTURE_EXAMPLES: &str = "\
+Examples:
+  lossprobe capture -w proof.pcapng                  every malformed frame, until Ctrl-C
+  lossprobe capture                                  only look: what comes, and who sent it
+  lossprobe capture -w proof.pcapng --interface eth0 --reason 'ip4_*' --duration 10m
+  lossprobe capture -w proof.pcapng --kept           what the agent has kept before you came
+  lossprobe capture -w - --count 5 | tshark -r - -T fields -e frame.time -e frame.comment
+  lossprobe capture -w - | wireshark -k -i -         live
+
+Each frame has its interface, the time in nanoseconds, its length on the wire, its direction, and
+a comment, which tshark calls frame.comment and Wireshark shows with the frame. Its sender is the
+last one on this segment, which need not be the device that damaged it. Of a frame whose checksum
+is wrong there are up to 2048 bytes, of others the headers and some bytes more; the agent's flags
+--evidence-payload and --redact decide how much.
+
+These are examples: of many malformed frames of one kind at once the kernel shows some. What is
+not shown is counted and said at the end; `lossprobe stats` counts all. How many there were, by
+reason and interface, is told on standard error: in one line while it runs on a terminal (unless
+a program reads the capture), and at the end as a table.
+Exit codes: 0 ended by a signal, a closed pipe, --count, --duration or --kept, 1 failed (what was
+written until then can be read), 2 usage.";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
@@ -518,6 +546,48 @@ pub struct WatchArgs {
     pub socket: Option<PathBuf>,
 }
 
+/// Flags of `lossprobe capture`. Reasons are alternatives, reason and interface must both match.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = CAPTURE_EXAMPLES)]
+pub struct CaptureArgs {
+    /// Which interfaces are meant.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+
+    /// Write the frames to this file, pcapng; `-` is standard output [default: count them only]
+    ///
+    /// A new file can be read by its owner only: frames hold what others have sent. One that exists is overwritten, as
+    /// tcpdump does, once the capture can begin; its mode stays.
+    #[arg(short, long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+
+    /// Only malformed reasons of this name or pattern; repeatable [default: all]
+    ///
+    /// See `lossprobe explain --list reasons`. What matches none of them is an error.
+    #[arg(long, value_name = "GLOB")]
+    pub reason: Vec<String>,
+
+    /// End after N frames [default: never]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// End after so long (500ms, 5s, 2m) [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "kept")]
+    pub duration: Option<Duration>,
+
+    /// Write what a running agent has kept (of each interface, direction and reason the first and the latest frame), then
+    /// end [default: wait for frames that come]
+    #[arg(long)]
+    pub kept: bool,
+
+    /// Capture by the agent on this unix socket, and fail if there is none [default: /run/lossprobe/lossprobe.sock if an
+    /// agent answers there, else attach without an agent]
+    ///
+    /// Frames are shown to who may open the socket, and never by TCP.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
 /// What happened to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WatchKind {
@@ -801,6 +871,12 @@ mod tests {
             ("lossprobe watch --count 0", false),
             ("lossprobe watch --port 65536", false),
             ("lossprobe watch --agent http://localhost:1", false),
+            ("lossprobe capture", true),
+            ("lossprobe capture -w - --reason ip4_* --interface eth0 --count 5 --duration 30s --socket /tmp/x", true),
+            ("lossprobe capture --write x.pcapng --kept --count 5", true),
+            ("lossprobe capture --kept --duration 1s", false),
+            ("lossprobe capture --count 0", false),
+            ("lossprobe capture x.pcapng", false),
             ("lossprobe explain netfilter_drop", true),
             ("lossprobe explain --list", true),
             ("lossprobe explain --list drops --output json", true),

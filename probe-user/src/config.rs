@@ -4,6 +4,7 @@
 //! The file's keys are the flags' names with `_` for `-`; a flag wins over the file, and a repeatable one replaces
 //! the file's list instead of adding to it.
 
+mod capture;
 mod file;
 mod roles;
 mod selection;
@@ -30,11 +31,12 @@ use self::{
     selection::{Pattern, flag_globs, pattern},
 };
 pub use self::{
+    capture::{CaptureConfig, Destination},
     roles::{Roles, tunnel_ports},
     selection::{Selection, UnknownInterface},
     watch::{DEFAULT_RATE, Filter, Network, Reasons, WatchConfig},
 };
-pub(crate) use self::{selection::near, watch::reasons_of};
+pub(crate) use self::{selection::did_you_mean, watch::reasons_of};
 use crate::{
     classes::Classes,
     cli::{AgentArgs, LogFormat, LogLevel, Output, Ports, StatsArgs},
@@ -284,7 +286,7 @@ pub struct StatsConfig {
     pub watch: Duration,
 }
 
-/// Where `stats` gets its numbers.
+/// Which agent is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The agent on [`DEFAULT_SOCKET`] if one answers, else attach without an agent.
@@ -293,6 +295,22 @@ pub enum Origin {
     Socket(PathBuf),
     /// The agent at this `http` URL, which has a host.
     Url(Uri),
+}
+
+impl Origin {
+    /// What `--socket` says.
+    fn of_socket(path: Option<&Path>) -> Result<Self, UsageError> {
+        path.map_or(Ok(Self::Any), |path| agent_socket(path).map(Self::Socket))
+    }
+
+    /// The one agent's socket that is meant.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        match self {
+            Self::Socket(path) => path.clone(),
+            Self::Any | Self::Url(_) => DEFAULT_SOCKET.into(),
+        }
+    }
 }
 
 impl StatsConfig {

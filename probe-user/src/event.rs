@@ -208,6 +208,27 @@ pub(crate) mod tests {
         }
     }
 
+    /// A frame of 1,514 bytes, of which there are 15, with a wrong header checksum.
+    pub(crate) fn malformed() -> Event {
+        Event {
+            kind: Kind::Malformed,
+            reason: "ip4_csum".to_owned(),
+            class: None,
+            location: None,
+            severity: Some("error".to_owned()),
+            direction: Some("ingress".to_owned()),
+            offset: Some(24),
+            scope: Some("local".to_owned()),
+            link_type: Some(1),
+            source_mac: Some("02:00:00:00:00:07".to_owned()),
+            vlan: Some(5),
+            packet_bytes: 1514,
+            bytes: "000102030405060708090a0b0c0d0e".to_owned(),
+            bytes_from: "frame".to_owned(),
+            ..example()
+        }
+    }
+
     #[test]
     fn lines_lead_back() {
         let suppressed = Notice::Suppressed { by: Suppressor::Kernel, events: 7 };

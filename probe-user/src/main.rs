@@ -6,10 +6,10 @@ use clap::Parser as _;
 use probe_user::{
     agent, analyze,
     cli::{Cli, Command, ControlArgs, INTERRUPTED, Internal, LogFormat, exit_code},
-    config::{Config, StatsConfig, WatchConfig, control_socket},
+    config::{CaptureConfig, Config, StatsConfig, WatchConfig, control_socket},
     control::{self, Order},
     export::metrics,
-    inspect::{doctor, explain, flows, watch},
+    inspect::{capture, doctor, explain, flows, watch},
     standalone,
 };
 use tracing::level_filters::LevelFilter;
@@ -49,6 +49,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Watch(args) => {
             log_to_stderr(LogFormat::Text, LevelFilter::WARN);
             watch::run(&WatchConfig::from_args(&args)?)?;
+        }
+        Command::Capture(args) => {
+            log_to_stderr(LogFormat::Text, LevelFilter::WARN);
+            capture::run(&CaptureConfig::from_args(&args)?)?;
         }
         Command::Flows(args) => {
             log_to_stderr(LogFormat::Text, LevelFilter::WARN);

@@ -43,7 +43,7 @@ enum Verb {
     Build,
     /// Show the probe at work: throw-away network, traffic, losses, and what the agent made of them
     Demo {
-        /// Leave the network and the agent up until Ctrl-C
+        /// Leave the network and the agent up until Ctrl-C, with broken frames every second
         #[arg(long)]
         keep: bool,
     },

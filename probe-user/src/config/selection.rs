@@ -1,5 +1,7 @@
 //! Which interfaces are meant: names and globs, and what is said where a name is none.
 
+use std::collections::BTreeSet;
+
 use globset::{Glob, GlobSet};
 
 use super::{Fault, NAMES_SHOWN, UsageError};
@@ -98,8 +100,20 @@ impl UnknownInterface {
     }
 }
 
+/// `did you mean …? `, or nothing where nothing is near.
+pub(crate) fn did_you_mean(name: &str, all: &BTreeSet<&str>) -> String {
+    // Part of a name that somebody remembers is nearer than any misspelling.
+    let parts = all.iter().filter(|known| name.len() >= 3 && known.contains(name)).map(|known| (*known).to_owned());
+    let mut near: Vec<String> = parts.take(3).collect();
+    if near.is_empty() {
+        near = self::near(name, all.iter().copied());
+    }
+    let near: Vec<_> = near.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
+    if near.is_empty() { String::new() } else { format!("did you mean {}? ", near.join(" or ")) }
+}
+
 /// The names, three at most, that somebody who wrote `word` may have meant, the nearest first.
-pub(crate) fn near<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Vec<String> {
+fn near<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Vec<String> {
     // An edit or two in a short name; a third of a long one.
     let bound = (word.chars().count() / 3).max(2);
     let mut near: Vec<_> = names

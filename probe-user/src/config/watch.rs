@@ -1,13 +1,13 @@
 //! Flags of `lossprobe watch`.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use globset::GlobSet;
 
 use probe_ebpf::{abi::Retransmit, reason::Malformed};
 
 use super::{
-    Fault, Origin, UsageError, agent_socket,
+    Fault, Origin, UsageError,
     selection::{Pattern, Selection, flag_globs, glob_set},
 };
 use crate::{
@@ -66,7 +66,7 @@ pub struct Reasons {
 
 impl Reasons {
     /// Validates what was typed; the kernel's own spelling means the same, as `explain` takes it.
-    fn from_flags(globs: &[String]) -> Result<Self, UsageError> {
+    pub(super) fn from_flags(globs: &[String]) -> Result<Self, UsageError> {
         let lower = |glob: &String| {
             let glob = glob.to_lowercase();
             glob.strip_prefix("skb_drop_reason_").unwrap_or(&glob).to_owned()
@@ -169,23 +169,11 @@ impl WatchConfig {
             filter,
             selection,
             output: args.output,
-            origin: match &args.socket {
-                Some(path) => Origin::Socket(agent_socket(path)?),
-                None => Origin::Any,
-            },
+            origin: Origin::of_socket(args.socket.as_deref())?,
             rate: args.rate,
             count: args.count,
             duration: args.duration,
         })
-    }
-
-    /// The one agent's socket that was named.
-    #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        match &self.origin {
-            Origin::Socket(path) => path.clone(),
-            Origin::Any | Origin::Url(_) => super::DEFAULT_SOCKET.into(),
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use axum::{
 };
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -21,6 +22,7 @@ use crate::{
     control::Order,
     event::{self, Message},
     export::FLOWS,
+    record::evidence::{self, Evidence},
     snapshot::{Flows, SCHEMA, Snapshot, State},
 };
 
@@ -189,12 +191,25 @@ where
 /// # Errors
 /// [`FetchError::NoAgent`] only if nobody listens there.
 pub async fn flows(socket: &Path) -> Result<Flows, FetchError> {
+    document(socket, FLOWS, "it follows no connections").await
+}
+
+/// What the agent on `socket` has kept of malformed frames.
+///
+/// # Errors
+/// [`FetchError::NoAgent`] only if nobody listens there.
+pub async fn evidence(socket: &Path) -> Result<Evidence, FetchError> {
+    document(socket, evidence::PATH, "it keeps no evidence").await
+}
+
+/// What the agent on `socket` answers at `path`; where it has no such page, `absent` is why.
+async fn document<T: DeserializeOwned>(socket: &Path, path: &str, absent: &str) -> Result<T, FetchError> {
     let place = socket.display().to_string();
     let stream = connect(socket, &place).await?;
     let exchange = async {
-        match exchange(stream, (Method::GET, FLOWS)).await? {
-            (StatusCode::OK, bytes) => serde_json::from_slice(&bytes).map_err(|error| format!("no flows: {error}")),
-            (StatusCode::NOT_FOUND, _) => Err("it follows no connections; is it of an older version?".to_owned()),
+        match exchange(stream, (Method::GET, path)).await? {
+            (StatusCode::OK, bytes) => serde_json::from_slice(&bytes).map_err(|error| format!("{path}: {error}")),
+            (StatusCode::NOT_FOUND, _) => Err(format!("{absent}; is it of an older version?")),
             (status, _) => Err(format!("HTTP status {status}")),
         }
     };

@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::{
     classes::{self, Class, class_of},
     cli::{ExplainArgs, Lines, Listed},
-    config::near,
+    config::did_you_mean,
     kernel::types::KernelTypes,
     texts::{self, Text},
 };
@@ -305,18 +305,6 @@ impl Names {
             classes: wants(Listed::Classes).then(|| Class::ALL.iter().map(class).collect()),
         }
     }
-}
-
-/// `did you mean …? `, or nothing where nothing is near.
-pub(super) fn did_you_mean(name: &str, all: &BTreeSet<&str>) -> String {
-    // Part of a name that somebody remembers is nearer than any misspelling.
-    let parts = all.iter().filter(|known| name.len() >= 3 && known.contains(name)).map(|known| (*known).to_owned());
-    let mut near: Vec<String> = parts.take(3).collect();
-    if near.is_empty() {
-        near = self::near(name, all.iter().copied());
-    }
-    let near: Vec<_> = near.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
-    if near.is_empty() { String::new() } else { format!("did you mean {}? ", near.join(" or ")) }
 }
 
 fn drop_reason(name: &str, in_this_kernel: Option<bool>) -> Explanation {

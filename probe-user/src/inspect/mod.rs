@@ -1,11 +1,15 @@
 //! The ad-hoc commands: what a [`Snapshot`](crate::snapshot::Snapshot) looks like to a human, where one comes from,
 //! and what the names in it mean.
 
+pub mod capture;
 pub mod client;
 pub mod doctor;
 pub mod explain;
+mod feed;
+mod filter;
 pub mod flows;
 pub mod losses;
+mod pipe;
 mod rates;
 pub mod stats;
 pub mod watch;

@@ -1,18 +1,19 @@
 //! `lossprobe watch`: losses while they happen, one line each; from a running agent's unix socket, else by attaching.
 
-mod filter;
 mod limit;
 mod line;
-mod origin;
 mod reasons;
 
-use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::{
+    io::{ErrorKind, IsTerminal as _, Write as _},
+    os::fd::AsFd as _,
+};
 
 use anyhow::{Context as _, Result};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use self::{limit::Limit, line::Page, origin::Feed};
+use self::{limit::Limit, line::Page};
+use super::{feed::Feed, pipe};
 use crate::{
     agent,
     cli::Lines,
@@ -46,7 +47,7 @@ async fn show(config: &WatchConfig) -> Result<()> {
     };
     tokio::pin!(time_is_up);
     let mut feed = tokio::select! {
-        feed = Feed::open(config) => feed?,
+        feed = Feed::open(&config.origin, &config.selection) => feed?,
         () = ending.wait() => return Ok(()),
     };
     let mut ticks = interval(TICK);
@@ -72,7 +73,7 @@ async fn show(config: &WatchConfig) -> Result<()> {
                     left = left.map(|left| left - 1);
                 }
             }
-            Message::Notice(Notice::Start { .. }) => out.say(&feed.describe()),
+            Message::Notice(Notice::Start { .. }) => out.say(&feed.describe("watching")),
             Message::Notice(Notice::State { .. }) => {
                 out.notices(limit.due(std::time::Instant::now()))?;
                 out.show(&message)?;
@@ -122,12 +123,7 @@ impl Out {
         let _unheard = writeln!(std::io::stderr(), "{text}");
     }
 
-    /// A pipe whose reader has gone tells it by itself; a line that would find out may never come.
     fn look_for_reader(&mut self) {
-        let out = std::io::stdout();
-        let mut pipe = [PollFd::new(std::os::fd::AsFd::as_fd(&out), PollFlags::empty())];
-        let looked = poll(&mut pipe, PollTimeout::ZERO);
-        let has_gone = pipe[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR));
-        self.is_read &= !(looked.is_ok() && has_gone);
+        self.is_read &= pipe::has_reader(std::io::stdout().as_fd());
     }
 }

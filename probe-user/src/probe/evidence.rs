@@ -3,7 +3,7 @@
 use anyhow::Result;
 use probe_ebpf::{
     abi::Tally,
-    classify::Meta,
+    classify::{Finding, Meta},
     reason::{Malformed, Scope},
     source::Sender,
     wire::ethernet,
@@ -85,8 +85,7 @@ impl Probe {
             location: None,
             severity: Some(reason.severity().id().to_owned()),
             direction: Some(direction.id().to_owned()),
-            // A finding in the addresses stands in front of the tag.
-            offset: Some(u32::from(finding.at) + if finding.at >= ADDRESSES { added_bytes } else { 0 }),
+            offset: Some(moved(finding, added_bytes)),
             scope: Some(if is_inside { Scope::Path } else { reason.scope() }.id().to_owned()),
             link_type: Some(if meta.first_protocol == 0 { LINK_ETHERNET } else { LINK_RAW }),
             source_mac: sender.map(|sender| mac(sender.address())),
@@ -117,6 +116,16 @@ fn with_tag(mut bytes: Vec<u8>, meta: Meta) -> (Vec<u8>, Meta, u32) {
     (bytes, Meta { tag_protocol: 0, tag_control: 0, frame_bytes: meta.frame_bytes + added_bytes, ..meta }, added_bytes)
 }
 
+/// Where a finding stands once the bytes of a tag are back: in front of it, in it if it is about its identifier, else behind.
+fn moved(finding: Finding, added_bytes: u32) -> u32 {
+    let at = u32::from(finding.at);
+    match finding.reason {
+        _ if finding.at < ADDRESSES || added_bytes == 0 => at,
+        Malformed::Vlan0 | Malformed::Vlan4095 if finding.at == ADDRESSES => at + 2,
+        _ => at + added_bytes,
+    }
+}
+
 fn shown_sender((reason, sender, frames): (u8, Sender, u64)) -> Option<snapshot::Sender> {
     Some(snapshot::Sender {
         reason: Malformed::from_number(reason)?.id().to_owned(),
@@ -142,5 +151,20 @@ mod tests {
         assert_eq!((meta.frame_bytes, meta.tag_protocol, added_bytes), (64, 0, 4));
         let (bytes, meta, added_bytes) = with_tag((0..16).collect(), Meta { frame_bytes: 60, ..Meta::default() });
         assert_eq!((bytes.len(), meta.frame_bytes, added_bytes), (16, 60, 0));
+    }
+
+    #[test]
+    fn findings_move_with_the_tag() {
+        for (reason, at, added_bytes, expected) in [
+            (Malformed::EthSrcGroup, 6, 4, 6),
+            (Malformed::Vlan4095, 12, 4, 14),
+            (Malformed::Vlan4095, 14, 4, 18),
+            (Malformed::Vlan4095, 14, 0, 14),
+            (Malformed::EthTypeGap, 12, 4, 16),
+            (Malformed::EthTypeGap, 12, 0, 12),
+            (Malformed::Ip4Csum, 24, 4, 28),
+        ] {
+            assert_eq!(moved(Finding { reason, at }, added_bytes), expected, "{reason:?} {at} {added_bytes}");
+        }
     }
 }

@@ -2,3 +2,5 @@
 
 pub mod comment;
 pub mod evidence;
+pub mod frame;
+pub mod pcapng;

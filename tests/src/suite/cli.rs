@@ -49,7 +49,7 @@ pub(super) fn host_trials() -> Vec<Trial> {
 }
 
 /// The golden files are compiled in, because a guest has no source tree.
-const GOLDEN: [(&str, &str); 11] = [
+const GOLDEN: [(&str, &str); 12] = [
     ("help.txt", include_str!("../../golden/help.txt")),
     ("help-agent.txt", include_str!("../../golden/help-agent.txt")),
     ("help-stats.txt", include_str!("../../golden/help-stats.txt")),
@@ -57,6 +57,7 @@ const GOLDEN: [(&str, &str); 11] = [
     ("help-explain.txt", include_str!("../../golden/help-explain.txt")),
     ("help-analyze.txt", include_str!("../../golden/help-analyze.txt")),
     ("help-watch.txt", include_str!("../../golden/help-watch.txt")),
+    ("help-capture.txt", include_str!("../../golden/help-capture.txt")),
     ("help-pause.txt", include_str!("../../golden/help-pause.txt")),
     ("help-resume.txt", include_str!("../../golden/help-resume.txt")),
     ("help-detach.txt", include_str!("../../golden/help-detach.txt")),
@@ -90,6 +91,7 @@ fn help_is_golden() -> Result<()> {
         (&["explain", "--help"], "help-explain.txt"),
         (&["analyze", "--help"], "help-analyze.txt"),
         (&["watch", "--help"], "help-watch.txt"),
+        (&["capture", "--help"], "help-capture.txt"),
         (&["pause", "--help"], "help-pause.txt"),
         (&["resume", "--help"], "help-resume.txt"),
         (&["detach", "--help"], "help-detach.txt"),

@@ -5,6 +5,7 @@ mod attach;
 mod attach_control;
 mod attach_xdp;
 mod clean;
+mod capture;
 mod cli;
 mod counts;
 mod devices;
@@ -70,6 +71,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         doctor::trials(),
         memory::trials(),
         watch::trials(),
+        capture::trials(),
         wire::trials(),
         analyze::trials(),
     ];
@@ -79,6 +81,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         vec![
             fixture::host_trials(),
             oracle::trials(),
+            capture::host_trials(),
             privilege::host_trials(),
             drops::host_trials(),
             losses::host_trials(),

@@ -335,3 +335,35 @@ fn bytes_at_random() {
         }
     }
 }
+
+/// What `lossprobe capture` writes, nothing is lost of.
+#[test]
+fn our_own_captures_are_read() {
+    use crate::{
+        event::{Event, tests::malformed},
+        record::{frame::Frame, pcapng::Writer},
+    };
+    let mut file = Vec::new();
+    let mut writer = Writer::begin(&mut file, "Linux".to_owned()).unwrap();
+    let egress = || Some("egress".to_owned());
+    let events = [
+        malformed(),
+        Event { interface: "tun0".to_owned(), link_type: Some(101), direction: egress(), ..malformed() },
+        Event { bytes: String::new(), direction: None, ..malformed() },
+    ];
+    for event in &events {
+        writer.write(&Frame::of(event).unwrap()).unwrap();
+    }
+    let bytes: Vec<u8> = (0..15).collect();
+    let time = 1_795_640_400_123_456_789;
+    let expected = [
+        (bytes.clone(), 1514, time, 1, 0, Some(false)),
+        (bytes, 1514, time, 101, 1, Some(true)),
+        (Vec::new(), 1514, time, 1, 0, None),
+    ];
+    assert_eq!(whole(&file), expected);
+    let mut capture = Capture::open(&file[..]).unwrap();
+    while capture.next().unwrap().is_some() {}
+    let names = [0, 1].map(|index| capture.interface(index).map(|interface| interface.name.clone()));
+    assert_eq!(names, [Some("eth0".to_owned()), Some("tun0".to_owned())]);
+}

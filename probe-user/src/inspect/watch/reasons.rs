@@ -6,9 +6,9 @@ use anyhow::{Result, bail};
 use tracing::warn;
 
 use crate::{
-    config::{Filter, reasons_of},
+    config::{Filter, did_you_mean, reasons_of},
     event::Kind,
-    inspect::explain::{did_you_mean, running_kernel},
+    inspect::explain::running_kernel,
 };
 
 /// Compares with all names that lossprobe and the running kernel have. As with interfaces, a pattern that matches none is

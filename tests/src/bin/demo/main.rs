@@ -10,14 +10,29 @@
 mod account;
 mod network;
 
-use std::{env, process::ExitCode, thread, time::Instant};
+use std::{
+    env,
+    fs::create_dir,
+    os::unix::net::UnixStream,
+    path::Path,
+    process::{self, ExitCode},
+    thread,
+    time::{Duration, Instant},
+};
 
 use account::Account;
 use anyhow::{Result, bail};
 use network::Network;
-use tests::{agent::Agent, child};
+use probe_user::config::DEFAULT_SOCKET;
+use tests::{
+    agent::{Agent, binary},
+    child,
+};
 
-const USAGE: &str = "usage: demo [--keep]\n\n  --keep  leave the network and the agent running until Ctrl-C";
+/// How often frames are broken that nobody counts.
+const EVERY: Duration = Duration::from_secs(1);
+
+const USAGE: &str = "usage: demo [--keep]\n\n  --keep  leave the network and the agent running until Ctrl-C, with broken frames every second";
 
 fn main() -> ExitCode {
     child::init();
@@ -43,6 +58,18 @@ fn arguments() -> Result<bool> {
     }
 }
 
+/// Where `lossprobe` finds the agent by itself, unless another one is there.
+fn socket() -> String {
+    if UnixStream::connect(DEFAULT_SOCKET).is_ok() {
+        return env::temp_dir().join(format!("lossprobe-demo-{}.sock", process::id())).display().to_string();
+    }
+    if let Some(folder) = Path::new(DEFAULT_SOCKET).parent() {
+        // What goes wrong here shows when the agent starts.
+        let _exists = create_dir(folder);
+    }
+    DEFAULT_SOCKET.to_owned()
+}
+
 /// Whether everything that was done was found.
 fn demo(keep: bool) -> Result<bool> {
     let started = Instant::now();
@@ -50,7 +77,8 @@ fn demo(keep: bool) -> Result<bool> {
     step("making four network namespaces: guest - host - router - peer");
     let network = Network::new()?;
     step("starting lossprobe agent in the host namespace");
-    let agent = Agent::start(&network.host, &["--interface", "guest0", "--interface", "uplink0", "--socket", "none"])?;
+    let socket = if keep { socket() } else { "none".to_owned() };
+    let agent = Agent::start(&network.host, &["--interface", "guest0", "--interface", "uplink0", "--socket", &socket])?;
     let mut account = Account::new(&agent);
     step("guest sends datagrams through the host");
     network.forwarded(&mut account)?;
@@ -67,9 +95,13 @@ fn demo(keep: bool) -> Result<bool> {
         let enter = format!("nsenter --net=/proc/{}/ns/net", agent.pid());
         println!("\nThe agent keeps running in the host namespace, metrics at http://{}/metrics:", Agent::address());
         println!("  {enter} curl -s http://{}/metrics", Agent::address());
+        println!("Every second the router sends a broken frame of each kind:");
+        let flag = if socket == DEFAULT_SOCKET { String::new() } else { format!(" --socket {socket}") };
+        println!("  {} capture{flag} -w - --count 5 | tshark -r - -T fields -e frame.comment", binary().display());
         println!("Ctrl-C ends it and removes everything.");
         loop {
-            thread::park();
+            network.one_of_each_broken()?;
+            thread::sleep(EVERY);
         }
     }
     agent.stop()?;

@@ -114,37 +114,7 @@ impl Network {
 
     /// Frames that contradict themselves, each kind in its own number.
     pub(crate) fn broken(&self, account: &mut Account<'_>) -> Result<()> {
-        let from = |source| ethernet(mac(HOST), source);
-        let ip4 = |change: fn(&mut Ipv4)| {
-            from(mac(ROUTER)).ipv4(move |ip| {
-                (ip.source, ip.destination) = (PEER, HOST);
-                change(ip);
-            })
-        };
-        let udp = |change| ip4(change).udp(1, 2).payload(40);
-        let kinds: [(&str, &str, usize, Frame); 6] = [
-            ("wrong IPv4 header checksum", "ip4_csum", 60, udp(|ip| ip.checksum = Checksum::Wrong)),
-            ("IPv4 total length beyond the frame", "ip4_trunc", 50, udp(|ip| ip.total_length += 100)),
-            ("IPv4 header length of 3 words", "ip4_ihl", 40, udp(|ip| ip.header_words = Some(3))),
-            (
-                "TCP data offset of 2 words",
-                "tcp_doff",
-                30,
-                ip4(|_| ()).tcp_with(1, 2, |tcp| tcp.header_words = Some(2)).payload(40),
-            ),
-            (
-                "UDP length beyond the packet",
-                "udp_len_gt",
-                20,
-                ip4(|_| ()).udp_with(1, 2, |udp| udp.length += 9).payload(40),
-            ),
-            (
-                "Ethernet source that is a group",
-                "eth_src_group",
-                10,
-                from([1, 0, 0, 0, 0, 1]).ip4().udp(1, 2).payload(40),
-            ),
-        ];
+        let kinds = broken_frames();
         let rows = kinds.each_ref().map(|(done, reason, count, _)| {
             let labels = vec![("interface", "uplink0"), ("direction", "ingress"), ("reason", *reason)];
             (*done, *count, "lossprobe_malformed_frames_total", labels)
@@ -154,6 +124,41 @@ impl Network {
             kinds.iter().try_for_each(|(_, _, count, frame)| socket.send_copies(&frame.bytes(), *count))
         })
     }
+
+    /// One of each of them.
+    pub(crate) fn one_of_each_broken(&self) -> Result<()> {
+        PacketSocket::sender(&self.router, "inside0")?.send(broken_frames().map(|(_, _, _, frame)| frame.bytes()))
+    }
+}
+
+/// What is wrong, by which reason that is counted, how many the account wants, and the frame: from the router to the host.
+fn broken_frames() -> [(&'static str, &'static str, usize, Frame); 6] {
+    let from = |source| ethernet(mac(HOST), source);
+    let ip4 = |change: fn(&mut Ipv4)| {
+        from(mac(ROUTER)).ipv4(move |ip| {
+            (ip.source, ip.destination) = (PEER, HOST);
+            change(ip);
+        })
+    };
+    let udp = |change| ip4(change).udp(1, 2).payload(40);
+    [
+        ("wrong IPv4 header checksum", "ip4_csum", 60, udp(|ip| ip.checksum = Checksum::Wrong)),
+        ("IPv4 total length beyond the frame", "ip4_trunc", 50, udp(|ip| ip.total_length += 100)),
+        ("IPv4 header length of 3 words", "ip4_ihl", 40, udp(|ip| ip.header_words = Some(3))),
+        (
+            "TCP data offset of 2 words",
+            "tcp_doff",
+            30,
+            ip4(|_| ()).tcp_with(1, 2, |tcp| tcp.header_words = Some(2)).payload(40),
+        ),
+        (
+            "UDP length beyond the packet",
+            "udp_len_gt",
+            20,
+            ip4(|_| ()).udp_with(1, 2, |udp| udp.length += 9).payload(40),
+        ),
+        ("Ethernet source that is a group", "eth_src_group", 10, from([1, 0, 0, 0, 0, 1]).ip4().udp(1, 2).payload(40)),
+    ]
 }
 
 fn filter(rule: &str) -> String {

@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::{
     agent,
     collect::links::Watcher,
-    config::{Config, DEFAULT_SOCKET, Origin, Selection, UnknownInterface, WatchConfig},
+    config::{Config, DEFAULT_SOCKET, Origin, Selection, UnknownInterface},
     event::{Message, Notice, SCHEMA, Suppressor},
     inspect::{
         client::{self, FetchError, Stream},
@@ -27,15 +27,15 @@ pub(super) enum Feed {
 }
 
 impl Feed {
-    pub(super) async fn open(config: &WatchConfig) -> Result<Self> {
-        let socket = config.socket();
+    pub(super) async fn open(origin: &Origin, selection: &Selection) -> Result<Self> {
+        let socket = origin.socket();
         match client::watch(&socket).await {
-            Err(FetchError::NoAgent { .. }) if matches!(config.origin, Origin::Any) => {
-                Ok(Self::Own(Box::new(Own::start(config).await?)))
+            Err(FetchError::NoAgent { .. }) if *origin == Origin::Any => {
+                Ok(Self::Own(Box::new(Own::start(selection).await?)))
             }
             stream => {
                 let stream = stream?;
-                warn_of_silence(&config.selection, &socket).await?;
+                warn_of_silence(selection, &socket).await?;
                 Ok(Self::Agent { stream, socket: socket.display().to_string() })
             }
         }
@@ -52,11 +52,11 @@ impl Feed {
         }
     }
 
-    /// What is said when events begin to come.
-    pub(super) fn describe(&self) -> String {
+    /// What is said when events begin to come: `doing` it, and how.
+    pub(super) fn describe(&self, doing: &str) -> String {
         match self {
-            Self::Agent { socket, .. } => format!("watching by the agent on {socket}; Ctrl-C ends"),
-            Self::Own(_) => format!("no agent answers at {DEFAULT_SOCKET}; attached, watching; Ctrl-C ends"),
+            Self::Agent { socket, .. } => format!("{doing} by the agent on {socket}; Ctrl-C ends"),
+            Self::Own(_) => format!("no agent answers at {DEFAULT_SOCKET}; attached, {doing}; Ctrl-C ends"),
         }
     }
 }
@@ -97,9 +97,9 @@ pub(super) struct Own {
 }
 
 impl Own {
-    async fn start(config: &WatchConfig) -> Result<Self> {
+    async fn start(selection: &Selection) -> Result<Self> {
         preflight::check()?;
-        let (mut probe, links) = agent::start(Arc::new(Config::for_stats(&config.selection))).await?;
+        let (mut probe, links) = agent::start(Arc::new(Config::for_stats(selection))).await?;
         let not_shown = probe.events_not_shown()?;
         probe.watch(true)?;
         let every = |period| {
