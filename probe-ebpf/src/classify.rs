@@ -314,11 +314,15 @@ impl Cursor {
     }
 
     /// Whether its outermost transport checksum can be looked at: no tunnel has been entered, and nothing in front makes
-    /// the addresses that it covers others than the header's. (Nothing that is worth a metric was found either.)
+    /// the addresses that it covers others than the header's. (No error was found either.)
     #[must_use]
     #[inline(always)]
     pub fn has_checksum(&self) -> bool {
+        // Options of IPv4 may be a source route, which changes the destination on the way.
+        let has_options = self.packet.network == Network::Ipv4
+            && self.packet.transport_at != self.packet.network_at + wire::ipv4::HEADER_BYTES as u16;
         !self.is_inside()
+            && !has_options
             && self.finding_severity < Severity::Error as u8
             && wire::ipv6::keeps_addresses(self.extensions_seen)
     }

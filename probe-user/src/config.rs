@@ -25,16 +25,16 @@ use hyper::Uri;
 use probe_ebpf::abi::EVIDENCE_BYTES;
 use tracing::level_filters::LevelFilter;
 
-use self::{
-    file::Source,
-    roles::{flag_tracked, flag_tunnels, tracked, tunnel_port},
-    selection::{Pattern, flag_globs, pattern},
-};
 pub use self::{
     capture::{CaptureConfig, Destination},
     roles::{Roles, tunnel_ports},
     selection::{Selection, UnknownInterface},
     watch::{DEFAULT_RATE, Filter, Network, Reasons, WatchConfig},
+};
+use self::{
+    file::Source,
+    roles::{flag_tracked, flag_tunnels, tracked, tunnel_port},
+    selection::{Pattern, flag_globs, pattern},
 };
 pub(crate) use self::{selection::did_you_mean, watch::reasons_of};
 use crate::{
@@ -396,7 +396,10 @@ fn flow_sample(number: i64) -> Result<u32, Fault> {
 
 fn evidence_payload(number: i64) -> Result<u32, Fault> {
     u32::try_from(number).ok().filter(|number| *number <= EVIDENCE_BYTES as u32).ok_or_else(|| {
-        Fault::new(format!("{number} is outside of 0 to {EVIDENCE_BYTES}"), "a frame is kept up to so many bytes in all")
+        Fault::new(
+            format!("{number} is outside of 0 to {EVIDENCE_BYTES}"),
+            "a frame is kept up to so many bytes in all",
+        )
     })
 }
 

@@ -12,7 +12,12 @@ const HEADER_BYTES: u64 = 20;
 
 /// Hands the frame in the scratch space over, whose finding was just counted.
 #[inline(always)]
-pub(crate) fn keep(frame: &impl Hooked, scratch: &Scratch, (direction, reason): (u8, u8), (ifindex, segments): (u32, u64)) {
+pub(crate) fn keep(
+    frame: &impl Hooked,
+    scratch: &Scratch,
+    (direction, reason): (u8, u8),
+    (ifindex, segments): (u32, u64),
+) {
     let meta = &scratch.cursor.meta;
     let wanted = wanted_bytes(scratch, reason);
     let about = About {
@@ -46,8 +51,9 @@ fn wanted_bytes(scratch: &Scratch, reason: u8) -> u64 {
     let whole_bytes = u64::from(maps::evidence_whole_bytes());
     let cursor = &scratch.cursor;
     let understood = u64::from(cursor.packet.header_bytes);
-    let broken = (u64::from(cursor.at).max(u64::from(cursor.finding_at()))) + HEADER_BYTES;
-    let headers = if cursor.finding_at() as u64 >= understood { broken } else { understood };
+    let finding_at = u64::from(cursor.finding_at());
+    let broken = finding_at.max(cursor.at.into()) + HEADER_BYTES;
+    let headers = if finding_at >= understood { broken } else { understood };
     let headers = headers + u64::from(maps::evidence_payload_bytes());
     let wanted = if is_checksum(reason) { headers.max(whole_bytes) } else { headers };
     wanted.min(u64::from(cursor.meta.frame_bytes)).min(EVIDENCE_BYTES as u64)
