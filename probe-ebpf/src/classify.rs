@@ -476,16 +476,20 @@ pub fn uncommon<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor, layer: Layer)
     }
 }
 
+/// Judges what stands at the cursor.
+#[inline(always)]
+pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor, layer: Layer) -> Step {
+    match layer {
+        Layer::Ipv4Options => wire::ipv4::options(frame, cursor),
+        layer if is_uncommon(layer) => uncommon(frame, cursor, layer),
+        _ => headers(frame, cursor, layer),
+    }
+}
+
 /// Judges a whole frame. The cursor's `packet` describes what was understood and `finding()` what contradicts.
 pub fn classify<F: Frame + ?Sized>(frame: &F, meta: Meta) -> (Cursor, Layer) {
     let mut cursor = Cursor::new(meta);
-    let outcome = walk(cursor.first_layer(), |layer| {
-        landed(match layer {
-            Layer::Ipv4Options => wire::ipv4::options(frame, &mut cursor),
-            layer if is_uncommon(layer) => uncommon(frame, &mut cursor, layer),
-            _ => headers(frame, &mut cursor, layer),
-        })
-    });
+    let outcome = walk(cursor.first_layer(), |layer| landed(step(frame, &mut cursor, layer)));
     (cursor, outcome)
 }
 

@@ -7,6 +7,7 @@
 
 pub mod abi;
 pub mod budget;
+pub mod checksum;
 pub mod classify;
 pub mod fast;
 pub mod flow;
@@ -16,4 +17,6 @@ mod pod;
 pub mod reason;
 pub mod source;
 pub mod storm;
+#[cfg(not(target_arch = "bpf"))]
+pub mod thorough;
 pub mod wire;

@@ -1,13 +1,15 @@
 //! `lossprobe analyze`: a capture, judged frame by frame by what the kernel runs: the same classifier, the same state
-//! machine of TCP. It needs no agent and no privileges.
+//! machine of TCP; and by the rules that are too dear for every frame there ([`thorough`]). It needs no agent and no
+//! privileges.
 //!
 //! ```text
-//!  file ─ input (window) ─ capture (records) ─ link (what stands in front) ─ classify ─┬─ lines (events)
+//!  file ─ input (window) ─ capture (records) ─ link (what stands in front) ─ thorough ─┬─ lines (events)
 //!                                                                              flows ──┴─ summary
 //! ```
 //!
 //! Memory is bounded whatever the file says: a window of half a MiB, so many flows, so many rows. Deliberately absent:
-//! what a capture does not tell (a device's MTU, whether it is a physical one), and so `eth_oversize` and `eth_runt`.
+//! what a capture does not tell (a device's MTU, whether it is a physical one), and so `eth_oversize` and `eth_runt`;
+//! and the checksums of what the kernel may have merged, unless they are right.
 
 mod capture;
 mod flows;
@@ -29,10 +31,10 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use probe_ebpf::{
-    classify::{Finding, LOOPBACK, Layer, Meta, Packet, TunnelPorts, classify},
-    fast,
+    classify::{Finding, LOOPBACK, Layer, Meta, TunnelPorts},
     frame::Frame as _,
-    reason::{Malformed, Severity},
+    reason::Malformed,
+    thorough::{self, Judged},
 };
 
 use self::{
@@ -282,18 +284,7 @@ impl Analysis<'_> {
             }
         };
         frame.meta.tunnels = self.tunnels;
-        let (packet, finding) = match fast::ordinary(frame.bytes, &frame.meta) {
-            Some(packet) => (packet, None),
-            None => self.examine(&mut frame),
-        };
-        if finding.is_none_or(|finding| finding.reason.severity() == Severity::Info) {
-            self.flows.observe(&frame, &packet, record.time_ns, &mut self.lines);
-        }
-    }
-
-    /// The complete classifier, for every frame that is not plainly ordinary.
-    fn examine(&mut self, frame: &mut link::Frame<'_>) -> (Packet, Option<Finding>) {
-        let Judged { packet, tunnel, outcome, finding } = judge(frame.bytes, frame.meta);
+        let Judged { packet, tunnel, outcome, finding, is_sound } = judge(frame.bytes, frame.meta);
         frame.tunnel = tunnel;
         match outcome {
             Layer::Other => self.summary.other_frames += 1,
@@ -304,7 +295,9 @@ impl Analysis<'_> {
             self.malformed[finding.reason as usize] += 1;
             self.lines.malformed(finding, frame.link_bytes);
         }
-        (packet, finding)
+        if is_sound {
+            self.flows.observe(&frame, &packet, record.time_ns, &mut self.lines);
+        }
     }
 
     fn finish(self, interface: &dyn Fn(u32) -> String, broken: Option<Broken>) -> Summary {
@@ -318,33 +311,23 @@ impl Analysis<'_> {
     }
 }
 
-/// What the classifier says.
-struct Judged {
-    packet: Packet,
-    /// See [`Cursor::tunnel`](probe_ebpf::classify::Cursor::tunnel).
-    tunnel: u32,
-    outcome: Layer,
-    finding: Option<Finding>,
-}
-
 /// Judges a frame in circumstances that a hook knows and a capture does not tell.
+#[inline]
 fn judge(bytes: &[u8], meta: Meta) -> Judged {
     // Linux' loopback device, and nothing else, has no addresses.
     let is_loopback = meta.first_protocol == 0 && bytes.read(0) == Some([0_u8; 12]);
     let meta = Meta { flags: if is_loopback { meta.flags | LOOPBACK } else { meta.flags }, ..meta };
-    if is_loopback && let Some(packet) = fast::ordinary(bytes, &meta) {
-        return Judged { packet, tunnel: 0, outcome: Layer::End, finding: None };
-    }
-    let (mut cursor, mut outcome) = classify(bytes, meta);
-    let is_without_length = match cursor.finding() {
+    let judged = thorough::judge(bytes, meta);
+    // A merged packet may have no length, and the checksum of one of its segments.
+    let may_be_merged = match judged.finding {
         Some(Finding { reason: Malformed::Ip4LenLtHdr, at }) => bytes.read(at.into()) == Some([0_u8; 2]),
-        Some(Finding { reason: Malformed::Ip6Plen0, .. }) => true,
+        Some(Finding { reason: Malformed::Ip6Plen0 | Malformed::TcpCsum | Malformed::UdpCsum, .. }) => true,
         _ => false,
     };
-    if is_without_length && meta.frame_bytes > LONGEST_FRAME_BYTES {
-        (cursor, outcome) = classify(bytes, Meta { gso_size: USUAL_GSO_BYTES, ..meta });
+    if may_be_merged && meta.frame_bytes > LONGEST_FRAME_BYTES {
+        return thorough::judge(bytes, Meta { gso_size: USUAL_GSO_BYTES, ..meta });
     }
-    Judged { packet: cursor.packet, tunnel: cursor.tunnel, outcome, finding: cursor.finding() }
+    judged
 }
 
 #[cfg(test)]

@@ -16,6 +16,18 @@ pub const fn is_neighbour_discovery(kind: u8) -> bool {
     matches!(kind, 133..=137)
 }
 
+/// Bytes of a message of neighbour discovery in front of its options, `None` of every other.
+#[must_use]
+pub const fn discovery_bytes(kind: u8) -> Option<usize> {
+    match kind {
+        133 => Some(8),
+        134 => Some(16),
+        135 | 136 => Some(24),
+        137 => Some(40),
+        _ => None,
+    }
+}
+
 /// Judges the length and, for neighbour discovery, hop limit and code.
 #[inline(always)]
 pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {

@@ -32,6 +32,11 @@ pub const ICMPV6: u8 = 58;
 pub(crate) const GRE: u8 = 47;
 pub(crate) const SCTP: u8 = 132;
 
+pub(crate) const OPTION_END: u8 = 0;
+pub(crate) const OPTION_NOP: u8 = 1;
+pub(crate) const LOOSE_ROUTE: u8 = 131;
+pub(crate) const STRICT_ROUTE: u8 = 137;
+
 /// Whether an address may not be a source on the wire: 127/8, multicast, class E, limited broadcast.
 #[must_use]
 #[inline(always)]
@@ -190,18 +195,14 @@ pub fn options<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
 /// Judges one option: length, pointer, source routes (RFC 791 3.1). Breaks behind the last.
 #[inline(always)]
 fn option_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Result<ControlFlow<()>, Stop> {
-    const END: u8 = 0;
-    const NOP: u8 = 1;
     const RECORD_ROUTE: u8 = 7;
     const TIMESTAMP: u8 = 68;
-    const LOOSE_ROUTE: u8 = 131;
-    const STRICT_ROUTE: u8 = 137;
     let (at, end) = (usize::from(cursor.option_at), cursor.at as usize);
-    let kind = if at < end { frame.read(at).ok_or(Stop::Unseen)? } else { [END] };
-    if kind == [END] {
+    let kind = if at < end { frame.read(at).ok_or(Stop::Unseen)? } else { [OPTION_END] };
+    if kind == [OPTION_END] {
         return Ok(ControlFlow::Break(()));
     }
-    if kind == [NOP] {
+    if kind == [OPTION_NOP] {
         cursor.option_at = (at + 1) as u16;
         return Ok(ControlFlow::Continue(()));
     }

@@ -25,11 +25,11 @@ const MAX_OPTIONS: usize = 10;
 const MAX_DATAGRAM_BYTES: usize = 65_535;
 
 const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
+pub(crate) const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const NO_NEXT: u8 = 59;
-const DESTINATION: u8 = 60;
+pub(crate) const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
 const HOST_IDENTITY: u8 = 139;
 const SHIM6: u8 = 140;
@@ -173,6 +173,16 @@ fn extensions<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
     Ok(Layer::Unseen)
 }
 
+/// Bytes of an extension header whose second byte is `length`.
+#[inline(always)]
+pub(crate) fn extension_bytes(kind: u8, length: u8) -> usize {
+    match kind {
+        FRAGMENT => 8,
+        AUTHENTICATION => (usize::from(length) + 2) * 4,
+        _ => (usize::from(length) + 1) * 8,
+    }
+}
+
 /// Judges one extension header and its options.
 #[inline(always)]
 fn extension_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Result<ControlFlow<Layer>, Stop> {
@@ -180,11 +190,7 @@ fn extension_step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Result<C
     let kind = cursor.next_header;
     let too_short = if cursor.first_fragment != 0 { Malformed::Ip6FirstFrag } else { Malformed::Ip6ExtTrunc };
     let start: [u8; 8] = cursor.need(frame, at, too_short)?;
-    let header_bytes = match kind {
-        FRAGMENT => 8,
-        AUTHENTICATION => (usize::from(start[1]) + 2) * 4,
-        _ => (usize::from(start[1]) + 1) * 8,
-    };
+    let header_bytes = extension_bytes(kind, start[1]);
     if at + header_bytes > cursor.end as usize {
         return Err(cursor.fail(too_short, at + 1));
     }
