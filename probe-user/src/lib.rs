@@ -8,6 +8,7 @@ pub mod analyze;
 pub mod classes;
 pub mod cli;
 pub mod collect;
+pub mod comment;
 pub mod config;
 pub mod conservation;
 pub mod control;

@@ -1,3 +1,5 @@
+use probe_ebpf::checksum;
+
 use super::*;
 
 fn analysed(file: &[u8]) -> (Summary, String) {
@@ -29,15 +31,20 @@ fn ethernet(ether_type: u16, body: &[u8]) -> Vec<u8> {
     [&[2, 0, 0, 0, 0, 0xb, 2, 0, 0, 0, 0, 0xa][..], &ether_type.to_be_bytes(), body].concat()
 }
 
-/// An IPv4 header without options and with a right checksum, and what follows.
+/// An IPv4 header without options, and what follows, with right checksums of the header and of TCP.
 fn ipv4(total_length: u16, protocol: u8, source: [u8; 4], rest: &[u8]) -> Vec<u8> {
+    let mut rest = rest.to_vec();
+    if protocol == 6 {
+        let addresses = checksum::sum(&source) + checksum::sum(&[192, 0, 2, 1]);
+        let sum = addresses + checksum::pseudo(6, rest.len() as u32) + checksum::sum(&rest);
+        rest[16..18].copy_from_slice(&(!checksum::fold(sum)).to_ne_bytes());
+    }
     let mut header =
         [&[0x45, 0][..], &total_length.to_be_bytes(), &[0, 1, 0x40, 0, 64, protocol, 0, 0], &source, &[192, 0, 2, 1]]
             .concat();
-    let sum: u32 = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    header[10..12].copy_from_slice(&(!sum as u16).to_be_bytes());
-    [header, rest.to_vec()].concat()
+    let sum = checksum::fold(checksum::sum(&header));
+    header[10..12].copy_from_slice(&(!sum).to_ne_bytes());
+    [header, rest].concat()
 }
 
 #[test]
@@ -87,6 +94,37 @@ fn merged_packets_need_no_length() {
     assert!(summary.malformed.is_empty() && summary.tcp_segments > 1, "{:?}", summary.malformed);
     let (summary, _) = analysed(&file(&[&ethernet(0x0800, &ipv4(0, 6, [10, 0, 0, 1], &tcp[..100]))]));
     assert!(summary.malformed.contains_key("ip4_len_lt_hdr"), "{:?}", summary.malformed);
+}
+
+/// Checksums are looked at in frames that are there whole, and follow the network card's habits.
+#[test]
+fn checksums() {
+    let tcp = [&[0, 9, 0, 9, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0][..], &[7; 2000]].concat();
+    let ordinary = ethernet(0x0800, &ipv4(140, 6, [10, 0, 0, 1], &tcp[..120]));
+    let jumbo = ethernet(0x0800, &ipv4(2040, 6, [10, 0, 0, 1], &tcp));
+    let damaged = |frame: &[u8], at: usize| {
+        let mut frame = frame.to_vec();
+        frame[at] ^= 1;
+        frame
+    };
+    for (name, frame, is_wrong) in [
+        ("right", ordinary.clone(), false),
+        ("its data damaged", damaged(&ordinary, 150), true),
+        ("itself damaged", damaged(&ordinary, 51), true),
+        ("as long as no frame, right", jumbo.clone(), false),
+        ("as long as no frame, merged perhaps", damaged(&jumbo, 2000), false),
+    ] {
+        let (summary, events) = analysed(&file(&[&frame]));
+        let expected = r#"{"frame":1,"type":"malformed","name":"tcp_csum","severity":"error","offset":50}"#;
+        assert_eq!(events.contains(expected), is_wrong, "{name}: {events}");
+        assert_eq!(summary.malformed.len(), usize::from(is_wrong), "{name}: {:?}", summary.malformed);
+        assert!(summary.tcp_segments > 0, "{name}: a connection is followed whatever its checksums");
+    }
+    let mut cut = file(&[&damaged(&ordinary, 51)]);
+    cut.pop();
+    cut[32..36].copy_from_slice(&153_u32.to_le_bytes());
+    let (summary, _) = analysed(&cut);
+    assert!(summary.malformed.is_empty() && summary.cut_frames == 1, "{:?}", summary.malformed);
 }
 
 /// What was not captured is not missing.

@@ -222,8 +222,10 @@ impl Filter {
         }
         if !self.ports.is_empty() && !self.can_be(&["tcp", "udp", "sctp", "ipv4", "ipv6"]) {
             let protocols = self.protocols.join(" and ");
-            let fault =
-                Fault::new(format!("{protocols} has no ports"), "ask for tcp, udp or sctp, or leave one of the two out");
+            let fault = Fault::new(
+                format!("{protocols} has no ports"),
+                "ask for tcp, udp or sctp, or leave one of the two out",
+            );
             return Err(fault.at("--port"));
         }
         let has_family = |network: &Network| match network.address {
