@@ -288,6 +288,7 @@ impl Analysis<'_> {
         frame.tunnel = tunnel;
         match outcome {
             Layer::Other => self.summary.other_frames += 1,
+            Layer::Control => self.summary.control_frames += 1,
             Layer::Unseen => self.summary.unseen_frames += 1,
             _ => {}
         }

@@ -8,7 +8,6 @@ pub mod analyze;
 pub mod classes;
 pub mod cli;
 pub mod collect;
-pub mod comment;
 pub mod config;
 pub mod conservation;
 pub mod control;

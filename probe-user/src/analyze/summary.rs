@@ -36,6 +36,8 @@ pub struct Summary {
     pub cut_frames: u64,
     /// Of them, those in which something is neither IP, ARP nor otherwise understood.
     pub other_frames: u64,
+    /// Of them, those of protocols that are about the link itself: STP, LLDP, LACP and the like.
+    pub control_frames: u64,
     /// Of them, those whose headers reach beyond what was captured, or beyond a bound of the classifier.
     pub unseen_frames: u64,
     /// Time of the first frame that has one; RFC 3339.
@@ -334,6 +336,7 @@ impl Summary {
         for (frames, what) in [
             (self.unseen_frames, "have headers that were not captured, or reach beyond a bound of the classifier"),
             (self.other_frames, "hold something that is not judged (neither IP nor ARP, or another protocol in it)"),
+            (self.control_frames, "are of the link itself (STP, LLDP, LACP and the like)"),
         ] {
             if frames > 0 {
                 notes.push(format!("{} frames {what}.", grouped(frames)));
