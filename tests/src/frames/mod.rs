@@ -11,13 +11,15 @@
 //! checksum is then computed over the changed header unless it was set ([`Checksum`]). A header without changes takes
 //! [`plain`].
 
+mod carrier;
 mod link;
 mod network;
 mod transport;
 
+pub use carrier::{Gre, Mpls};
 pub use link::{Arp, Ethernet, Llc, Vlan};
 pub use network::{Extension, Fragment, Ipv4, Ipv6};
-pub use transport::{Icmp, Tcp, Udp, flag};
+pub use transport::{Icmp, Sctp, Tcp, Udp, flag};
 
 /// A hardware address.
 pub type Mac = [u8; 6];
@@ -37,6 +39,8 @@ pub enum Checksum {
     Wrong,
     /// Just this number.
     Value(u16),
+    /// What a sender leaves to the network card to finish: the sum of the pseudo header. Right where there is none.
+    Unfinished,
 }
 
 /// Changes nothing: the closure of a header that is as it should be.
@@ -163,6 +167,8 @@ struct Pending {
     at: usize,
     /// Where the summed part starts.
     from: usize,
+    /// How long it is.
+    bytes: usize,
     protocol: u8,
     checksum: Checksum,
     zero_means_none: bool,
@@ -181,10 +187,15 @@ impl Built {
 
     /// Writes the waiting checksum; `addresses` is the sum over the pseudo header's two addresses.
     fn settle(&mut self, addresses: u64) {
-        let Some(Pending { at, from, protocol, checksum, zero_means_none }) = self.pending.take() else { return };
-        let length = self.bytes.len() - from;
-        let sum = addresses + u64::from(protocol) + length as u64 + sum(&self.bytes[from..]);
-        let right = match fold(sum) {
+        let Some(Pending { at, from, bytes, protocol, checksum, zero_means_none }) = self.pending.take() else {
+            return;
+        };
+        let pseudo = addresses + u64::from(protocol) + bytes as u64;
+        let checksum = match checksum {
+            Checksum::Unfinished => Checksum::Value(!fold(pseudo)),
+            other => other,
+        };
+        let right = match fold(pseudo + sum(&self.bytes[from..from + bytes])) {
             0 if zero_means_none => 0xffff,
             other => other,
         };
@@ -193,7 +204,7 @@ impl Built {
 
     fn put_checksum(&mut self, at: usize, checksum: Checksum, right: u16) {
         let value = match checksum {
-            Checksum::Right => right,
+            Checksum::Right | Checksum::Unfinished => right,
             Checksum::Wrong => right ^ 1,
             Checksum::Value(value) => value,
         };

@@ -1,4 +1,4 @@
-//! TCP, UDP, ICMP and ICMPv6.
+//! TCP, UDP, SCTP, ICMP and ICMPv6.
 
 use super::{Built, Change, Checksum, Frame, Layer, Pending, fold, plain, sum};
 
@@ -75,6 +75,19 @@ pub struct Icmp {
     pub rest: [u8; 4],
 }
 
+/// SCTP common header. Chunks follow, each by [`Frame::chunk`].
+#[derive(Clone, Debug)]
+pub struct Sctp {
+    /// Source port.
+    pub source: u16,
+    /// Destination port.
+    pub destination: u16,
+    /// Verification tag.
+    pub tag: u32,
+    /// CRC32c over everything; `None`: the right one.
+    pub checksum: Option<u32>,
+}
+
 struct TcpLayer {
     source: u16,
     destination: u16,
@@ -115,7 +128,9 @@ impl Layer for TcpLayer {
             &options,
         ];
         let mut built = inner.prepend(bytes.concat(), None, Some(6));
-        built.pending = Some(Pending { at: 16, from: 0, protocol: 6, checksum: tcp.checksum, zero_means_none: false });
+        let bytes = built.bytes.len();
+        built.pending =
+            Some(Pending { at: 16, from: 0, bytes, protocol: 6, checksum: tcp.checksum, zero_means_none: false });
         built
     }
 }
@@ -134,8 +149,54 @@ impl Layer for UdpLayer {
         let bytes =
             [udp.source.to_be_bytes(), udp.destination.to_be_bytes(), udp.length.to_be_bytes(), [0, 0]].concat();
         let mut built = inner.prepend(bytes, None, Some(17));
-        built.pending = Some(Pending { at: 6, from: 0, protocol: 17, checksum: udp.checksum, zero_means_none: true });
+        // A length that is none covers everything.
+        let bytes =
+            if (8..built.bytes.len()).contains(&udp.length.into()) { udp.length.into() } else { built.bytes.len() };
+        built.pending =
+            Some(Pending { at: 6, from: 0, bytes, protocol: 17, checksum: udp.checksum, zero_means_none: true });
         built
+    }
+}
+
+struct SctpLayer {
+    source: u16,
+    destination: u16,
+    change: Change<Sctp>,
+}
+
+impl Layer for SctpLayer {
+    fn wrap(&self, inner: Built) -> Built {
+        let mut sctp = Sctp { source: self.source, destination: self.destination, tag: 1, checksum: None };
+        (self.change)(&mut sctp);
+        let bytes = [&sctp.source.to_be_bytes()[..], &sctp.destination.to_be_bytes(), &sctp.tag.to_be_bytes(), &[0; 4]];
+        let mut built = inner.prepend(bytes.concat(), None, Some(132));
+        // Least significant byte first (RFC 9260 A).
+        let checksum = sctp.checksum.unwrap_or_else(|| crc32c(&built.bytes).swap_bytes());
+        built.bytes[8..12].copy_from_slice(&checksum.to_be_bytes());
+        built
+    }
+}
+
+/// The CRC of Castagnoli, reflected.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let bit = |crc: u32| if crc & 1 == 0 { crc >> 1 } else { crc >> 1 ^ 0x82f6_3b78 };
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc)))
+}
+
+struct ChunkLayer {
+    kind: u8,
+    /// Of the value.
+    bytes: usize,
+    change: fn(&mut u16),
+}
+
+impl Layer for ChunkLayer {
+    fn wrap(&self, inner: Built) -> Built {
+        let mut length = 4 + self.bytes as u16;
+        (self.change)(&mut length);
+        let header = [&[self.kind, 3][..], &length.to_be_bytes()].concat();
+        let value = vec![0; self.bytes.next_multiple_of(4)];
+        inner.prepend([header, value].concat(), None, None)
     }
 }
 
@@ -154,7 +215,8 @@ impl Layer for IcmpLayer {
         let checksum = icmp.checksum;
         if self.version6 {
             let mut built = inner.prepend(bytes, None, Some(58));
-            built.pending = Some(Pending { at: 2, from: 0, protocol: 58, checksum, zero_means_none: false });
+            let bytes = built.bytes.len();
+            built.pending = Some(Pending { at: 2, from: 0, bytes, protocol: 58, checksum, zero_means_none: false });
             built
         } else {
             let mut built = inner.prepend(bytes, None, Some(1));
@@ -186,6 +248,27 @@ impl Frame {
     /// A UDP header, with changes.
     pub fn udp_with(self, source: u16, destination: u16, change: impl Fn(&mut Udp) + Send + Sync + 'static) -> Self {
         self.layer(UdpLayer { source, destination, change: Box::new(change) })
+    }
+
+    /// An SCTP header with verification tag 1.
+    pub fn sctp(self, source: u16, destination: u16) -> Self {
+        self.sctp_with(source, destination, plain)
+    }
+
+    /// An SCTP header, with changes.
+    pub fn sctp_with(self, source: u16, destination: u16, change: impl Fn(&mut Sctp) + Send + Sync + 'static) -> Self {
+        self.layer(SctpLayer { source, destination, change: Box::new(change) })
+    }
+
+    /// An SCTP chunk of this type (0 is data, 1 an INIT) with so many bytes of zeros, padded to a multiple of four; the
+    /// next one follows.
+    pub fn chunk(self, kind: u8, bytes: usize) -> Self {
+        self.chunk_with(kind, bytes, |_| ())
+    }
+
+    /// As [`Self::chunk`], with another length.
+    pub fn chunk_with(self, kind: u8, bytes: usize, change: fn(&mut u16)) -> Self {
+        self.layer(ChunkLayer { kind, bytes, change })
     }
 
     /// An ICMP header (8 is an echo request).

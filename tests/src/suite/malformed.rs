@@ -7,10 +7,12 @@
 //! `exact`.
 #![expect(clippy::needless_pass_by_value, reason = "a row reads better without references")]
 
+mod carriers;
 mod kernel;
 mod legal;
 mod random;
 mod rows;
+mod thorough;
 mod tunnels;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -22,6 +24,7 @@ use probe_ebpf::{
     classify::{Cursor, FROM_WIRE, Finding, LOOPBACK, Layer, Meta, Packet, classify},
     fast,
     reason::{Malformed, Severity},
+    thorough::judge,
 };
 use tests::{agent::Agent, frames::Frame, run::trial, topology::Pair, wait::eventually, wire::PacketSocket};
 
@@ -56,14 +59,32 @@ enum Expected {
     Malformed(Malformed, u16),
     /// No contradiction, everything understood.
     WellFormed(Packet),
+    /// No contradiction in the headers, which is all that the kernel looks at in every frame; but this one in what they
+    /// describe.
+    Thoroughly(Malformed, u16),
     /// No contradiction, not everything understood.
     NotUnderstood,
+    /// No contradiction, a protocol of the link itself.
+    Control,
     /// Well formed, but the headers reach beyond the window.
     BeyondWindow(Packet),
 }
 
+impl Expected {
+    /// What is to be found in a frame that is there whole.
+    const fn finding(self) -> Option<Finding> {
+        match self {
+            Self::Malformed(reason, at) | Self::Thoroughly(reason, at) => Some(Finding { reason, at }),
+            Self::WellFormed(_) | Self::NotUnderstood | Self::Control | Self::BeyondWindow(_) => None,
+        }
+    }
+}
+
 fn rows() -> Vec<Row> {
-    [rows::contradictions(), legal::exceptions(), tunnels::rows()].into_iter().flatten().collect()
+    [rows::contradictions(), legal::exceptions(), tunnels::rows(), carriers::rows(), thorough::rows()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn row(name: &'static str, frame: &Frame, meta: Meta, expected: Expected) -> Row {
@@ -81,6 +102,15 @@ fn good(name: &'static str, frame: Frame, meta: Meta, packet: Packet) -> Row {
 
 fn other(name: &'static str, frame: Frame, meta: Meta) -> Row {
     row(name, &frame, meta, Expected::NotUnderstood)
+}
+
+fn control(name: &'static str, frame: Frame, meta: Meta) -> Row {
+    row(name, &frame, meta, Expected::Control)
+}
+
+/// What only the rules of user space find.
+fn thoroughly(name: &'static str, frame: Frame, meta: Meta, reason: Malformed, at: u16) -> Row {
+    row(name, &frame, meta, Expected::Thoroughly(reason, at))
 }
 
 fn beyond(name: &'static str, frame: Frame, meta: Meta, packet: Packet) -> Row {
@@ -123,7 +153,8 @@ impl Row {
         let seen = match (cursor.finding(), outcome) {
             (Some(Finding { reason, at }), _) => Expected::Malformed(reason, at),
             (None, Layer::End) => Expected::WellFormed(cursor.packet),
-            (None, Layer::Other | Layer::Control) => Expected::NotUnderstood,
+            (None, Layer::Other) => Expected::NotUnderstood,
+            (None, Layer::Control) => Expected::Control,
             (None, end) => bail!("row {name:?} ends in {end:?}: {cursor:?}"),
         };
         let in_window = classify(window(frame), *meta);
@@ -131,14 +162,22 @@ impl Row {
             ensure!(seen == Expected::WellFormed(*packet), "row {name:?}: expected {packet:?}, got {seen:?}");
             ensure!(in_window.1 == Layer::Unseen && in_window.0.finding().is_none(), "row {name:?}: {in_window:?}");
         } else {
-            ensure!(seen == *expected, "row {name:?}: expected {expected:?}, got {seen:?} of {frame:02x?}");
+            let of_the_headers = match expected {
+                Expected::Thoroughly(..) => cursor.finding().is_none(),
+                expected => seen == *expected,
+            };
+            ensure!(of_the_headers, "row {name:?}: expected {expected:?}, got {seen:?} of {frame:02x?}");
             ensure!(in_window == (cursor, outcome), "row {name:?}: from {WINDOW_BYTES} bytes {in_window:?}");
         }
+        let judged = judge(frame, *meta);
+        ensure!(judged.finding == expected.finding(), "row {name:?}: judged {judged:?}, {expected:?} of {frame:02x?}");
+        ensure!(judged.outcome == outcome && judged.packet == cursor.packet, "row {name:?}: {judged:?}, {cursor:?}");
         // An exception may need the classifier, a contradiction always does.
         let plainly = fast::ordinary(&frame[..], meta);
         let agrees = match (plainly, expected) {
             (None, _) => true,
             (Some(packet), Expected::WellFormed(expected)) => packet == *expected,
+            (Some(_), Expected::Thoroughly(..)) => true,
             (Some(_), _) => false,
         };
         ensure!(agrees, "row {name:?}: the fast path says {plainly:?}");
@@ -186,22 +225,28 @@ pub(super) fn rows_of_a_capture() -> Vec<(Vec<u8>, Option<Finding>)> {
         row.meta == Meta { frame_bytes, mtu_bytes, ..Meta::default() }
             && !matches!(row.expected, Expected::Malformed(Malformed::EthOversize, _))
     };
-    let verdict = |row: Row| {
-        let finding = match row.expected {
-            Expected::Malformed(reason, at) => Some(Finding { reason, at }),
-            Expected::WellFormed(_) | Expected::NotUnderstood | Expected::BeyondWindow(_) => None,
-        };
-        (row.frame, finding)
-    };
-    rows().into_iter().filter(is_told).map(verdict).collect()
+    rows().into_iter().filter(is_told).map(|row| (row.frame, row.expected.finding())).collect()
 }
+
+/// Rules that user space alone has. (The kernel looks at transport checksums, too, but not of frames that no device has
+/// brought.)
+const USER_SPACE: &[Malformed] = &[
+    Malformed::MplsReserved,
+    Malformed::MplsImplicitNull,
+    Malformed::TcpCsum,
+    Malformed::UdpCsum,
+    Malformed::IcmpCsum,
+    Malformed::IcmpQuote,
+    Malformed::Icmp6Csum,
+    Malformed::NdOptLen,
+];
 
 fn every_reason_has_a_row() -> Result<()> {
     let rows = rows();
     for reason in Malformed::ALL {
-        let has_row = |row: &Row| matches!(row.expected, Expected::Malformed(found, _) if found == *reason);
+        let has_row = |row: &Row| row.expected.finding().is_some_and(|finding| finding.reason == *reason);
         ensure!(rows.iter().any(has_row), "{} has no row", reason.id());
-        let host_only = matches!(reason, Malformed::EthShort);
+        let host_only = matches!(reason, Malformed::EthShort) || USER_SPACE.contains(reason);
         ensure!(
             host_only || rows.iter().any(|row| has_row(row) && row.in_kernel()),
             "{} has no row that the kernel runs",

@@ -12,7 +12,7 @@ use tests::frames::{
 };
 
 use super::{
-    Row, beyond, good, gso, loopback, network, other, physical,
+    Row, beyond, control, good, gso, loopback, network, other, physical,
     rows::{datagram, jumbo, start},
     stripped, veth,
 };
@@ -150,6 +150,12 @@ fn addresses() -> Vec<Row> {
 fn link() -> Vec<Row> {
     let short = || start().ip4().udp(1, 2);
     let with_type = |ether_type| ethernet_with(B, A, move |header: &mut Ethernet| header.ether_type = ether_type);
+    let to_bridges = |last| ethernet([1, 0x80, 0xc2, 0, 0, last], A).llc(plain).payload(50);
+    let cisco = |kind: [u8; 2]| {
+        let snap = [&[0xaa, 0xaa, 3, 0, 0, 0x0c][..], &kind].concat();
+        let header = move |header: &mut Ethernet| header.ether_type = 46;
+        ethernet_with([1, 0, 0x0c, 0xcc, 0xcc, 0xcc], A, header).data(snap).payload(38)
+    };
     vec![
         good("60 bytes from a wire", short().payload(18), physical(), udp4(18)),
         good("60 bytes from a wire, most of it padding", short().pad(60), physical(), udp4(0)),
@@ -166,13 +172,36 @@ fn link() -> Vec<Row> {
         good("source zero on loopback", datagram(ethernet(B, [0; 6])), loopback(), udp4(100)),
         good("both addresses zero on loopback", datagram(ethernet([0; 6], [0; 6])), loopback(), udp4(100)),
         good("group bit in the destination", datagram(ethernet([1, 0, 0x5e, 0, 0, 1], A)), veth(), udp4(100)),
-        other("a switch port's loop test", ethernet_with(A, A, |header| header.ether_type = 0x9000).pad(60), veth()),
-        other("spanning tree", start().llc(plain).payload(35).pad(60), physical()),
+        control("a switch port's loop test", ethernet_with(A, A, |header| header.ether_type = 0x9000).pad(60), veth()),
+        control("spanning tree", ethernet([1, 0x80, 0xc2, 0, 0, 0], A).llc(plain).payload(35).pad(60), physical()),
         other("three LLC bytes", start().llc(plain).pad(60), veth()),
         other("length ends with the frame", with_type(1500).payload(1500), veth()),
         other("raw IPX", with_type(30).data([0xff; 30]).pad(60), veth()),
         other("raw IPX of two bytes", with_type(2).data([0xff, 0xff]).pad(60), veth()),
-        other("link layer discovery", with_type(0x88cc).payload(46), veth()),
+        control("link layer discovery", with_type(0x88cc).payload(46), veth()),
+        control("link aggregation", with_type(0x8809).payload(46), veth()),
+        control("flow control", with_type(0x8808).payload(46), veth()),
+        control("a switch's Realtek protocol", with_type(0x8899).payload(46), veth()),
+        control("port authentication", with_type(0x888e).payload(46), veth()),
+        control("connectivity faults", with_type(0x8902).payload(46), veth()),
+        control(
+            "link layer discovery behind a tag",
+            start().tag(0x8100, 5, |tag| tag.ether_type = 0x88cc).payload(46),
+            veth(),
+        ),
+        control("Cisco discovery", cisco([0x20, 0]), veth()),
+        control(
+            "spanning tree for each VLAN",
+            ethernet([1, 0, 0x0c, 0xcc, 0xcc, 0xcd], A).llc(plain).payload(50),
+            veth(),
+        ),
+        control("LLC to one of the bridges' addresses", to_bridges(0x0e), veth()),
+        other(
+            "LLC to an address beside Cisco's",
+            ethernet([1, 0, 0x0c, 0xcc, 0xcc, 0xce], A).llc(plain).payload(50),
+            veth(),
+        ),
+        other("LLC to an address behind the bridges'", to_bridges(0x30), veth()),
     ]
 }
 
@@ -332,7 +361,7 @@ fn ipv6() -> Vec<Row> {
         ),
         good(
             "four bytes of ICMPv6",
-            start().ipv6(|ip| ip.next_header = 58).data([128, 0, 0, 0]),
+            start().ipv6(|ip| ip.next_header = 58).data([128, 0, 0x84, 0xbd]),
             veth(),
             of(Ipv6, Icmpv6, (14, 54), 58, 0),
         ),
@@ -530,6 +559,5 @@ fn elsewhere() -> Vec<Row> {
             network(0x0806),
             of(Arp, Nothing, (0, 0), 28, 0),
         ),
-        other("MPLS on a device without Ethernet header", packet().payload(50), network(0x8847)),
     ]
 }

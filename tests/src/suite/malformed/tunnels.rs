@@ -12,7 +12,7 @@ use probe_ebpf::{
 };
 use tests::frames::{A, B, Checksum, Frame, ethernet, ethernet_with, flag, packet, plain};
 
-use super::{Row, bad, good, other, rows::start, veth};
+use super::{Row, bad, control, good, other, rows::start, veth};
 
 const VXLAN: u16 = 4789;
 const GENEVE: u16 = 6081;
@@ -39,10 +39,19 @@ fn in_vxlan(inner: Frame) -> Frame {
     start().ip4().udp(1, VXLAN).data(vxlan_header(8, 0)).nested(inner)
 }
 
+/// One option of that many bytes, or none.
+fn option(bytes: usize) -> Vec<u8> {
+    let mut option = vec![0; bytes];
+    if let [_, _, kind, words, ..] = &mut option[..] {
+        (*kind, *words) = (1, (bytes / 4 - 1) as u8);
+    }
+    option
+}
+
 fn in_geneve(options: usize, ether_type: u16, inner: Frame) -> Frame {
     let [high, low] = ether_type.to_be_bytes();
     let header = [(options / 4) as u8, 0, high, low, 0, 0, 9, 0];
-    start().ip4().udp(1, GENEVE).data(header).payload(options).nested(inner)
+    start().ip4().udp(1, GENEVE).data([&header[..], &option(options)].concat()).nested(inner)
 }
 
 /// Protocols and offset of the network header; no options anywhere.
@@ -126,32 +135,11 @@ fn vxlan() -> Vec<Row> {
             inside(Tcp, at, 6),
         ),
         other("NSH in VXLAN-GPE", extended(4, start()), carrier()),
-        other(
+        control(
             "LLDP in VXLAN",
             in_vxlan(ethernet_with(B, A, |header| header.ether_type = 0x88cc).payload(46)),
             carrier(),
         ),
-        other(
-            "VXLAN without network identifier",
-            start().ip4().udp(1, VXLAN).data(vxlan_header(0, 0)).nested(tcp()),
-            carrier(),
-        ),
-        other(
-            "reserved flags of VXLAN",
-            start().ip4().udp(1, VXLAN).data([0x48, 0, 0, 0, 0, 0, 7, 0]).nested(tcp()),
-            carrier(),
-        ),
-        other(
-            "reserved bytes of VXLAN",
-            start().ip4().udp(1, VXLAN).data([8, 0, 0, 1, 0, 0, 7, 0]).nested(tcp()),
-            carrier(),
-        ),
-        other(
-            "a reserved last byte of VXLAN",
-            start().ip4().udp(1, VXLAN).data([8, 0, 0, 0, 0, 0, 7, 1]).nested(tcp()),
-            carrier(),
-        ),
-        other("four bytes of VXLAN", start().ip4().udp(1, VXLAN).payload(4), carrier()),
         good(
             "ARP in VXLAN",
             in_vxlan(start().arp(plain)),
@@ -181,15 +169,24 @@ fn geneve() -> Vec<Row> {
             carrier(),
             inside(Udp, INNER_AT, 3),
         ),
-        other("GENEVE of another version", in_geneve(0, BRIDGED, tcp()).poke(HEADER_AT.into(), [0x40]), carrier()),
-        other("reserved bits of GENEVE", in_geneve(0, BRIDGED, tcp()).poke(usize::from(HEADER_AT) + 1, [1]), carrier()),
-        other(
-            "a reserved last byte of GENEVE",
-            in_geneve(0, BRIDGED, tcp()).poke(usize::from(HEADER_AT) + 7, [1]),
+        good(
+            "TCP in GENEVE behind two options",
+            start()
+                .ip4()
+                .udp(1, GENEVE)
+                .data([&[5, 0, 0x65, 0x58, 0, 0, 9, 0][..], &option(8), &option(12)].concat())
+                .nested(tcp()),
             carrier(),
+            inside(Tcp, at + 20, 10),
         ),
-        other("GENEVE options beyond the end", in_geneve(0, BRIDGED, tcp()).poke(HEADER_AT.into(), [0x3f]), carrier()),
-        other("MPLS in GENEVE", in_geneve(0, 0x8847, packet().payload(20)), carrier()),
+        good(
+            "GENEVE with flags and reserved bits",
+            start().ip4().udp(1, GENEVE).data([0, 0xff, 0x65, 0x58, 0, 0, 9, 1]).nested(tcp()),
+            carrier(),
+            inside(Tcp, at, 10),
+        ),
+        other("MPLS in GENEVE", in_geneve(0, 0x8847, packet().mpls(16).payload(20)), carrier()),
+        other("an unknown protocol in GENEVE", in_geneve(0, 0x4321, packet().payload(20)), carrier()),
     ]
 }
 
@@ -211,6 +208,9 @@ fn not_ours() -> Vec<Row> {
 
 fn contradictions() -> Vec<Row> {
     let at = INNER_AT + 14;
+    let tcp = || start().ip4().tcp(1, 2).payload(10);
+    let with_header = |header: [u8; 8]| start().ip4().udp(1, VXLAN).data(header).nested(tcp());
+    let geneve_header = |header: &[u8]| start().ip4().udp(1, GENEVE).data(header).nested(tcp());
     let broken = || start().ipv4(|ip| ip.checksum = Checksum::Wrong).tcp(1, 2);
     let broken_outside = start().ipv4(|ip| ip.checksum = Checksum::Wrong).udp(1, VXLAN).data(vxlan_header(8, 0));
     let group_source = ethernet(B, [1, 0, 0, 0, 0, 9]).ip4().tcp(1, 2);
@@ -229,7 +229,84 @@ fn contradictions() -> Vec<Row> {
         bad("IPv4 cut off in VXLAN", in_vxlan(cut), carrier(), Malformed::Ip4Trunc, at + 2),
         bad("a group as source in VXLAN", in_vxlan(group_source), carrier(), Malformed::EthSrcGroup, INNER_AT + 6),
         bad("equal addresses in VXLAN", in_vxlan(to_itself), carrier(), Malformed::EthSameAddr, INNER_AT + 6),
-        bad("a MAC header cut off in VXLAN", in_vxlan(packet().payload(13)), carrier(), Malformed::EthShort, INNER_AT),
+        bad(
+            "a MAC header cut off in VXLAN",
+            in_vxlan(packet().payload(13)),
+            carrier(),
+            Malformed::VxlanShort,
+            INNER_AT,
+        ),
+        bad(
+            "a MAC header cut off in GENEVE",
+            in_geneve(0, 0x6558, packet().payload(13)),
+            carrier(),
+            Malformed::EthShort,
+            INNER_AT,
+        ),
+        bad("four bytes of VXLAN", start().ip4().udp(1, VXLAN).payload(4), carrier(), Malformed::VxlanShort, HEADER_AT),
+        bad(
+            "VXLAN without network identifier",
+            with_header(vxlan_header(0, 0)),
+            carrier(),
+            Malformed::VxlanNoVni,
+            HEADER_AT,
+        ),
+        bad(
+            "reserved flags of VXLAN",
+            with_header([0x48, 0, 0, 0, 0, 0, 7, 0]),
+            carrier(),
+            Malformed::VxlanResv,
+            HEADER_AT,
+        ),
+        bad(
+            "reserved bytes of VXLAN",
+            with_header([8, 0, 0, 1, 0, 0, 7, 0]),
+            carrier(),
+            Malformed::VxlanResv,
+            HEADER_AT,
+        ),
+        bad(
+            "a reserved last byte of VXLAN",
+            with_header([8, 0, 0, 0, 0, 0, 7, 1]),
+            carrier(),
+            Malformed::VxlanResv,
+            HEADER_AT,
+        ),
+        bad(
+            "reserved bits of a group policy",
+            with_header([0x88, 0x01, 0, 5, 0, 0, 7, 0]),
+            carrier(),
+            Malformed::VxlanResv,
+            HEADER_AT,
+        ),
+        bad(
+            "seven bytes of GENEVE",
+            start().ip4().udp(1, GENEVE).payload(7),
+            carrier(),
+            Malformed::GeneveShort,
+            HEADER_AT,
+        ),
+        bad(
+            "GENEVE options beyond the end",
+            geneve_header(&[0x3f, 0, 0x65, 0x58, 0, 0, 9, 0]),
+            carrier(),
+            Malformed::GeneveShort,
+            HEADER_AT,
+        ),
+        bad(
+            "GENEVE of another version",
+            geneve_header(&[0x40, 0, 0x65, 0x58, 0, 0, 9, 0]),
+            carrier(),
+            Malformed::GeneveVer,
+            HEADER_AT,
+        ),
+        bad(
+            "a GENEVE option past the options",
+            geneve_header(&[1, 0, 0x65, 0x58, 0, 0, 9, 0, 0, 0, 1, 1]),
+            carrier(),
+            Malformed::GeneveOptLen,
+            INNER_AT + 3,
+        ),
         bad("TCP flags in GENEVE", in_geneve(4, 0x6558, flags), carrier(), Malformed::TcpFlags, at + 4 + 20 + 13),
     ]
 }
