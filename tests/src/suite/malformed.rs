@@ -33,7 +33,7 @@ use kernel::{Hook, Kernel, View};
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial("malformed::every_reason_has_a_row", every_reason_has_a_row),
-        trial("malformed::rows_on_the_host", || rows().iter().try_for_each(Row::check_on_host)),
+        trial("malformed::rows_on_the_host", rows_on_the_host),
         trial("malformed::rows_in_the_kernel", || rows_in_the_kernel(Hook::Tc)),
         trial("malformed::rows_in_the_kernel_by_xdp", || rows_in_the_kernel(Hook::Xdp)),
         trial("malformed::rows_on_a_wire", rows_on_a_wire),
@@ -257,6 +257,13 @@ fn every_reason_has_a_row() -> Result<()> {
     names.sort_unstable();
     let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
     ensure!(twice.is_none(), "two rows of the same name: {twice:?}");
+    Ok(())
+}
+
+/// All that differ, so that the first does not hide the others.
+fn rows_on_the_host() -> Result<()> {
+    let failures: Vec<_> = rows().iter().filter_map(|row| Some(format!("{:#}", row.check_on_host().err()?))).collect();
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
     Ok(())
 }
 

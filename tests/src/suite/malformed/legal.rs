@@ -361,7 +361,7 @@ fn ipv6() -> Vec<Row> {
         ),
         good(
             "four bytes of ICMPv6",
-            start().ipv6(|ip| ip.next_header = 58).data([128, 0, 0x84, 0xbd]),
+            start().ipv6(|ip| ip.next_header = 58).data([128, 0, 0x85, 0xbc]),
             veth(),
             of(Ipv6, Icmpv6, (14, 54), 58, 0),
         ),
