@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use probe_ebpf::{
-    classify::{FROM_WIRE, LOOPBACK, Layer, Meta, Packet, Transport, classify},
+    classify::{FROM_WIRE, Finding, LOOPBACK, Layer, Meta, Packet, Transport, classify},
     fast,
     reason::{Malformed, Severity},
+    thorough::judge,
 };
 
 use tests::{guest::is_guest, run::is_full};
 
 use super::{
-    check_in_kernel,
+    USER_SPACE, check_in_kernel,
     kernel::{self, Hook, Kernel},
     legal::ordinary,
     rows, window,
@@ -27,11 +28,12 @@ fn full(count: usize) -> usize {
     if is_full() { count * 10 } else { count }
 }
 
-/// What the fast path takes, the classifier calls well formed, with the same description; and what was captured of a
-/// frame is judged as the whole frame is, unless headers are missing from it.
+/// What the fast path takes, the classifier calls well formed, with the same description; what was captured of a frame is
+/// judged as the whole frame is, unless headers are missing from it; and user space never contradicts an error.
 pub(super) fn fast_path_implies_classifier() -> Result<()> {
     let mut generator = Generator::new(1);
-    let (mut taken, mut findings, mut outcomes) = (BTreeMap::<_, usize>::new(), BTreeSet::new(), [0_usize; 3]);
+    let mut taken = BTreeMap::<_, usize>::new();
+    let (mut findings, mut outcomes) = (BTreeSet::new(), [0_usize; Layer::Control as usize + 1]);
     for _ in 0..full(HOST_FRAMES) {
         let (frame, meta) = generator.next();
         let (cursor, outcome) = classify(&frame[..], meta);
@@ -52,7 +54,14 @@ pub(super) fn fast_path_implies_classifier() -> Result<()> {
             "from the window {seen:?}, else {cursor:?} of {}",
             about()
         );
-        findings.extend(cursor.finding().map(|finding| finding.reason.id()));
+        let judged = judge(&frame, meta);
+        let agrees = (judged.packet, judged.outcome, judged.tunnel) == (cursor.packet, outcome, cursor.tunnel);
+        ensure!(
+            agrees && adds(cursor.finding(), judged.finding),
+            "thoroughly {judged:?}, else {cursor:?} of {}",
+            about()
+        );
+        findings.extend(judged.finding.map(|finding| finding.reason.id()));
         outcomes[seen.1 as usize] += 1;
     }
     let missing: Vec<_> = Malformed::ALL.iter().map(|reason| reason.id()).filter(|id| !findings.contains(id)).collect();
@@ -65,8 +74,18 @@ pub(super) fn fast_path_implies_classifier() -> Result<()> {
         .min_by_key(|(_, count)| *count)
         .context("nothing is ordinary")?;
     ensure!(of_kind * 2000 > total, "only {of_kind} of {total} frames took the fast path as {rare:?}");
-    ensure!(outcomes.iter().all(|count| count * 500 > total), "End, Other, Unseen: {outcomes:?}");
+    for outcome in [Layer::End, Layer::Other, Layer::Unseen, Layer::Control] {
+        let count = outcomes[outcome as usize];
+        ensure!(count * 500 > total, "only {count} of {total} frames end in {outcome:?}");
+    }
     Ok(())
+}
+
+/// Whether the rules of user space have let a finding stand, or have found something graver.
+fn adds(headers: Option<Finding>, thorough: Option<Finding>) -> bool {
+    let severity = |finding: Option<Finding>| finding.map(|finding| finding.reason.severity());
+    let is_theirs = thorough.is_some_and(|finding| USER_SPACE.contains(&finding.reason));
+    thorough == headers || (is_theirs && severity(thorough) > severity(headers))
 }
 
 /// What the fast path tells apart: protocols, tags, and for TCP flags and the order of options.
@@ -182,11 +201,15 @@ impl Generator {
     }
 
     fn damage(&mut self, frame: &mut Vec<u8>) {
-        // Types, lengths, next headers, data offsets: plain, behind one tag, behind IPv6.
-        const FIELDS: [usize; 24] =
-            [12, 13, 14, 16, 17, 18, 19, 20, 21, 22, 23, 26, 30, 34, 38, 39, 46, 47, 54, 55, 58, 59, 66, 67];
-        const VALUES: [u8; 24] =
-            [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 0x0f, 0x20, 0x40, 43, 44, 0x45, 0x50, 58, 59, 60, 0x80, 0xff];
+        // Types, lengths, next headers, data offsets, chunks, tunnels' flags: plain, behind one tag, behind IPv6.
+        const FIELDS: [usize; 32] = [
+            12, 13, 14, 16, 17, 18, 19, 20, 21, 22, 23, 26, 30, 34, 35, 36, 37, 38, 39, 42, 45, 46, 47, 48, 49, 50, 54,
+            55, 58, 59, 66, 67,
+        ];
+        const VALUES: [u8; 28] = [
+            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 0x0f, 0x20, 0x40, 43, 44, 0x45, 47, 0x50, 58, 59, 60, 0x80, 0x81,
+            132, 0x88, 0xff,
+        ];
         match self.below(8) {
             0 => {
                 let at = self.below(frame.len().min(100));
