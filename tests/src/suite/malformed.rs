@@ -13,6 +13,7 @@ mod legal;
 mod random;
 mod rows;
 mod thorough;
+mod tshark;
 mod tunnels;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -43,6 +44,11 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("malformed::random_frames_in_the_kernel", || random::in_the_kernel(Hook::Tc)),
         trial("malformed::random_frames_in_the_kernel_by_xdp", || random::in_the_kernel(Hook::Xdp)),
     ]
+}
+
+/// With tshark, which guests do not have.
+pub(super) fn host_trials() -> Vec<Trial> {
+    vec![trial("malformed::tshark_agrees_on_the_rows", tshark::agrees_on_the_rows)]
 }
 
 /// A frame and what is to be said of it.

@@ -87,6 +87,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             doctor::host_trials(),
             devices::host_trials(),
             wire::host_trials(),
+            malformed::host_trials(),
         ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()

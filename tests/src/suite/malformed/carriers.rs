@@ -115,7 +115,7 @@ fn gre_contradictions() -> Vec<Row> {
         bad("a bad header checksum in GRE", start().ip4().gre(plain).ipv4(broken).tcp(1, 2), Malformed::Ip4Csum, 48),
         bad(
             "IPv4 cut off in GRE",
-            start().ip4().gre(|gre| gre.ether_type = 0x0800).payload(19),
+            start().ip4().gre(|gre| gre.ether_type = 0x0800).data([0x45; 19]),
             Malformed::Ip4Short,
             38,
         ),

@@ -305,7 +305,7 @@ fn ipv4() -> Vec<Row> {
             start().ipv4(|ip| (ip.protocol, ip.options) = (2, vec![148, 4, 0, 0])).payload(8),
             veth(),
         ),
-        other("IP in IP", start().ipv4(|ip| ip.protocol = 4).payload(40), veth()),
+        other("IP in IP", start().ip4().ip4().udp(1, 2).payload(9), veth()),
         fragment("first fragment", |ip| ip.more_fragments = true),
         fragment("later fragment", |ip| (ip.more_fragments, ip.fragment_offset) = (true, 9)),
         fragment("last fragment", |ip| ip.fragment_offset = 9),
