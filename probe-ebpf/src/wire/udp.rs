@@ -41,7 +41,8 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
 
 /// Ports of tunnels that may leave the checksum out over IPv6: GTP-U, AMT, LISP, GRE, VXLAN, VXLAN-GPE, RoCEv2, GUE,
 /// GENEVE, MPLS, and the VXLAN port of older kernels.
+#[must_use]
 #[inline(always)]
-const fn is_tunnel(destination_port: u16) -> bool {
+pub const fn is_tunnel(destination_port: u16) -> bool {
     matches!(destination_port, 2152 | 2268 | 4341 | 4754 | 4789..=4791 | 6080 | 6081 | 6635 | 8472)
 }

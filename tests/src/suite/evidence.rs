@@ -110,6 +110,11 @@ fn checksums_are_looked_at() -> Result<()> {
         ("UDP, none", udp(Checksum::Value(0)).payload(100), none),
         ("UDP, wrong", udp(wrong).payload(100), bad(Malformed::UdpCsum)),
         ("UDP, to be finished", udp(unfinished(17, 108)).payload(100), Some(("hardware", None))),
+        (
+            "UDP of a tunnel",
+            link().ip4().udp_with(1000, 4789, move |udp| udp.checksum = wrong).payload(50),
+            Some(("budget", None)),
+        ),
         ("UDP, more behind it", udp(Checksum::Right).payload(20).pad(60), good),
         (
             "UDP over IPv6, wrong",
