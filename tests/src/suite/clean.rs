@@ -55,7 +55,8 @@ fn talk(left: &Namespace, right: &Namespace, to: IpAddr, port: u16) -> Result<()
 /// Nothing is malformed, and all that was looked at is right.
 fn is_clean(agent: Agent<'_>) -> Result<()> {
     let metrics = at_rest(&agent)?;
-    let found: Vec<_> = metrics.select("lossprobe_malformed_frames_total", &[]).filter(|sample| sample.value > 0.0).collect();
+    let found: Vec<_> =
+        metrics.select("lossprobe_malformed_frames_total", &[]).filter(|sample| sample.value > 0.0).collect();
     ensure!(found.is_empty(), "{found:?}");
     let bad = metrics.sum("lossprobe_l4_checksums_total", &[("result", "bad")]);
     let looked_at = metrics.sum("lossprobe_l4_checksums_total", &[]);
@@ -82,8 +83,12 @@ fn clean_traffic() -> Result<()> {
 
 /// Then each segment is a packet of its own, and its checksum is there.
 fn clean_traffic_without_offloads() -> Result<()> {
-    const OFF: [(&str, bool); 4] =
-        [("tx-checksum-ip-generic", false), ("tx-tcp-segmentation", false), ("tx-tcp6-segmentation", false), ("tx-generic-segmentation", false)];
+    const OFF: [(&str, bool); 4] = [
+        ("tx-checksum-ip-generic", false),
+        ("tx-tcp-segmentation", false),
+        ("tx-tcp6-segmentation", false),
+        ("tx-generic-segmentation", false),
+    ];
     let pair = Pair::new()?.with_ipv6()?;
     let Pair { left, right } = &pair;
     left.offloads("a", &OFF)?;
@@ -144,7 +149,9 @@ fn a_flood_loses_no_count() -> Result<()> {
     let reasons = ["ip4_csum", "ip4_trunc", "tcp_flags", "tcp_opt"];
     let counted = |agent: &Agent<'_>, direction: &str| -> Result<[f64; 4]> {
         let metrics = agent.metrics()?;
-        Ok(reasons.map(|reason| metrics.sum("lossprobe_malformed_frames_total", &[("direction", direction), ("reason", reason)])))
+        Ok(reasons.map(|reason| {
+            metrics.sum("lossprobe_malformed_frames_total", &[("direction", direction), ("reason", reason)])
+        }))
     };
     let left_by = counted(&leaving, "egress")?;
     ensure!(left_by == [each; 4], "{left_by:?} of {each} each have left");

@@ -98,7 +98,11 @@ fn checksums_are_looked_at() -> Result<()> {
             link().ip6().tcp_with(1, 2, move |tcp| tcp.checksum = wrong).payload(33),
             bad(Malformed::TcpCsum),
         ),
-        ("TCP in a VLAN, wrong", link().vlan(5).ip4().tcp_with(1, 2, move |tcp| tcp.checksum = wrong), bad(Malformed::TcpCsum)),
+        (
+            "TCP in a VLAN, wrong",
+            link().vlan(5).ip4().tcp_with(1, 2, move |tcp| tcp.checksum = wrong),
+            bad(Malformed::TcpCsum),
+        ),
         ("UDP", udp(Checksum::Right).payload(100), good),
         ("UDP, none", udp(Checksum::Value(0)).payload(100), none),
         ("UDP, wrong", udp(wrong).payload(100), bad(Malformed::UdpCsum)),
@@ -110,7 +114,11 @@ fn checksums_are_looked_at() -> Result<()> {
             bad(Malformed::UdpCsum),
         ),
         ("ICMP", link().ip4().icmp(8, 0).payload(56), good),
-        ("ICMP, wrong", link().ip4().icmp_with(8, 0, move |icmp| icmp.checksum = wrong).payload(56), bad(Malformed::IcmpCsum)),
+        (
+            "ICMP, wrong",
+            link().ip4().icmp_with(8, 0, move |icmp| icmp.checksum = wrong).payload(56),
+            bad(Malformed::IcmpCsum),
+        ),
         ("ICMPv6", link().ip6().icmpv6(128, 0).payload(57), good),
         (
             "ICMPv6, wrong",
@@ -182,9 +190,8 @@ fn no_more_than_the_budget() -> Result<()> {
     let Pair { left, right } = &pair;
     let sender = PacketSocket::sender(left, "a")?;
     let agent = Agent::start(right, &TRACKED)?;
-    let frame = |checksum| {
-        ethernet(B, A).ip4().udp_with(1000, 2000, move |udp| udp.checksum = checksum).payload(1000).bytes()
-    };
+    let frame =
+        |checksum| ethernet(B, A).ip4().udp_with(1000, 2000, move |udp| udp.checksum = checksum).payload(1000).bytes();
     sender.send_copies(&frame(Checksum::Right), COPIES)?;
     let passed = |sum: u64| {
         eventually(SOON, "all have come", || {
@@ -254,11 +261,9 @@ fn no_more_than_proves_it() -> Result<()> {
         ethernet(B, A).ip4().tcp_with(1, 2, |tcp| tcp.flags = 0).payload(500).bytes(),
         ethernet(B, A).ip4().udp_with(1, 2, move |udp| udp.checksum = wrong).payload(500).bytes(),
     ];
-    for (arguments, expected) in [
-        (&[][..], [54 + 16, 542]),
-        (&["--evidence-payload", "400"], [54 + 400, 542]),
-        (&["--redact"], [54, 42]),
-    ] {
+    for (arguments, expected) in
+        [(&[][..], [54 + 16, 542]), (&["--evidence-payload", "400"], [54 + 400, 542]), (&["--redact"], [54, 42])]
+    {
         let pair = Pair::new()?;
         let Pair { left, right } = &pair;
         let agent = Agent::start(right, &[&TRACKED[..], arguments].concat())?;
@@ -287,7 +292,10 @@ fn a_tag_is_part_of_it() -> Result<()> {
         Ok(found)
     })?;
     ensure!(found.bytes == hexadecimal(&frame), "{found:?}\n{}", hexadecimal(&frame));
-    ensure!(found.offset == Some(28) && found.vlan == Some(5) && found.packet_bytes as usize == frame.len(), "{found:?}");
+    ensure!(
+        found.offset == Some(28) && found.vlan == Some(5) && found.packet_bytes as usize == frame.len(),
+        "{found:?}"
+    );
     ensure!(found.source_mac.as_deref() == Some("02:00:00:00:00:0a"), "{found:?}");
     agent.stop()
 }
@@ -303,12 +311,21 @@ fn who_has_sent_them() -> Result<()> {
     sender.send_copies(&broken(from(1, 0)), 30)?;
     sender.send_copies(&broken(from(1, 0).vlan(9)), 20)?;
     sender.send_copies(&from(2, 0).ip4().tcp_with(1, 2, |tcp| tcp.flags = 0).bytes(), 10)?;
-    let expected = [("ip4_csum", "02:00:00:07:00:01", None, 30), ("ip4_csum", "02:00:00:07:00:01", Some(9), 20), ("tcp_flags", "02:00:00:07:00:02", None, 10)];
+    let expected = [
+        ("ip4_csum", "02:00:00:07:00:01", None, 30),
+        ("ip4_csum", "02:00:00:07:00:01", Some(9), 20),
+        ("tcp_flags", "02:00:00:07:00:02", None, 10),
+    ];
     let check = || {
         let senders = kept(&agent)?.senders;
         ensure!(senders.len() == 1 && senders[0].interface == "b", "{senders:?}");
         ensure!(senders[0].senders.len() <= 64, "{}", senders[0].senders.len());
-        let said: Vec<_> = senders[0].senders.iter().take(3).map(|sender| (sender.reason.as_str(), sender.source_mac.as_str(), sender.vlan, sender.frames)).collect();
+        let said: Vec<_> = senders[0]
+            .senders
+            .iter()
+            .take(3)
+            .map(|sender| (sender.reason.as_str(), sender.source_mac.as_str(), sender.vlan, sender.frames))
+            .collect();
         ensure!(said == expected, "{said:?}");
         Ok(senders[0].senders.len())
     };

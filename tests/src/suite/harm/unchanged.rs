@@ -120,13 +120,8 @@ fn attach_100_times_under_traffic() -> Result<()> {
     let mut maps = Maps::take(&mut loaded.ebpf)?;
     for (_, _, ifindex) in ends {
         // With a slot, so that the programs do all of their work.
-        let slot = Slot {
-            ifindex,
-            slot: SLOT,
-            mtu_bytes: 1500,
-            link_kind: LinkKind::Ethernet as u8,
-            ..Slot::default()
-        };
+        let slot =
+            Slot { ifindex, slot: SLOT, mtu_bytes: 1500, link_kind: LinkKind::Ethernet as u8, ..Slot::default() };
         maps.set_slot(ifindex, slot)?;
     }
     let is_over = AtomicBool::new(false);
