@@ -318,11 +318,7 @@ fn judge_labels(bytes: &[u8], cursor: &mut Cursor, first_at: usize) {
         let is_last = entry[2] & mpls::BOTTOM != 0;
         match be32(&entry, 0) >> 12 {
             // Behind an extension label these numbers are others' (RFC 7274 3.1).
-            label @ 0..=15 if is_extended => {
-                if label != ENTROPY {
-                    cursor.note(Malformed::MplsReserved, at);
-                }
-            }
+            label @ 0..=15 if is_extended && label != ENTROPY => cursor.note(Malformed::MplsReserved, at),
             IMPLICIT_NULL => cursor.note(Malformed::MplsImplicitNull, at),
             4..=6 | 8..=12 => cursor.note(Malformed::MplsReserved, at),
             ROUTER_ALERT | EXTENSION if is_last => cursor.note(Malformed::MplsReserved, at),

@@ -378,7 +378,10 @@ fn flow_sample(number: i64) -> Result<u32, Fault> {
 
 fn evidence_payload(number: i64) -> Result<u32, Fault> {
     u32::try_from(number).ok().filter(|number| *number <= EVIDENCE_BYTES as u32).ok_or_else(|| {
-        Fault::new(format!("{number} is outside of 0 to {EVIDENCE_BYTES}"), "a frame is kept up to so many bytes in all")
+        Fault::new(
+            format!("{number} is outside of 0 to {EVIDENCE_BYTES}"),
+            "a frame is kept up to so many bytes in all",
+        )
     })
 }
 

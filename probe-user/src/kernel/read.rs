@@ -264,10 +264,7 @@ fn total(values: &PerCpuValues<u64>) -> u64 {
     values.iter().sum()
 }
 
-fn entries<K: Pod, V: Pod>(
-    map: &PerCpuHashMap<MapData, K, V>,
-    count: impl Fn(&V) -> u64,
-) -> Result<Vec<(K, u64)>> {
+fn entries<K: Pod, V: Pod>(map: &PerCpuHashMap<MapData, K, V>, count: impl Fn(&V) -> u64) -> Result<Vec<(K, u64)>> {
     let mut all = Vec::new();
     for entry in map.iter() {
         let (key, values) = entry?;

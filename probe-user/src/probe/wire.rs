@@ -139,7 +139,9 @@ impl Probe {
                 (none, Some(group)) => {
                     let Some((ledger, reused)) = self.tracks.ledgers.take(Instant::now()) else {
                         if !std::mem::replace(&mut self.tracks.warned, true) {
-                            warn!("connections and checksums of further interfaces are not looked at: all ledgers are taken");
+                            warn!(
+                                "connections and checksums of further interfaces are not looked at: all ledgers are taken"
+                            );
                         }
                         continue;
                     };

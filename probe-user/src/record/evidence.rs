@@ -72,12 +72,7 @@ impl Reservoir {
     #[must_use]
     pub fn evidence(&self) -> Evidence {
         let frames = self.kinds.values().flat_map(|kept| [Some(&kept.first), kept.latest.as_ref()]);
-        Evidence {
-            schema: SCHEMA,
-            frames: frames.flatten().cloned().collect(),
-            lost: self.lost,
-            senders: Vec::new(),
-        }
+        Evidence { schema: SCHEMA, frames: frames.flatten().cloned().collect(), lost: self.lost, senders: Vec::new() }
     }
 
     /// Frames that found no room.
@@ -111,7 +106,8 @@ mod tests {
             reservoir.keep(&frame(interface, reason, time, 60));
         }
         let evidence = reservoir.evidence();
-        let told: Vec<_> = evidence.frames.iter().map(|frame| (frame.interface.as_str(), frame.time.as_str())).collect();
+        let told: Vec<_> =
+            evidence.frames.iter().map(|frame| (frame.interface.as_str(), frame.time.as_str())).collect();
         assert_eq!(told, [("a", "2"), ("b", "1"), ("b", "4")]);
         assert_eq!((evidence.lost, reservoir.bytes), (0, 3 * 120));
     }

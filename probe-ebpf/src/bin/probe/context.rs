@@ -161,7 +161,12 @@ fn loaded<const N: usize>(bytes: u64) -> u64 {
 
 /// Adds the next piece of a frame to a sum. `None` if it is not there.
 #[inline(always)]
-pub(crate) fn add_up(frame: &TcFrame, (at, bytes): (u32, u64), piece: &mut [u8; PIECE_BYTES + 8], sum: u32) -> Option<u32> {
+pub(crate) fn add_up(
+    frame: &TcFrame,
+    (at, bytes): (u32, u64),
+    piece: &mut [u8; PIECE_BYTES + 8],
+    sum: u32,
+) -> Option<u32> {
     let to = piece.as_mut_ptr();
     let bytes = frame.load::<PIECE_BYTES>(at, to, bytes, false)?;
     // The helper takes multiples of four bytes: what is missing is zero.

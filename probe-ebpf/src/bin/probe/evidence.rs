@@ -12,7 +12,12 @@ const HEADER_BYTES: u64 = 20;
 
 /// Hands the frame in the scratch space over, whose finding was just counted.
 #[inline(always)]
-pub(crate) fn keep(frame: &impl Hooked, scratch: &Scratch, (direction, reason): (u8, u8), (ifindex, segments): (u32, u64)) {
+pub(crate) fn keep(
+    frame: &impl Hooked,
+    scratch: &Scratch,
+    (direction, reason): (u8, u8),
+    (ifindex, segments): (u32, u64),
+) {
     let meta = &scratch.cursor.meta;
     let wanted = wanted_bytes(scratch, reason);
     let about = About {

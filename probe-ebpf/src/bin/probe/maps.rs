@@ -12,9 +12,8 @@ use aya_ebpf::{
 use probe_ebpf::{
     abi::{
         About, Bucket, Checksums, Control, Direction, DropKey, EVENT_BUCKETS, EVENTS_PER_TENTH, Event, EventKind,
-        Evidence, FaultKey, FlowNames, FlowSet, INERT_AFTER_SECONDS,
-        MalformedCount, MalformedKey, NamespaceKey, Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES,
-        Scratch, Settings, Slot, Sum, Tally, Traffic, ledger_index,
+        Evidence, FaultKey, FlowNames, FlowSet, INERT_AFTER_SECONDS, MalformedCount, MalformedKey, NamespaceKey,
+        Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings, Slot, Sum, Tally, Traffic, ledger_index,
     },
     classify::{Cursor, Meta},
     flow::{Ledger, Secret},
