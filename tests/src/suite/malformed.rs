@@ -27,8 +27,16 @@ use probe_ebpf::{
     reason::{Malformed, Severity},
     thorough::judge,
 };
-use tests::{agent::Agent, frames::Frame, run::trial, topology::Pair, wait::eventually, wire::PacketSocket};
+use tests::{
+    agent::Agent,
+    frames::Frame,
+    run::{is_full, trial},
+    topology::Pair,
+    wait::eventually,
+    wire::PacketSocket,
+};
 
+use super::wire::collection;
 use kernel::{Hook, Kernel, View};
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -48,7 +56,12 @@ pub(super) fn trials() -> Vec<Trial> {
 
 /// With tshark, which guests do not have.
 pub(super) fn host_trials() -> Vec<Trial> {
-    vec![trial("malformed::tshark_agrees_on_the_rows", tshark::agrees_on_the_rows)]
+    let rows = trial("malformed::tshark_agrees_on_the_rows", tshark::agrees_on_the_rows);
+    let collection = if is_full() { collection::folder() } else { None };
+    let collection = collection.map(|folder| {
+        trial("malformed::tshark_agrees_on_the_collection", move || tshark::agrees_on_the_collection(&folder))
+    });
+    [rows].into_iter().chain(collection).collect()
 }
 
 /// A frame and what is to be said of it.

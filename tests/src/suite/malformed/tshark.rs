@@ -16,13 +16,15 @@ use probe_ebpf::{
     classify::Meta,
     reason::{Malformed, Severity},
 };
+use serde_json::Value;
 use tests::{
+    agent::lossprobe,
     capture::{Record, write_pcap},
     namespace::Namespace,
     program,
 };
 
-use super::rows;
+use super::{super::wire::collection, rows};
 
 /// Fields changed in later versions; Debian 12 has this one.
 const VERSION: &str = "4.0.";
@@ -269,4 +271,59 @@ pub(super) fn agrees_on_the_rows() -> Result<()> {
     ensure!(left_over.is_empty(), "they agree on {left_over:?}");
     ensure!(compared.len() == RULES.len(), "only {} of {} rules were compared", compared.len(), RULES.len());
     fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))
+}
+
+/// The same on captures of other people, all together: whatever is called malformed here, tshark marks as well, but for
+/// few. The other way around there is more, and it is shown: unfinished checksums, and what is wrapped in protocols that
+/// are not looked into here.
+pub(super) fn agrees_on_the_collection(folder: &Path) -> Result<()> {
+    const AGREES_PERCENT: u64 = 98;
+    let mut tallies = vec![[0_u64; 3]; RULES.len()];
+    let mut unread = 0;
+    for file in collection::captures(folder)? {
+        // Of a link type without IP, or broken on purpose, for one of the two.
+        let (Ok(ours), Ok(marks)) = (findings(&file), marks(&file)) else {
+            unread += 1;
+            continue;
+        };
+        for (number, theirs) in &marks {
+            let ours = ours.get(number).copied();
+            let rule = ours.and_then(|reason| RULES.iter().position(|rule| rule.reasons.contains(&reason)));
+            let differing = differences(ours, theirs);
+            for (rule, is_theirs) in &differing {
+                tallies[*rule][1 + usize::from(*is_theirs)] += 1;
+            }
+            if let Some(rule) = rule.filter(|rule| !differing.contains(&(*rule, false))) {
+                tallies[rule][0] += 1;
+            }
+        }
+    }
+    println!("{unread} captures not read; frames that both mark, only lossprobe, only tshark:");
+    for (rule, [both, ours, theirs]) in RULES.iter().zip(&tallies).filter(|(_, tally)| **tally != [0; 3]) {
+        println!("{:16} {both:6} {ours:6} {theirs:6}", rule.reasons[0].id());
+    }
+    let [both, ours] = [0, 1].map(|column| tallies.iter().map(|tally| tally[column]).sum::<u64>());
+    ensure!(both > 0, "nothing is malformed in {}", folder.display());
+    ensure!(100 * both >= AGREES_PERCENT * (both + ours), "tshark does not mark {ours} of {} frames", both + ours);
+    Ok(())
+}
+
+/// What `lossprobe analyze` says, by the number of the frame. Captures with link types that it skips are not compared.
+fn findings(file: &Path) -> Result<BTreeMap<u64, Malformed>> {
+    let here = Namespace::of_this_process()?;
+    let file = file.to_str().context("a file name in UTF-8")?;
+    let tunnels = ["--tunnel-port", "4789", "--tunnel-port", "8472", "--tunnel-port", "6081:geneve"];
+    let output = lossprobe(&here, &[&["analyze", file, "--events", "--output", "json"][..], &tunnels].concat())?;
+    ensure!(output.status.success(), "lossprobe analyze {file} ended with {}", output.status);
+    let mut findings = BTreeMap::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let value: Value = serde_json::from_str(line).with_context(|| format!("read {line:?}"))?;
+        if value["type"] == "malformed" {
+            let reason = Malformed::ALL.iter().find(|reason| value["name"] == reason.id()).context("a known reason")?;
+            findings.insert(value["frame"].as_u64().context("no frame")?, *reason);
+        } else if let Some(skipped) = value["skipped_link_types"].as_array() {
+            ensure!(skipped.is_empty(), "{file} has link types that are skipped");
+        }
+    }
+    Ok(findings)
 }

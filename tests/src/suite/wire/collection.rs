@@ -15,15 +15,25 @@ use super::{agreement::Agreement, analysis::Analysis};
 const VARIABLE: &str = "LOSSPROBE_CAPTURES";
 
 pub(super) fn trials() -> Vec<Trial> {
-    let folder = env::var_os(VARIABLE).map(PathBuf::from);
-    folder.map(|folder| trial("wire::collection", move || collection(&folder))).into_iter().collect()
+    folder().map(|folder| trial("wire::collection", move || collection(&folder))).into_iter().collect()
 }
 
-fn collection(folder: &Path) -> Result<()> {
+/// Where they are, if anywhere.
+pub(in crate::suite) fn folder() -> Option<PathBuf> {
+    env::var_os(VARIABLE).map(PathBuf::from)
+}
+
+/// All of them.
+pub(in crate::suite) fn captures(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     find(folder, &mut files)?;
     files.sort();
     ensure!(!files.is_empty(), "no captures below {VARIABLE}={}", folder.display());
+    Ok(files)
+}
+
+fn collection(folder: &Path) -> Result<()> {
+    let files = captures(folder)?;
     let mut all = Agreement::default();
     let mut unread = Vec::new();
     for file in &files {

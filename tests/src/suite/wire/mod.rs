@@ -6,7 +6,7 @@
 
 mod agreement;
 mod analysis;
-mod collection;
+pub(super) mod collection;
 mod innocent;
 mod live;
 mod scene;
