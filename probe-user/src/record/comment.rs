@@ -298,7 +298,7 @@ mod tests {
             (ipv4(6, &tcp(5, 16)[..19]), "tcp_short: 19 bytes, not 20 or more, at byte 34"),
             (ipv4(6, &tcp(4, 16)), "tcp_doff: header length 16, not 20 or more, at byte 46"),
             (ipv4(6, &tcp(6, 16)), "tcp_doff: header length 24, 20 bytes present, at byte 46"),
-            (ipv6(6, &tcp(5, 16)), "tcp_csum: checksum 0x0000, computed 0xb4cf at byte 70"),
+            (ipv6(6, &tcp(5, 16)), "tcp_csum: checksum 0x0000, computed 0xb4cb at byte 70"),
             (ipv4(17, &udp[..7]), "udp_short: 7 bytes, not 8 or more, at byte 34"),
             (changed(ipv4(17, &udp), 39, &[7]), "udp_len_lt8: length 7, not 8 or more, at byte 38"),
             (changed(ipv4(17, &udp), 39, &[10]), "udp_len_gt: length 10, 9 bytes present, at byte 38"),
