@@ -43,7 +43,7 @@ impl Found<'_> {
         Some(match self.finding.reason {
             Malformed::EthShort => self.too_short(14)?,
             Malformed::EthRunt => format!("{} bytes, not 60 or more,", self.meta.frame_bytes),
-            Malformed::EthOversize => {
+            Malformed::EthOversize if self.meta.mtu_bytes != 0 => {
                 format!("a frame of {} bytes at an MTU of {}", self.meta.frame_bytes, self.meta.mtu_bytes)
             }
             Malformed::EthTrailer => {

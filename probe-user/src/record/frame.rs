@@ -4,8 +4,14 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
-use probe_ebpf::{abi::Direction, reason::Malformed};
+use probe_ebpf::{
+    abi::Direction,
+    classify::{Finding, Meta},
+    reason::Malformed,
+    wire::ethernet,
+};
 
+use super::comment::explain;
 use crate::event::Event;
 
 /// What frames are where nothing is said of it.
@@ -49,7 +55,7 @@ impl<'e> Frame<'e> {
             time_ns: u64::try_from(time.as_nanosecond()).context("a time before 1970")?,
             sent,
             frame_bytes: event.packet_bytes.max(bytes.len() as u32),
-            comment: comment(event),
+            comment: comment(event, &bytes),
             bytes,
         })
     }
@@ -63,8 +69,8 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
     pairs.iter().map(byte).collect::<Option<_>>().filter(|_| rest.is_empty())
 }
 
-fn comment(event: &Event) -> String {
-    let mut text = explanation(event);
+fn comment(event: &Event, bytes: &[u8]) -> String {
+    let mut text = explanation(event, bytes);
     if let Some(source_mac) = &event.source_mac {
         let vlan = event.vlan.map_or_else(String::new, |vlan| format!(" vlan {vlan}"));
         let _infallible = write!(text, "; last sender on this segment {source_mac}{vlan}");
@@ -72,14 +78,25 @@ fn comment(event: &Event) -> String {
     text
 }
 
-fn explanation(event: &Event) -> String {
+fn explanation(event: &Event, bytes: &[u8]) -> String {
     let at = event.offset.unwrap_or_default();
-    let Some(reason) = Malformed::ALL.iter().find(|reason| reason.id() == event.reason) else {
-        return format!("{} at byte {at}", event.reason);
+    let reason = Malformed::ALL.iter().find(|reason| reason.id() == event.reason);
+    match (reason, u16::try_from(at)) {
+        (Some(reason), Ok(at)) => explain(bytes, meta(event, bytes), Finding { reason: *reason, at }),
+        _of_another_build => format!("{} at byte {at}", event.reason),
+    }
+}
+
+/// The frame's circumstances, as far as an event tells them: not the MTU and the ports of tunnels.
+fn meta(event: &Event, bytes: &[u8]) -> Meta {
+    let first_protocol = match (event.link_type, bytes.first().map(|first| first >> 4)) {
+        (None | Some(LINK_ETHERNET), _) => 0,
+        (_, Some(6)) => ethernet::IPV6,
+        _ => ethernet::IPV4,
     };
-    // Exceptions to the rule stand in parentheses: none of them applies here.
-    let meaning = reason.meaning().split(" (").next().unwrap_or_default();
-    format!("{}: {meaning} at byte {at}; {}", reason.id(), reason.standard())
+    // No checksum of a merged packet is that of its segments; how long these are does not matter.
+    let gso_size = u32::from(event.segments > 1);
+    Meta { frame_bytes: event.packet_bytes, first_protocol, gso_size, ..Meta::default() }
 }
 
 #[cfg(test)]
@@ -89,6 +106,7 @@ mod tests {
 
     #[test]
     fn what_where_why_and_who() {
+        // There are 15 bytes, and the header is not among them.
         let what = "ip4_csum: the header checksum is wrong at byte 24; RFC 1122 3.2.1.2, RFC 1812 5.2.2";
         let of_another_build = Event { reason: "brand_new".to_owned(), ..malformed() };
         for (event, expected) in [
@@ -99,6 +117,41 @@ mod tests {
         ] {
             assert_eq!(Frame::of(&event).unwrap().comment, expected);
         }
+    }
+
+    /// A header from 10.0.0.1 to 10.0.0.2, of which the checksum is 0x1234.
+    #[test]
+    fn numbers_are_those_of_the_bytes() {
+        let header = "4500001d00014000401112340a0000010a000002";
+        let ethernet = format!("02000000000b02000000000a810000050800{header}");
+        let numbers = |at| format!("ip4_csum: header checksum 0x1234, computed 0x26cd at byte {at}; ");
+        for (link_type, bytes, offset) in [(1, ethernet.as_str(), 28), (101, header, 10)] {
+            let event = Event {
+                link_type: Some(link_type),
+                bytes: bytes.to_owned(),
+                offset: Some(offset),
+                packet_bytes: bytes.len() as u32 / 2 + 9,
+                ..malformed()
+            };
+            let comment = Frame::of(&event).unwrap().comment;
+            assert!(comment.starts_with(&numbers(offset)), "{comment}");
+        }
+    }
+
+    #[test]
+    fn a_merged_packet_has_no_checksum_of_its_own() {
+        let datagram = "02000000000b02000000000a08004500001d00014000401126cd0a0000010a0000020001000200094ad7a1";
+        let event = |segments| Event {
+            reason: "udp_csum".to_owned(),
+            bytes: datagram.to_owned(),
+            offset: Some(40),
+            packet_bytes: 43,
+            segments,
+            ..malformed()
+        };
+        let said = |segments| Frame::of(&event(segments)).unwrap().comment;
+        assert!(said(1).starts_with("udp_csum: checksum 0x4ad7, computed 0x4ad6 at byte 40; "), "{}", said(1));
+        assert!(said(2).starts_with("udp_csum: the checksum is neither zero nor right at byte 40; "), "{}", said(2));
     }
 
     #[test]
