@@ -150,13 +150,13 @@ impl Kernel {
     }
 
     fn round(&mut self, sample: &Sample) -> Result<Round> {
-        let nothing = |kernel: &Self| kernel.counted(Direction::Ingress);
-        let before = nothing(self)?;
         self.set_slot(sample.sums.is_some())?;
         if sample.sums == Some(Sums::All) {
             // A wrong one: from now on all are looked at, for longer than a run takes.
             self.once(program::INGRESS, &samples::wrong_sum())?;
         }
+        let nothing = |kernel: &Self| kernel.counted(Direction::Ingress);
+        let before = nothing(self)?;
         let empty = self.time(program::EMPTY, sample)?;
         ensure!(nothing(self)? == before, "the empty program has counted something");
         Ok(Round {
