@@ -14,6 +14,7 @@ use crate::{
 };
 
 #[xdp]
+#[inline(always)]
 fn lossprobe_xdp(context: XdpContext) -> u32 {
     observe(&context);
     XDP_PASS
