@@ -17,7 +17,7 @@ use probe_user::kernel::{
     read::Maps,
 };
 use tests::{
-    frames::{A, B, Frame, ethernet},
+    frames::{A, B, Checksum, Frame, ethernet},
     topology::Pair,
     wire::PacketSocket,
 };
@@ -205,6 +205,8 @@ pub(crate) fn data(number: usize) -> Vec<u8> {
     });
     let segment = packet.tcp_with(port, 443, |tcp| {
         (tcp.sequence, tcp.acknowledgement) = (1, 5_000);
+        // Whatever numbers are written into it later.
+        tcp.checksum = Checksum::Unfinished;
         tcp.options = TIMESTAMP.to_vec();
     });
     segment.payload(PAYLOAD).bytes()
@@ -220,6 +222,7 @@ pub(crate) fn answer(number: usize, acknowledged: u32) -> Vec<u8> {
     });
     let segment = packet.tcp_with(443, port, move |tcp| {
         (tcp.sequence, tcp.acknowledgement) = (5_000, acknowledged);
+        tcp.checksum = Checksum::Unfinished;
         tcp.options = TIMESTAMP.to_vec();
     });
     segment.payload(0).bytes()
