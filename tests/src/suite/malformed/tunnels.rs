@@ -142,7 +142,7 @@ fn vxlan() -> Vec<Row> {
         ),
         good(
             "ARP in VXLAN",
-            in_vxlan(start().arp(plain)),
+            in_vxlan(ethernet(B, [2, 0, 0, 0, 0, 0x7c]).arp(|arp| arp.sender_mac = [2, 0, 0, 0, 0, 0x7c])),
             carrier(),
             Packet {
                 network: Arp,
