@@ -10,7 +10,7 @@ use probe_ebpf::{
     },
     reason::Malformed,
 };
-use tests::frames::{A, B, Checksum, Frame, ethernet, ethernet_with, flag, packet, plain};
+use tests::frames::{A, B, Checksum, Frame, ethernet, ethernet_with, flag, packet};
 
 use super::{Row, bad, control, good, other, rows::start, veth};
 
