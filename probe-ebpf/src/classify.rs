@@ -354,6 +354,8 @@ impl Cursor {
         (self.extensions_seen, self.extensions, self.first_fragment) = (0, 0, 0);
         match ether_type {
             wire::ethernet::BRIDGED => Layer::Ethernet,
+            // Without a frame around it, it is about the tunnel's own addresses (mGRE).
+            wire::ethernet::ARP => Layer::Other,
             ether_type => wire::ethernet::network_layer(ether_type).unwrap_or(Layer::Other),
         }
     }

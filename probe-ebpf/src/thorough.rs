@@ -12,7 +12,7 @@ use crate::{
     fast,
     frame::{Frame as _, be16, be32},
     reason::{Malformed, Severity},
-    wire::{icmp, icmpv6, ipv4, ipv6, mpls},
+    wire::{icmp, icmpv6, ipv4, ipv6, mpls, udp},
 };
 
 /// What there is to say of a frame.
@@ -52,8 +52,8 @@ fn examine(bytes: &[u8], meta: Meta) -> Judged {
         let packet = cursor.packet;
         let is_unfinished = || checksum_of(bytes, &meta, &packet).is_some_and(|inner| inner.is_unfinished);
         let outer = seen.carrier.and_then(|outer| checksum_of(bytes, &meta, &outer)?.finding());
-        // The checksum of what carries an unfinished one is that of what will be sent.
-        let outer = outer.filter(|_| !is_unfinished());
+        // The checksum of what carries an unfinished one is that of what will be sent; what is not understood may carry one.
+        let outer = outer.filter(|_| outcome == Layer::End && !carries(bytes, &packet) && !is_unfinished());
         for finding in [outer, flaw(bytes, &meta, &packet)].into_iter().flatten() {
             cursor.note(finding.reason, finding.at.into());
         }
@@ -100,12 +100,23 @@ fn look(bytes: &[u8], meta: Meta) -> (Cursor, Seen, Layer) {
 /// What is wrong with a packet's transport, as far as that is for this module.
 #[inline]
 fn flaw(bytes: &[u8], meta: &Meta, packet: &Packet) -> Option<Finding> {
+    if carries(bytes, packet) {
+        return None;
+    }
     let wrong = checksum_of(bytes, meta, packet).and_then(|checksum| checksum.finding());
     wrong.or_else(|| match packet.transport {
         Transport::Icmp => quote_flaw(bytes, packet),
         Transport::Icmpv6 => discovery_flaw(bytes, packet),
         _ => None,
     })
+}
+
+/// Whether it may carry an unfinished packet, as a tunnel of somebody's: its checksum may be that of what will be sent (local
+/// checksum offload). Nor does the kernel's part look at it.
+#[inline]
+fn carries(bytes: &[u8], packet: &Packet) -> bool {
+    let port = || bytes.read(usize::from(packet.transport_at) + 2).map(u16::from_be_bytes);
+    packet.transport == Transport::Udp && port().is_some_and(udp::is_tunnel)
 }
 
 /// A transport's checksum. The numbers are as they are written.
@@ -369,6 +380,17 @@ mod tests {
         bytes[26..28].copy_from_slice(&[0x14, 0x1d]);
         let checksum = checksum_of(&bytes, &Meta::default(), &packet).unwrap();
         assert!(checksum.is_unfinished && checksum.finding().is_none(), "{checksum:?}");
+    }
+
+    #[test]
+    fn what_may_carry_an_unfinished_packet_is_not_judged() {
+        for (port, expected) in [(2_u16, Some(Malformed::UdpCsum)), (4789, None), (8472, None), (6081, None)] {
+            let (mut bytes, packet) = ipv4(17, &[], &DATAGRAM);
+            bytes[22..24].copy_from_slice(&port.to_be_bytes());
+            bytes[26] ^= 0xff;
+            let flaw = flaw(&bytes, &Meta::default(), &packet);
+            assert_eq!(flaw.map(|finding| finding.reason), expected, "port {port}");
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub fn step<F: Frame + ?Sized>(frame: &F, cursor: &mut Cursor) -> Step {
         cursor.note(Malformed::ArpShaGroup, at + 8);
     }
     let sender = [packet[8], packet[9], packet[10], packet[11], packet[12], packet[13]];
-    if cursor.meta.first_protocol == 0 && frame.read::<6>(6) != Some(sender) {
+    if cursor.meta.first_protocol == 0 && frame.read::<6>(usize::from(cursor.frame_at) + 6) != Some(sender) {
         cursor.note(Malformed::ArpSha, at + 8);
     }
     Ok(Layer::End)

@@ -269,18 +269,23 @@ fn no_more_than_proves_it() -> Result<()> {
     let frames = [
         ethernet(B, A).ip4().tcp_with(1, 2, |tcp| tcp.flags = 0).payload(500).bytes(),
         ethernet(B, A).ip4().udp_with(1, 2, move |udp| udp.checksum = wrong).payload(500).bytes(),
+        // The finding stands behind everything that somebody sent.
+        ethernet(B, A).ip4().udp(1, 2).payload(500).trailer([0; 50]).bytes(),
+        ethernet(B, A).ipv4(|ip| ip.total_length += 100).udp(1, 2).payload(500).bytes(),
     ];
-    for (arguments, expected) in
-        [(&[][..], [54 + 16, 542]), (&["--evidence-payload", "400"], [54 + 400, 542]), (&["--redact"], [54, 42])]
-    {
+    for (arguments, expected) in [
+        (&[][..], [54 + 16, 542, 42 + 16, 36 + 16]),
+        (&["--evidence-payload", "400"], [54 + 400, 542, 42 + 400, 36 + 400]),
+        (&["--redact"], [54, 42, 42, 36]),
+    ] {
         let pair = Pair::new()?;
         let Pair { left, right } = &pair;
         let agent = Agent::start(right, &[&TRACKED[..], arguments].concat())?;
         PacketSocket::sender(left, "a")?.send(&frames)?;
-        eventually(SOON, "both are kept", || {
+        eventually(SOON, "all are kept", || {
             let evidence = kept(&agent)?;
             let bytes = |reason| of_reason(&evidence, reason).first().map(|frame| frame.bytes.len() / 2);
-            let said = [bytes("tcp_flags"), bytes("udp_csum")];
+            let said = ["tcp_flags", "udp_csum", "eth_trailer", "ip4_trunc"].map(bytes);
             ensure!(said == expected.map(Some), "{arguments:?}: {said:?} instead of {expected:?}");
             Ok(())
         })?;

@@ -52,8 +52,11 @@ fn wanted_bytes(scratch: &Scratch, reason: u8) -> u64 {
     let cursor = &scratch.cursor;
     let understood = u64::from(cursor.packet.header_bytes);
     let finding_at = u64::from(cursor.finding_at());
-    let broken = finding_at.max(cursor.at.into()) + HEADER_BYTES;
-    let headers = if finding_at >= understood { broken } else { understood };
+    let at = u64::from(cursor.at);
+    let broken = finding_at.max(at) + HEADER_BYTES;
+    // What stands far behind all headers is about the length: that is known without what people send in between.
+    let is_in_headers = finding_at >= understood && finding_at <= at + HEADER_BYTES;
+    let headers = if is_in_headers { broken } else { understood };
     let headers = headers + u64::from(maps::evidence_payload_bytes());
     let wanted = if is_checksum(reason) { headers.max(whole_bytes) } else { headers };
     wanted.min(u64::from(cursor.meta.frame_bytes)).min(EVIDENCE_BYTES as u64)

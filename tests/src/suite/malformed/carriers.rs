@@ -86,6 +86,11 @@ fn gre() -> Vec<Row> {
             start().ip4().gre(|gre| (gre.ether_type, gre.sequence) = (0x88be, Some(1))).payload(30),
             veth(),
         ),
+        other(
+            "ARP of a tunnel's own addresses",
+            start().ip4().gre(|gre| gre.ether_type = 0x0806).data([3, 10, 8, 0, 4, 4, 0, 1]).payload(16),
+            veth(),
+        ),
         other("nothing in GRE", start().ip4().gre(|gre| gre.ether_type = 0), veth()),
     ]
 }

@@ -10,7 +10,7 @@ use probe_ebpf::{
     },
     reason::Malformed,
 };
-use tests::frames::{A, B, Checksum, Frame, ethernet, ethernet_with, flag, packet, plain};
+use tests::frames::{A, B, Checksum, Frame, ethernet, ethernet_with, flag, packet};
 
 use super::{Row, bad, control, good, other, rows::start, veth};
 
@@ -142,7 +142,7 @@ fn vxlan() -> Vec<Row> {
         ),
         good(
             "ARP in VXLAN",
-            in_vxlan(start().arp(plain)),
+            in_vxlan(ethernet(B, [2, 0, 0, 0, 0, 0x7c]).arp(|arp| arp.sender_mac = [2, 0, 0, 0, 0, 0x7c])),
             carrier(),
             Packet {
                 network: Arp,
