@@ -21,7 +21,7 @@ use std::{
 };
 
 use anyhow::Result;
-use probe_ebpf::abi::{Direction, INERT_AFTER_SECONDS, NamespaceKey, Slot};
+use probe_ebpf::abi::{Direction, INERT_AFTER_SECONDS, INSIDE, NamespaceKey, Slot};
 use tracing::{info, warn};
 
 use self::{
@@ -103,6 +103,14 @@ struct Counted {
 struct Baseline {
     traffic: [Traffic; 2],
     malformed: BTreeMap<Rare, u64>,
+}
+
+impl Baseline {
+    /// Malformed frames that had come in.
+    fn malformed_that_came(&self) -> u64 {
+        let came = |rare: &Rare| matches!(rare, Rare::Malformed { direction, .. } if direction & !INSIDE == Direction::Ingress as u8);
+        self.malformed.iter().filter(|(rare, _)| came(rare)).map(|(_, frames)| frames).sum()
+    }
 }
 
 /// Programs, maps, and the interfaces of this network namespace.

@@ -289,6 +289,9 @@ pub struct Senders {
     pub interface: String,
     /// The last senders on this segment, which need not be the devices that have damaged the frames; the most frames first.
     pub senders: Vec<Sender>,
+    /// Malformed frames that came in from senders who found no room in the table, or have lost their place in it.
+    #[serde(default)]
+    pub other_frames: u64,
 }
 
 /// One of them.

@@ -22,8 +22,8 @@ use crate::event::{Message, Notice, SCHEMA, Suppressor};
 
 /// Most that watch at a time.
 const MOST: usize = 8;
-/// Lines that wait for one of them: some 200 KiB.
-const QUEUE: usize = 256;
+/// Lines that wait for one of them: some 100 KiB, of frames with a wrong checksum up to 600.
+const QUEUE: usize = 128;
 
 /// Everybody who watches.
 #[derive(Debug, Default)]

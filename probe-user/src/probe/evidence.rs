@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use probe_ebpf::{
-    abi::Tally,
+    abi::{Direction, INSIDE, MalformedKey, Tally},
     classify::{Finding, Meta},
     reason::{Malformed, Scope},
     source::Sender,
@@ -38,7 +38,8 @@ impl Probe {
         }
         let clock = Clock::now()?;
         let events: Vec<Event> = batch.into_iter().map(|seen| self.describe_frame(seen, clock)).collect();
-        events.iter().for_each(|event| self.reservoir.keep(event));
+        let is_present = |name: &str| self.links.values().any(|link| link.name == name);
+        events.iter().for_each(|event| self.reservoir.keep(event, is_present));
         Ok(events)
     }
 
@@ -54,13 +55,21 @@ impl Probe {
     /// Who has sent malformed frames last, by interface.
     fn senders(&self) -> Result<Vec<snapshot::Senders>> {
         let mut shown = Vec::new();
+        let malformed = self.maps.counters()?.malformed;
         for (ifindex, counted) in &self.counted {
             let (Some(place), Some(link)) = (counted.place, self.links.get(ifindex)) else { continue };
             let mut senders = self.maps.senders(place.slot)?;
             senders.sort_by_key(|(reason, sender, frames)| (std::cmp::Reverse(*frames), *reason, sender.0));
             let senders: Vec<_> = senders.into_iter().filter_map(shown_sender).take(SENDERS_SHOWN).collect();
             if !senders.is_empty() {
-                shown.push(snapshot::Senders { interface: link.name.clone(), senders });
+                let came = |(key, _): &&(MalformedKey, u64)| {
+                    u32::from(key.slot) == place.slot && key.direction & !INSIDE == Direction::Ingress as u8
+                };
+                let frames: u64 = malformed.iter().filter(came).map(|(_, frames)| frames).sum();
+                let before = counted.baseline.malformed_that_came();
+                let named: u64 = senders.iter().map(|sender| sender.frames).sum();
+                let other_frames = (frames - before).saturating_sub(named);
+                shown.push(snapshot::Senders { interface: link.name.clone(), senders, other_frames });
             }
         }
         shown.sort_by(|a, b| a.interface.cmp(&b.interface));

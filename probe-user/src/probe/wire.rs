@@ -183,7 +183,8 @@ impl Probe {
             else {
                 continue;
             };
-            if interface.attached.iter().any(|attachment| attachment.hook == "tc_ingress") {
+            let is_looked_at = interface.attached.iter().any(|attachment| attachment.hook == "tc_ingress");
+            if track.group.is_some() && is_looked_at {
                 let results = self.maps.checksums(track.ledger)?;
                 let since = |result: Checksum| results[result as usize] - track.checksums[result as usize];
                 interface.checksums =

@@ -34,6 +34,12 @@ struct Kept {
     latest: Option<Event>,
 }
 
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.first.bytes.len() + self.latest.as_ref().map_or(0, |latest| latest.bytes.len())
+    }
+}
+
 /// What the agent answers at [`PATH`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -49,15 +55,24 @@ pub struct Evidence {
 }
 
 impl Reservoir {
-    /// Keeps a malformed frame, if there is room for it.
-    pub fn keep(&mut self, event: &Event) {
+    /// Keeps a malformed frame, if there is room for it; if there is none, frames of interfaces that are gone make room.
+    pub fn keep(&mut self, event: &Event, is_present: impl Fn(&str) -> bool) {
+        if !self.put(event) {
+            self.kinds.retain(|(interface, ..), _| is_present(interface));
+            self.bytes = self.kinds.values().map(Kept::bytes).sum();
+            if !self.put(event) {
+                self.lost += 1;
+            }
+        }
+    }
+
+    fn put(&mut self, event: &Event) -> bool {
         let kind = (event.interface.clone(), event.direction.clone(), event.reason.clone());
         let bytes = event.bytes.len();
         let is_known = self.kinds.contains_key(&kind);
         let freed = self.kinds.get(&kind).and_then(|kept| kept.latest.as_ref()).map_or(0, |latest| latest.bytes.len());
         if (!is_known && self.kinds.len() >= MOST_KINDS) || self.bytes - freed + bytes > MOST_BYTES {
-            self.lost += 1;
-            return;
+            return false;
         }
         self.bytes = self.bytes - freed + bytes;
         match self.kinds.get_mut(&kind) {
@@ -66,6 +81,7 @@ impl Reservoir {
                 self.kinds.insert(kind, Kept { first: event.clone(), latest: None });
             }
         }
+        true
     }
 
     /// Everything, and how much of what was to be kept was not.
@@ -103,7 +119,7 @@ mod tests {
         for (interface, reason, time) in
             [("b", "ip4_csum", "1"), ("a", "ip4_csum", "2"), ("b", "ip4_csum", "3"), ("b", "ip4_csum", "4")]
         {
-            reservoir.keep(&frame(interface, reason, time, 60));
+            reservoir.keep(&frame(interface, reason, time, 60), |_| true);
         }
         let evidence = reservoir.evidence();
         let told: Vec<_> =
@@ -116,15 +132,26 @@ mod tests {
     fn what_finds_no_room_is_counted() {
         let mut reservoir = Reservoir::default();
         for number in 0..MOST_KINDS + 7 {
-            reservoir.keep(&frame("a", &number.to_string(), "1", 60));
+            reservoir.keep(&frame("a", &number.to_string(), "1", 60), |_| true);
         }
-        reservoir.keep(&frame("a", "5", "2", 60));
+        reservoir.keep(&frame("a", "5", "2", 60), |_| true);
         assert_eq!(reservoir.lost(), 7, "there is room for another of a kind that is known");
         let mut reservoir = Reservoir::default();
         for number in 0..300 {
-            reservoir.keep(&frame("a", &(number % 200).to_string(), "1", 2052));
+            reservoir.keep(&frame("a", &(number % 200).to_string(), "1", 2052), |_| true);
         }
         assert!(reservoir.bytes <= MOST_BYTES && reservoir.bytes > MOST_BYTES - 2 * 2052 * 2);
         assert_eq!(reservoir.evidence().frames.len() as u64 + reservoir.lost(), 300);
+    }
+
+    #[test]
+    fn who_is_gone_makes_room() {
+        let mut reservoir = Reservoir::default();
+        for number in 0..MOST_KINDS {
+            reservoir.keep(&frame(if number < 100 { "gone" } else { "a" }, &number.to_string(), "1", 60), |_| true);
+        }
+        reservoir.keep(&frame("b", "ip4_csum", "2", 60), |name| name != "gone");
+        assert_eq!((reservoir.kinds.len(), reservoir.lost()), (MOST_KINDS - 99, 0));
+        assert_eq!(reservoir.bytes, reservoir.kinds.len() * 120);
     }
 }

@@ -13,6 +13,7 @@ use tests::{
     frames::{B, Checksum, Mac, ethernet},
     metrics::Metrics,
     namespace::Namespace,
+    program,
     pump::{Datagrams, Path},
     run::{is_full, requires_module, trial},
     topology::{Bridged, LEFT, Pair, RIGHT, RIGHT6},
@@ -31,6 +32,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("malformed::clean_traffic_without_offloads", clean_traffic_without_offloads),
         trial("malformed::clean_traffic_of_a_bridge", clean_traffic_of_a_bridge),
         trial("malformed::clean_traffic_of_a_tunnel", clean_traffic_of_a_tunnel),
+        trial("malformed::clean_traffic_that_others_carry", clean_traffic_that_others_carry),
         trial("malformed::a_flood_loses_no_count", a_flood_loses_no_count),
     ]
 }
@@ -119,6 +121,28 @@ fn clean_traffic_of_a_tunnel() -> Result<()> {
     right.address("vx", far, 24)?;
     let agent = Agent::start(right, &["--track", "b"])?;
     talk(left, right, far.into(), 9000)?;
+    is_clean(agent)
+}
+
+/// A tunnel between two others, of a port that nobody knows: its outer checksums are those of what will be sent, once
+/// somebody has finished the inner ones.
+fn clean_traffic_that_others_carry() -> Result<()> {
+    let bridged = Bridged::new()?;
+    let Bridged { left, switch, right } = &bridged;
+    for (namespace, lower, remote, own) in
+        [(left, "a", RIGHT, Ipv4Addr::new(10, 7, 0, 1)), (right, "b", LEFT, Ipv4Addr::new(10, 7, 0, 2))]
+    {
+        // Says whether the kernel has such devices.
+        requires_module("vxlan", namespace.vxlan("vx", lower, 7, remote.into()))?;
+        namespace.delete("vx")?;
+        let remote = remote.to_string();
+        let kind = ["type", "vxlan", "id", "7", "dev", lower, "remote", &remote, "dstport", "4096", "udpcsum"];
+        program::run(namespace, "ip", &[&["link", "add", "vx"][..], &kind].concat(), "")?;
+        namespace.up("vx")?;
+        namespace.address("vx", own, 24)?;
+    }
+    let agent = Agent::start(switch, &["--track", "p1", "--track", "p2", "--ports", "each"])?;
+    talk(left, right, Ipv4Addr::new(10, 7, 0, 2).into(), 9000)?;
     is_clean(agent)
 }
 

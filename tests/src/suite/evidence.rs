@@ -108,7 +108,8 @@ fn checksums_are_looked_at() -> Result<()> {
         ),
         ("UDP", udp(Checksum::Right).payload(100), good),
         ("UDP, none", udp(Checksum::Value(0)).payload(100), none),
-        ("UDP, wrong", udp(wrong).payload(100), bad(Malformed::UdpCsum)),
+        // It may carry what is to be finished: no card has brought it.
+        ("UDP, wrong", udp(wrong).payload(100), Some(("hardware", None))),
         ("UDP, to be finished", udp(unfinished(17, 108)).payload(100), Some(("hardware", None))),
         (
             "UDP of a tunnel",
@@ -119,7 +120,7 @@ fn checksums_are_looked_at() -> Result<()> {
         (
             "UDP over IPv6, wrong",
             link().ip6().udp_with(1, 2, move |udp| udp.checksum = wrong).payload(7),
-            bad(Malformed::UdpCsum),
+            Some(("hardware", None)),
         ),
         ("ICMP", link().ip4().icmp(8, 0).payload(56), good),
         (
@@ -200,7 +201,7 @@ fn no_more_than_the_budget() -> Result<()> {
     let sender = PacketSocket::sender(left, "a")?;
     let agent = Agent::start(right, &TRACKED)?;
     let frame =
-        |checksum| ethernet(B, A).ip4().udp_with(1000, 2000, move |udp| udp.checksum = checksum).payload(1000).bytes();
+        |checksum| ethernet(B, A).ip4().tcp_with(1000, 2000, move |tcp| tcp.checksum = checksum).payload(1000).bytes();
     sender.send_copies(&frame(Checksum::Right), COPIES)?;
     let passed = |sum: u64| {
         eventually(SOON, "all have come", || {
@@ -212,22 +213,16 @@ fn no_more_than_the_budget() -> Result<()> {
     let said = passed(COPIES as u64)?;
     // 4 MB a second, on each CPU; nobody sends 20 MB in five seconds here.
     ensure!(said["budget"] > 0 && said["good"] > 0 && said["bad"] == 0, "{said:?}");
-    sender.send([frame(Checksum::Wrong)])?;
-    // Its sum, too, waits for bytes to come free.
-    let is_open = || -> Result<bool> { Ok(results(&agent)?["bad"] > 0) };
-    let mut sent = COPIES as u64 + 1;
-    while !is_open()? {
-        ensure!(sent < 3 * COPIES as u64, "no wrong checksum is found");
-        sender.send([frame(Checksum::Wrong)])?;
-        sent += 1;
-        passed(sent)?;
-    }
-    let before = results(&agent)?;
-    // The budget is a CPU's: where the sender is, its packets arrive.
-    sender.send_copies(&frame(Checksum::Wrong), 2000)?;
-    let after = passed(sent + 2000)?;
-    let (bad, unseen) = (after["bad"] - before["bad"], after["budget"] - before["budget"]);
-    ensure!(bad + unseen == 2000 && bad >= 1000, "{bad} were looked at, {unseen} were not: {after:?}");
+    // Each CPU has a budget of its own, and the sender may be on any.
+    let mut sent = COPIES as u64;
+    eventually(SOON, "all are looked at", || {
+        let before = results(&agent)?["bad"];
+        sender.send_copies(&frame(Checksum::Wrong), 2000)?;
+        sent += 2000;
+        let looked_at = passed(sent)?["bad"] - before;
+        ensure!(looked_at == 2000, "{looked_at} of 2000");
+        Ok(())
+    })?;
     lost_nothing(&agent)?;
     agent.stop()
 }
@@ -242,7 +237,7 @@ fn the_first_and_the_latest_are_kept() -> Result<()> {
     let sender = PacketSocket::sender(left, "a")?;
     let agent = Agent::start(right, &TRACKED)?;
     let numbered = |number: u16| {
-        ethernet(B, A).ip4().udp_with(number, 2000, |udp| udp.checksum = Checksum::Wrong).payload(1200).bytes()
+        ethernet(B, A).ip4().tcp_with(number, 2000, |tcp| tcp.checksum = Checksum::Wrong).payload(1200).bytes()
     };
     let mut number = 0;
     let found = eventually(SOON, "two are kept", || {
@@ -250,13 +245,13 @@ fn the_first_and_the_latest_are_kept() -> Result<()> {
         number += 1;
         sender.send([numbered(number)])?;
         let evidence = kept(&agent)?;
-        ensure!(of_reason(&evidence, "udp_csum").len() == 2, "{} frames", evidence.frames.len());
+        ensure!(of_reason(&evidence, "tcp_csum").len() == 2, "{} frames", evidence.frames.len());
         Ok(evidence)
     })?;
-    let [first, latest] = of_reason(&found, "udp_csum")[..] else { unreachable!() };
+    let [first, latest] = of_reason(&found, "tcp_csum")[..] else { unreachable!() };
     ensure!(first.bytes == hexadecimal(&numbered(1)), "the whole frame, since only all of it proves it: {first:?}");
     ensure!(first.time < latest.time && latest.bytes != first.bytes, "{first:?} {latest:?}");
-    ensure!(first.packet_bytes == 1242 && first.offset == Some(40) && first.link_type == Some(1), "{first:?}");
+    ensure!(first.packet_bytes == 1254 && first.offset == Some(50) && first.link_type == Some(1), "{first:?}");
     ensure!(first.severity.as_deref() == Some("error") && first.scope.as_deref() == Some("path"), "{first:?}");
     ensure!(first.interface == "b" && first.direction.as_deref() == Some("ingress"), "{first:?}");
     ensure!(found.lost == 0 && agent.metrics()?.sum("lossprobe_evidence_lost_total", &[]) == 0.0);
@@ -268,15 +263,15 @@ fn no_more_than_proves_it() -> Result<()> {
     let wrong = Checksum::Wrong;
     let frames = [
         ethernet(B, A).ip4().tcp_with(1, 2, |tcp| tcp.flags = 0).payload(500).bytes(),
-        ethernet(B, A).ip4().udp_with(1, 2, move |udp| udp.checksum = wrong).payload(500).bytes(),
+        ethernet(B, A).ip4().tcp_with(1, 2, move |tcp| tcp.checksum = wrong).payload(500).bytes(),
         // The finding stands behind everything that somebody sent.
         ethernet(B, A).ip4().udp(1, 2).payload(500).trailer([0; 50]).bytes(),
         ethernet(B, A).ipv4(|ip| ip.total_length += 100).udp(1, 2).payload(500).bytes(),
     ];
     for (arguments, expected) in [
-        (&[][..], [54 + 16, 542, 42 + 16, 36 + 16]),
-        (&["--evidence-payload", "400"], [54 + 400, 542, 42 + 400, 36 + 400]),
-        (&["--redact"], [54, 42, 42, 36]),
+        (&[][..], [54 + 16, 554, 42 + 16, 36 + 16]),
+        (&["--evidence-payload", "400"], [54 + 400, 554, 42 + 400, 36 + 400]),
+        (&["--redact"], [54, 54, 42, 36]),
     ] {
         let pair = Pair::new()?;
         let Pair { left, right } = &pair;
@@ -285,7 +280,7 @@ fn no_more_than_proves_it() -> Result<()> {
         eventually(SOON, "all are kept", || {
             let evidence = kept(&agent)?;
             let bytes = |reason| of_reason(&evidence, reason).first().map(|frame| frame.bytes.len() / 2);
-            let said = ["tcp_flags", "udp_csum", "eth_trailer", "ip4_trunc"].map(bytes);
+            let said = ["tcp_flags", "tcp_csum", "eth_trailer", "ip4_trunc"].map(bytes);
             ensure!(said == expected.map(Some), "{arguments:?}: {said:?} instead of {expected:?}");
             Ok(())
         })?;

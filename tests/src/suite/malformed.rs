@@ -45,6 +45,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("malformed::rows_on_the_host", rows_on_the_host),
         trial("malformed::rows_in_the_kernel", || rows_in_the_kernel(Hook::Tc)),
         trial("malformed::rows_in_the_kernel_by_xdp", || rows_in_the_kernel(Hook::Xdp)),
+        trial("malformed::checksums_in_the_kernel", checksums_in_the_kernel),
         trial("malformed::rows_on_a_wire", rows_on_a_wire),
         trial("malformed::what_is_cut_is_not_well_formed", what_is_cut_is_not_well_formed),
         trial("malformed::fast_path_takes_the_ordinary", fast_path_takes_the_ordinary),
@@ -307,6 +308,52 @@ fn rows_in_the_kernel(hook: Hook) -> Result<()> {
             );
             before = now;
         }
+        Ok(())
+    })
+}
+
+/// What a card brings to a track point: the kernel finds what user space finds in the whole frame, of frames of which any
+/// bit of transport header and payload is changed.
+fn checksums_in_the_kernel() -> Result<()> {
+    use rows::start;
+    const FRAMES: usize = 600;
+    Kernel::run(Hook::Tc, |kernel| {
+        kernel.is_track_point = true;
+        let (mut wrong, mut right) = (0, 0);
+        for number in 0..FRAMES {
+            // Longer than the shortest frame of a wire; of all lengths, one or several pieces.
+            let payload_bytes = 46 + number * 7 % 1400;
+            let (frame, transport_at) = match number % 6 {
+                0 => (start().ip4().tcp(1000, 2000), 34),
+                1 => (start().ip6().tcp(1000, 2000), 54),
+                2 => (start().ip4().udp(1000, 2000), 34),
+                3 => (start().ip6().udp(1000, 2000), 54),
+                4 => (start().ip4().icmp(8, 0), 34),
+                _ => (start().ip6().icmpv6(128, 0), 54),
+            };
+            let mut frame = frame.payload(payload_bytes).bytes();
+            let is_changed = number / 6 % 3 != 0;
+            if is_changed {
+                let at = transport_at + number * 31 % (frame.len() - transport_at);
+                frame[at] ^= 1 << (number % 8);
+            }
+            let meta = Meta { frame_bytes: frame.len() as u32, ..physical() };
+            let expected = probe_ebpf::thorough::judge(&frame, meta).finding;
+            let expected = expected.filter(|finding| finding.reason.severity() >= Severity::Warning);
+            let (seen, _) = kernel.judge(&frame, &meta, 0)?;
+            let seen = seen.and_then(|view| view.finding);
+            let seen = seen.filter(|(reason, _)| {
+                Malformed::from_number(*reason).is_some_and(|reason| reason.severity() >= Severity::Warning)
+            });
+            let expected = expected.map(|finding| (finding.reason as u8, finding.at));
+            ensure!(seen == expected, "the kernel finds {seen:?}, user space {expected:?} in {frame:02x?}");
+            let is_sum = |(reason, _): (u8, u16)| {
+                Malformed::from_number(reason).is_some_and(|reason| reason.id().ends_with("_csum"))
+            };
+            wrong += usize::from(seen.is_some_and(is_sum));
+            right += usize::from(!is_changed);
+        }
+        ensure!(wrong > FRAMES / 3 && right >= FRAMES / 3, "{wrong} are wrong, {right} are right");
         Ok(())
     })
 }

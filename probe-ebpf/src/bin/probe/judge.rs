@@ -47,14 +47,14 @@ pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Me
     let is_tracked = point.slot.follows != 0;
     let mut passer = Passer { meta, seen_from: (point.direction, point.slot.group), is_tracked, is_plain: false };
     let packet = fast::ordinary_with(frame, meta, &mut passer);
-    let is_due = match (&packet, frame.as_packet()) {
+    let sum = match (&packet, frame.as_packet()) {
         (Some(packet), Some(skb)) if point.slot.track != 0 && point.direction == Direction::Ingress => {
-            verify::is_due(skb, meta, packet, point.slot.track)
+            if verify::is_due(skb, meta, packet, point.slot.track) { Ask::Due } else { Ask::Settled }
         }
-        _ => false,
+        _ => Ask::Open,
     };
     let followed = match packet {
-        Some(_) if is_due => None,
+        Some(_) if sum == Ask::Due => None,
         Some(packet) if !is_tracked || packet.transport != Transport::Tcp => Some((packet, false)),
         Some(packet) if passer.is_plain => {
             flows::is_next(frame, (meta, &packet), &point).map(|followed| (packet, followed))
@@ -70,7 +70,7 @@ pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Me
         }
         None => {
             cold_path();
-            examine(context, frame, meta, (point, is_due));
+            examine(context, frame, meta, (point, sum));
         }
     }
 }
@@ -103,9 +103,20 @@ pub(crate) fn count_opaque<F: Hooked>(frame: &F, meta: &Meta, point: Point<'_>) 
     point.traffic.other_frames += 1;
 }
 
-/// The complete classifier, for every frame that is not plainly ordinary, or whose transport checksum `is_due`.
+/// Whether a frame's transport checksum is to be looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// It was not asked yet.
+    Open,
+    /// Yes.
+    Due,
+    /// No, and it was counted why.
+    Settled,
+}
+
+/// The complete classifier, for every frame that is not plainly ordinary, or whose transport checksum is to be looked at.
 #[inline(always)]
-fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, (point, is_due): (Point<'_>, bool)) {
+fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, (point, sum): (Point<'_>, Ask)) {
     let Some(scratch) = maps::scratch_for(meta) else { return };
     let first = scratch.cursor.first_layer();
     if !frame.capture(scratch, meta.first_protocol != 0) {
@@ -116,11 +127,12 @@ fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, (poin
     }
     let outcome = layers::classify(first);
     if outcome == Layer::End
+        && sum != Ask::Settled
         && point.slot.track != 0
         && point.direction == Direction::Ingress
         && let Some(packet) = frame.as_packet()
     {
-        layers::verify(packet, point.slot.track, is_due);
+        layers::verify(packet, point.slot.track, sum == Ask::Due);
     }
     let Point { slot, traffic, direction } = point;
     let segments = count(traffic, frame, meta, scratch.cursor.packet.header_bytes);

@@ -4,7 +4,7 @@
 
 use probe_ebpf::{
     abi::{Checksum, PIECE_BYTES, Scratch, Sum},
-    classify::{Meta, Network, Packet, Transport},
+    classify::{FROM_WIRE, Meta, Network, Packet, Transport},
     frame::Frame as _,
     reason::Malformed,
     wire::{ipv4, udp},
@@ -37,7 +37,10 @@ pub(crate) fn is_due(skb: &TcFrame, meta: &Meta, packet: &Packet, track: u8) -> 
         return false;
     }
     let Some(checksums) = maps::checksums(track) else { return false };
-    let why_not = if meta.gso_size != 0 {
+    let why_not = if meta.first_protocol != 0 {
+        // Where its bytes begin is another matter on every kind of device without MAC header.
+        Checksum::Budget
+    } else if meta.gso_size != 0 {
         Checksum::Gro
     } else if skb.is_validated() {
         Checksum::Hardware
@@ -79,7 +82,7 @@ pub(crate) fn verify(skb: &TcFrame, scratch: &mut Scratch, track: u8) {
         if field == [0, 0] {
             return;
         }
-        // What carries an unfinished packet has the checksum of what will be sent (local checksum offload).
+        // Also where a card's own switch brings it from a neighbour of this machine.
         if udp::is_tunnel(u16::from_be_bytes(port)) {
             if let Some(checksums) = maps::checksums(track) {
                 checksums.results[Checksum::Budget as usize] += 1;
@@ -105,9 +108,11 @@ pub(crate) fn verify(skb: &TcFrame, scratch: &mut Scratch, track: u8) {
     let is_right = ipv4::sum_is_right(u64::from(sum));
     // A field that has only the pseudo header's sum: whoever sends it on would finish it.
     let is_unfinished = folded(pseudo) == u16::from_ne_bytes(field) && packet.transport != Transport::Icmp;
+    // What carries an unfinished packet has the checksum of what will be sent (local checksum offload), whatever its port.
+    let may_carry = packet.transport == Transport::Udp && scratch.cursor.meta.flags & FROM_WIRE == 0;
     let result = if is_right {
         Checksum::Good
-    } else if is_unfinished {
+    } else if is_unfinished || may_carry {
         Checksum::Hardware
     } else {
         checksums.budget.open(maps::jiffies(), maps::hertz());

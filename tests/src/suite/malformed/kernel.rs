@@ -76,6 +76,8 @@ pub(super) struct Kernel {
     cpu: usize,
     slot: Slot,
     counted: Traffic,
+    /// Whether the device is a track point, at which transport checksums are looked at.
+    pub(super) is_track_point: bool,
 }
 
 /// Whether `BPF_PROG_TEST_RUN` can be given this frame under these circumstances. The IP header that the EtherType
@@ -116,7 +118,17 @@ impl Kernel {
         let maps = Maps::take(&mut ebpf)?;
         let scratch = ebpf.take_map(map::SCRATCH).context("the object has no scratch space")?;
         let scratch = PerCpuArray::try_from(scratch)?;
-        Ok(Self { hook, ebpf, heartbeat, maps, scratch, cpu, slot: Slot::default(), counted: Traffic::default() })
+        Ok(Self {
+            hook,
+            ebpf,
+            heartbeat,
+            maps,
+            scratch,
+            cpu,
+            slot: Slot::default(),
+            counted: Traffic::default(),
+            is_track_point: false,
+        })
     }
 
     /// Runs the program once. Returns what it left in the scratch space, `None` where the fast path took the frame,
@@ -129,7 +141,7 @@ impl Kernel {
             mtu_bytes: meta.mtu_bytes,
             link_kind: LinkKind::Ethernet as u8,
             flags: meta.flags,
-            track: 0,
+            track: self.is_track_point.into(),
             group: 0,
             tunnels: meta.tunnels,
             follows: 0,
@@ -204,7 +216,7 @@ pub(super) struct View {
     /// `at`, `end`.
     cursor: [u32; 2],
     /// Number of the reason, and the offset.
-    finding: Option<(u8, u16)>,
+    pub(super) finding: Option<(u8, u16)>,
     tunnel: u32,
 }
 
