@@ -30,6 +30,8 @@ use crate::{
 
 /// How often it is looked at what is due besides frames.
 const TICK: Duration = Duration::from_millis(250);
+/// How often a reader that does not read is looked after.
+const ROOM_EVERY: Duration = Duration::from_millis(20);
 
 /// Captures what was asked for until it is told to end.
 ///
@@ -98,7 +100,12 @@ impl<'c> Session<'c> {
                 () = &mut time_is_up => break,
             };
             match message {
-                Message::Event(event) => self.take(&event)?,
+                Message::Event(event) => {
+                    tokio::select! {
+                        () = self.room() => self.take(&event)?,
+                        () = &mut time_is_up => break,
+                    }
+                }
                 Message::Notice(Notice::Start { .. }) => self.say(&feed.describe("capturing")),
                 Message::Notice(Notice::State { state }) => self.say(&describe(state)),
                 Message::Notice(Notice::Suppressed { by, events }) => self.summary.leave_out(by, events),
@@ -115,6 +122,7 @@ impl<'c> Session<'c> {
         evidence.frames.sort_by_cached_key(|event| event.time.parse::<Timestamp>().ok());
         for event in &evidence.frames {
             if self.goes_on() {
+                self.room().await;
                 self.take(event)?;
             }
         }
@@ -123,6 +131,13 @@ impl<'c> Session<'c> {
             self.say(&format!("the agent could not keep {lost} frames (no room, or they could not be copied)"));
         }
         Ok(())
+    }
+
+    /// Until a frame can be written without waiting for whoever reads: signals are heard meanwhile.
+    async fn room(&self) {
+        while self.recording.as_ref().is_some_and(|recording| !recording.has_room()) {
+            sleep(ROOM_EVERY).await;
+        }
     }
 
     fn goes_on(&self) -> bool {

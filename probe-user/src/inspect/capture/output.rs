@@ -99,6 +99,11 @@ impl Recording {
         }
     }
 
+    /// Whether a frame can be written at once.
+    pub(super) fn has_room(&self) -> bool {
+        pipe::has_room(self.writer.get_ref().as_fd())
+    }
+
     pub(super) fn look_for_reader(&mut self) {
         self.is_read &= pipe::has_reader(self.writer.get_ref().as_fd());
     }
