@@ -1,4 +1,4 @@
-//! What a frame says beyond its headers, for captures and for what the kernel has kept of a frame: L4 checksums, what ICMP
+//! What a frame says beyond its headers, for captures and for the words beside a frame that was kept: L4 checksums, what ICMP
 //! errors quote, the options of neighbour discovery, MPLS labels. Not in the kernel: these rules read a whole frame, or
 //! loop over what a sender may make long.
 //!

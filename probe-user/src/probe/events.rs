@@ -32,8 +32,8 @@ impl Probe {
         self.loaded.learn(drops.map(|event| (event.reason, event.location)));
         let clock = Clock::now()?;
         examples.extend(batch.iter().filter_map(|event| self.describe(event, clock)));
-        // Times are of one length, up to their fraction.
-        examples.sort_by(|a, b| a.time.cmp(&b.time));
+        // Written times have fractions of different lengths.
+        examples.sort_by_cached_key(|event| event.time.parse::<jiff::Timestamp>().ok());
         Ok(examples)
     }
 

@@ -38,8 +38,7 @@ impl Probe {
         }
         let clock = Clock::now()?;
         let events: Vec<Event> = batch.into_iter().map(|seen| self.describe_frame(seen, clock)).collect();
-        let is_present = |name: &str| self.links.values().any(|link| link.name == name);
-        events.iter().for_each(|event| self.reservoir.keep(event, is_present));
+        self.reservoir.keep(&events, || self.links.values().map(|link| link.name.clone()).collect());
         Ok(events)
     }
 

@@ -1,6 +1,6 @@
 //! A bounded reservoir of malformed frames, always on: of every interface, direction and reason the first and the latest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,14 +55,19 @@ pub struct Evidence {
 }
 
 impl Reservoir {
-    /// Keeps a malformed frame, if there is room for it; if there is none, frames of interfaces that are gone make room.
-    pub fn keep(&mut self, event: &Event, is_present: impl Fn(&str) -> bool) {
-        if !self.put(event) {
-            self.kinds.retain(|(interface, ..), _| is_present(interface));
-            self.bytes = self.kinds.values().map(Kept::bytes).sum();
-            if !self.put(event) {
-                self.lost += 1;
+    /// Keeps malformed frames, as far as there is room for them. The first that finds none makes room by what is kept of
+    /// interfaces that are gone: once for all of `events`, since a flood must not look for them with each frame.
+    pub fn keep(&mut self, events: &[Event], present: impl FnOnce() -> BTreeSet<String>) {
+        let mut present = Some(present);
+        for event in events {
+            let mut is_kept = self.put(event);
+            if !is_kept && let Some(present) = present.take() {
+                let present = present();
+                self.kinds.retain(|(interface, ..), _| present.contains(interface));
+                self.bytes = self.kinds.values().map(Kept::bytes).sum();
+                is_kept = self.put(event);
             }
+            self.lost += u64::from(!is_kept);
         }
     }
 
@@ -119,7 +124,7 @@ mod tests {
         for (interface, reason, time) in
             [("b", "ip4_csum", "1"), ("a", "ip4_csum", "2"), ("b", "ip4_csum", "3"), ("b", "ip4_csum", "4")]
         {
-            reservoir.keep(&frame(interface, reason, time, 60), |_| true);
+            reservoir.keep(&[frame(interface, reason, time, 60)], BTreeSet::new);
         }
         let evidence = reservoir.evidence();
         let told: Vec<_> =
@@ -132,13 +137,13 @@ mod tests {
     fn what_finds_no_room_is_counted() {
         let mut reservoir = Reservoir::default();
         for number in 0..MOST_KINDS + 7 {
-            reservoir.keep(&frame("a", &number.to_string(), "1", 60), |_| true);
+            reservoir.keep(&[frame("a", &number.to_string(), "1", 60)], || ["a".to_owned()].into());
         }
-        reservoir.keep(&frame("a", "5", "2", 60), |_| true);
+        reservoir.keep(&[frame("a", "5", "2", 60)], || ["a".to_owned()].into());
         assert_eq!(reservoir.lost(), 7, "there is room for another of a kind that is known");
         let mut reservoir = Reservoir::default();
         for number in 0..300 {
-            reservoir.keep(&frame("a", &(number % 200).to_string(), "1", 2052), |_| true);
+            reservoir.keep(&[frame("a", &(number % 200).to_string(), "1", 2052)], || ["a".to_owned()].into());
         }
         assert!(reservoir.bytes <= MOST_BYTES && reservoir.bytes > MOST_BYTES - 2 * 2052 * 2);
         assert_eq!(reservoir.evidence().frames.len() as u64 + reservoir.lost(), 300);
@@ -148,9 +153,10 @@ mod tests {
     fn who_is_gone_makes_room() {
         let mut reservoir = Reservoir::default();
         for number in 0..MOST_KINDS {
-            reservoir.keep(&frame(if number < 100 { "gone" } else { "a" }, &number.to_string(), "1", 60), |_| true);
+            reservoir
+                .keep(&[frame(if number < 100 { "gone" } else { "a" }, &number.to_string(), "1", 60)], BTreeSet::new);
         }
-        reservoir.keep(&frame("b", "ip4_csum", "2", 60), |name| name != "gone");
+        reservoir.keep(&[frame("b", "ip4_csum", "2", 60)], || ["a".to_owned(), "b".to_owned()].into());
         assert_eq!((reservoir.kinds.len(), reservoir.lost()), (MOST_KINDS - 99, 0));
         assert_eq!(reservoir.bytes, reservoir.kinds.len() * 120);
     }
