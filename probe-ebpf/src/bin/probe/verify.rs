@@ -4,6 +4,7 @@
 
 use probe_ebpf::{
     abi::{Checksum, PIECE_BYTES, Scratch, Sum},
+    checksum,
     classify::{FROM_WIRE, Meta, Network, Packet, Transport},
     frame::Frame as _,
     reason::Malformed,
@@ -56,9 +57,18 @@ pub(crate) fn is_due(skb: &TcFrame, meta: &Meta, packet: &Packet, track: u8) -> 
     false
 }
 
-/// Looks at the checksum of the packet in the scratch space, and notes what is wrong.
+/// Looks at the checksum of the packet in the scratch space, counts what came of it and notes what is wrong.
 #[inline(always)]
 pub(crate) fn verify(skb: &TcFrame, scratch: &mut Scratch, track: u8) {
+    let result = look(skb, scratch, track);
+    if let Some(checksums) = maps::checksums(track) {
+        checksums.results[result.unwrap_or(Checksum::Budget) as usize] += 1;
+    }
+}
+
+/// `None` if there is none to look at, or not all of what it covers.
+#[inline(always)]
+fn look(skb: &TcFrame, scratch: &mut Scratch, track: u8) -> Option<Checksum> {
     let window = Window { bytes: &scratch.bytes, captured_bytes: scratch.captured_bytes };
     let packet = &scratch.cursor.packet;
     let (reason, field_at, protocol) = match packet.transport {
@@ -70,56 +80,45 @@ pub(crate) fn verify(skb: &TcFrame, scratch: &mut Scratch, track: u8) {
     let at = u32::from(packet.transport_at);
     let mut bytes = covered_bytes(packet);
     let field_at = at + field_at;
-    let Some(field) = window.read::<2>(field_at as usize) else { return };
+    let field = window.read::<2>(field_at as usize)?;
     if packet.transport == Transport::Udp {
-        let Some(length) = window.read::<2>((at + UDP_LENGTH_AT) as usize) else { return };
         // 0: as long as the packet. More than there is was found before.
-        match u64::from(u16::from_be_bytes(length)) {
+        match u64::from(u16::from_be_bytes(window.read::<2>((at + UDP_LENGTH_AT) as usize)?)) {
             0 => {}
             length => bytes = bytes.min(length),
         }
-        let Some(port) = window.read::<2>((at + UDP_DESTINATION_AT) as usize) else { return };
-        if field == [0, 0] {
-            return;
-        }
-        // Also where a card's own switch brings it from a neighbour of this machine.
-        if udp::is_tunnel(u16::from_be_bytes(port)) {
-            if let Some(checksums) = maps::checksums(track) {
-                checksums.results[Checksum::Budget as usize] += 1;
-            }
-            return;
+        let port = window.read::<2>((at + UDP_DESTINATION_AT) as usize)?;
+        // A tunnel's also where a card's own switch brings it from a neighbour of this machine.
+        if field == [0, 0] || udp::is_tunnel(u16::from_be_bytes(port)) {
+            return None;
         }
     }
     let (addresses_at, address_bytes) = match packet.network {
         Network::Ipv6 => (u32::from(packet.network_at) + 8, 32),
         _ => (u32::from(packet.network_at) + 12, 8),
     };
-    let Some(state) = maps::sum() else { return };
+    let state = maps::sum()?;
     let pseudo = if packet.transport == Transport::Icmp {
-        Some(0)
+        0
     } else {
-        // Protocol and length as they stand in the pseudo header.
-        let rest = u32::from(u16::from(protocol).to_be()) + u32::from((bytes as u16).to_be());
-        add_up(skb, (addresses_at, address_bytes), &mut state.piece, rest)
+        let rest = checksum::pseudo(protocol, bytes as u32) as u32;
+        add_up(skb, (addresses_at, address_bytes), &mut state.piece, rest)?
     };
-    let Some(pseudo) = pseudo else { return };
-    let Some(sum) = add_all(skb, (at, bytes), state, pseudo) else { return };
-    let Some(checksums) = maps::checksums(track) else { return };
-    let is_right = ipv4::sum_is_right(u64::from(sum));
+    let sum = add_all(skb, (at, bytes), state, pseudo)?;
     // A field that has only the pseudo header's sum: whoever sends it on would finish it.
-    let is_unfinished = folded(pseudo) == u16::from_ne_bytes(field) && packet.transport != Transport::Icmp;
+    let is_unfinished =
+        checksum::fold(pseudo.into()) == u16::from_ne_bytes(field) && packet.transport != Transport::Icmp;
     // What carries an unfinished packet has the checksum of what will be sent (local checksum offload), whatever its port.
     let may_carry = packet.transport == Transport::Udp && scratch.cursor.meta.flags & FROM_WIRE == 0;
-    let result = if is_right {
+    Some(if checksum::is_right(sum.into()) {
         Checksum::Good
     } else if is_unfinished || may_carry {
         Checksum::Hardware
     } else {
-        checksums.budget.open(maps::jiffies(), maps::hertz());
+        maps::checksums(track)?.budget.open(maps::jiffies(), maps::hertz());
         scratch.cursor.note(reason, field_at as usize);
         Checksum::Bad
-    };
-    checksums.results[result as usize] += 1;
+    })
 }
 
 /// The sum of `bytes` from `at` on. What the loop remembers lies in the map, where no verifier follows it.
@@ -139,11 +138,4 @@ fn add_all(skb: &TcFrame, (at, bytes): (u32, u64), state: &mut Sum, start: u32) 
     }
     settle(state);
     (state.left == 0).then_some(state.sum)
-}
-
-/// To 16 bits, by end-around carry.
-#[inline(always)]
-fn folded(sum: u32) -> u16 {
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
 }
