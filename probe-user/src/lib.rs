@@ -12,6 +12,7 @@ pub mod config;
 pub mod conservation;
 pub mod control;
 pub mod derive;
+pub mod detect;
 pub mod event;
 pub mod export;
 mod genetlink;
