@@ -146,6 +146,7 @@ Examples:
   lossprobe stats --interval 1                          rates every second until Ctrl-C
   lossprobe stats --for 30s                             without an agent: watch for 30 s
   lossprobe stats --losses                              what this host has lost, and where
+  lossprobe stats --senders                             who has sent malformed frames last
   lossprobe stats --agent http://127.0.0.1:9976         ask an agent by HTTP
 
 Exit codes: 0 done, 1 failed, 2 usage.";
@@ -423,6 +424,13 @@ pub struct StatsArgs {
     /// It is a sum since the agent's start, and so goes without --interval.
     #[arg(long, conflicts_with = "interval")]
     pub losses: bool,
+
+    /// Show who has sent malformed frames last, by interface, MAC address, VLAN and reason
+    ///
+    /// The last senders on a segment need not be the devices that have damaged the frames. Only a running agent knows
+    /// them (64 of each interface, the busiest), and tells them on its unix socket only.
+    #[arg(long, conflicts_with_all = ["losses", "interval", "watch", "agent"])]
+    pub senders: bool,
 
     /// Without an agent: attach and watch for so long (500ms, 5s, 2m) [default: 5s]
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, conflicts_with = "interval")]
@@ -858,6 +866,9 @@ mod tests {
             ("lossprobe stats --for 5s --interval 1", false),
             ("lossprobe stats --losses --for 5s --output json", true),
             ("lossprobe stats --losses --interval 1", false),
+            ("lossprobe stats --senders --interface eth0 --socket /tmp/x --output json", true),
+            ("lossprobe stats --senders --agent http://localhost:1", false),
+            ("lossprobe stats --senders --for 1s", false),
             ("lossprobe stats --socket /tmp/x --agent http://localhost:1", false),
             ("lossprobe doctor --interface eth0 --config x.toml --output json --max-interfaces 8", true),
             ("lossprobe doctor --listen 127.0.0.1:1", false),

@@ -278,6 +278,8 @@ pub struct StatsConfig {
     pub output: Output,
     /// Losses by place instead of what was counted by interface.
     pub losses: bool,
+    /// Senders of malformed frames instead.
+    pub senders: bool,
     /// Where the numbers come from.
     pub origin: Origin,
     /// `Some`: repeat with rates, that far apart. `None`: show once.
@@ -328,6 +330,7 @@ impl StatsConfig {
             selection: Selection::from_flags(&args.selection.interface, &args.selection.exclude)?,
             output: args.output,
             losses: args.losses,
+            senders: args.senders,
             origin,
             interval: args.interval,
             watch: args.watch.unwrap_or(DEFAULT_WATCH),

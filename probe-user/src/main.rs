@@ -9,7 +9,7 @@ use probe_user::{
     config::{CaptureConfig, Config, StatsConfig, WatchConfig, control_socket},
     control::{self, Order},
     export::metrics,
-    inspect::{capture, doctor, explain, flows, watch},
+    inspect::{capture, doctor, explain, flows, senders, watch},
     standalone,
 };
 use tracing::level_filters::LevelFilter;
@@ -33,7 +33,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Stats(args) => {
             log_to_stderr(LogFormat::Text, LevelFilter::WARN);
-            standalone::run(StatsConfig::from_args(&args)?)?;
+            let config = StatsConfig::from_args(&args)?;
+            if config.senders { senders::run(&config)? } else { standalone::run(config)? }
         }
         Command::Doctor(args) => {
             let config = Config::from_args(&args.for_agent())?;

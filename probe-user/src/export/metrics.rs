@@ -170,7 +170,7 @@ pub const METRICS: &[Metric] = &[
         unit: "",
         labels: &["interface", "result"],
         help: "Transport checksums (TCP, UDP, ICMP) of packets that came in at a track point: good and bad were looked at \
-               here, hardware by the network card or left for it to finish, gro by the kernel, budget by nobody.",
+               here, hardware by the network card or left for it to finish, gro by the kernel, budget by nobody (no budget left, or UDP without one).",
         samples: samples::checksums,
     },
     Metric {

@@ -10,6 +10,8 @@ mod filter;
 pub mod flows;
 pub mod losses;
 mod pipe;
+pub(crate) mod print;
 mod rates;
+pub mod senders;
 pub mod stats;
 pub mod watch;
