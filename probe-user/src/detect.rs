@@ -6,6 +6,7 @@
 //!                    └─ source (what is seen) ───┘
 //! ```
 
+pub mod alarm;
 pub mod incident;
 pub mod second;
 pub mod verdict;

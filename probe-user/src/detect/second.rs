@@ -38,7 +38,9 @@ pub struct Counts {
     pub seen_again: [u64; 2],
     /// Segments of which a receiver says that it had not needed them, by the direction in which they had passed.
     pub not_needed: [u64; 2],
-    /// What this host has lost, by [`Place`] and [`Class`] (noise left out).
+    /// Holes that a retransmission filled, by direction: lost before this point, whoever has lost it.
+    pub refilled: [u64; 2],
+    /// What this host has lost, by [`Place`] and [`Class`]; what is noise within it left out.
     pub own: [[u64; Class::ALL.len()]; 3],
     /// Malformed frames that came in, errors only, of reasons that only a neighbour on this segment can have made.
     pub malformed_local: u64,
@@ -55,6 +57,6 @@ pub struct Second {
     pub uptime_ms: u64,
     /// How long it was.
     pub duration_ms: u64,
-    /// By unit. One that was there in only one of the two snapshots is missing.
+    /// By unit. One that was there, and counted, in only one of the two snapshots is missing.
     pub units: BTreeMap<Unit, Counts>,
 }
