@@ -9,4 +9,6 @@
 pub mod alarm;
 pub mod incident;
 pub mod second;
+mod sentence;
+pub mod source;
 pub mod verdict;
