@@ -11,13 +11,34 @@
 
 use serde::Serialize;
 
-use crate::snapshot::{Drop, Explained, Interface, Side, Snapshot};
+use crate::{
+    classes::Class,
+    snapshot::{DeviceCounter, Drop, Explained, Interface, Side, Snapshot},
+};
 
 /// Reasons, or what they begin with, for which the kernel drops a received packet before a tc hook.
 const BEFORE_HOOK: [&str; 2] = ["cpu_backlog", "xdp"];
 /// The same for one that is sent, behind a tc hook: disciplines, filters that run later, the device's own queue.
 const BEHIND_HOOK: [&str; 10] =
     ["qdisc_", "fq_", "cake_", "dualpi2_", "tc_egress", "full_ring", "dev_ready", "skb_gso_seg", "skb_csum", "dev_hdr"];
+
+/// Device causes that are one loss seen by several counters: the receive ring had no room.
+const RING: [&str; 3] = ["missed", "fifo", "no_buffer"];
+
+/// Where this host itself has lost a packet, as seen from an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(usize)]
+pub enum Place {
+    /// Between the wire and the ingress hook: ring, XDP, input queue of a CPU.
+    Before = 0,
+    /// What had passed the ingress hook.
+    Within = 1,
+    /// Between the egress hook and the wire: queueing disciplines, the device's own queue.
+    Behind = 2,
+}
+
+/// What this host has lost at each [`Place`], by [`Class`].
+pub type OwnLosses = [[u64; Class::ALL.len()]; 3];
 
 /// What became of one direction of one interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -80,33 +101,79 @@ fn remainder(direction: &str, side: &Side) -> i64 {
 #[must_use]
 pub fn between(snapshot: &Snapshot, interface: &Interface) -> [Vec<Explained>; 2] {
     let dropped = |reasons: &[&str]| -> u64 {
-        let own = snapshot.drops.iter().filter(|drop| drop.netns == "own" && drop.interface == interface.name);
-        own.filter(|drop| is_one_of(reasons, &drop.reason)).map(|drop| drop.packets).sum()
-    };
-    let device = |direction: &str, cause: Option<&str>| -> u64 {
-        let counters = interface.device.counters.iter().filter(|counter| counter.direction == direction);
-        let wanted = counters.filter(|counter| cause.is_none_or(|cause| counter.cause == cause));
-        wanted.map(|counter| counter.packets).sum()
+        drops(snapshot, interface).filter(|drop| is_one_of(reasons, &drop.reason)).map(|drop| drop.packets).sum()
     };
     let part = |what: &str, packets| Explained { what: what.to_owned(), packets };
-    let native = interface.attached.iter().any(|attachment| attachment.hook == "xdp");
-    let ingress = if native {
-        // In front of everything but the device.
+    let ingress = if is_first(interface) {
         Vec::new()
     } else {
-        let own = snapshot.drops.iter().filter(|drop| drop.netns == "own" && drop.interface == interface.name);
-        let by_kernel: u64 = own.filter(|drop| drop.xdp).map(|drop| drop.packets).sum();
-        // A driver that counts them and a kernel that frees them see the same.
-        let xdp = device("ingress", Some("xdp_drop")).max(by_kernel);
+        let xdp = dropped_by_xdp(snapshot, interface);
         vec![part("xdp_drop", xdp), part("kernel_drops_before_hook", dropped(&BEFORE_HOOK))]
     };
     let waits = interface.qdiscs.iter().map(|qdisc| qdisc.backlog_packets).sum();
     let egress = vec![
         part("kernel_drops_behind_hook", dropped(&BEHIND_HOOK)),
-        part("device", device("egress", None)),
+        part("device", device_losses(interface, "egress").map(|counter| counter.packets).sum()),
         part(BACKLOG, waits),
     ];
     [ingress, egress]
+}
+
+/// What the host itself has lost of an interface's packets, in wire segments, as totals. Where several sources count the
+/// same, the greatest. Of what has passed the ingress hook noise is no loss.
+#[must_use]
+pub fn own_losses(snapshot: &Snapshot, interface: &Interface) -> OwnLosses {
+    let mut lost = OwnLosses::default();
+    let mut add = |place: Place, class: Class, packets| lost[place as usize][class as usize] += packets;
+    let class = |id: &str| Class::from_id(id).unwrap_or(Class::Unknown);
+    let mut behind = 0;
+    for drop in drops(snapshot, interface) {
+        let class = class(&drop.class);
+        if is_one_of(&BEHIND_HOOK, &drop.reason) {
+            behind += drop.packets;
+            add(Place::Behind, class, drop.packets);
+        }
+        if is_one_of(&BEFORE_HOOK, &drop.reason) && !is_first(interface) {
+            add(Place::Before, class, drop.packets);
+        }
+        if class != Class::Noise && !is_beyond_hooks(drop) {
+            add(Place::Within, class, drop.packets);
+        }
+    }
+    if !is_first(interface) {
+        add(Place::Before, Class::Policy, dropped_by_xdp(snapshot, interface));
+    }
+    let ring = device_losses(interface, "ingress").filter(|counter| RING.contains(&counter.cause.as_str()));
+    add(Place::Before, Class::Capacity, ring.map(|counter| counter.packets).max().unwrap_or(0));
+    for counter in device_losses(interface, "egress") {
+        behind += counter.packets;
+        add(Place::Behind, class(&counter.class), counter.packets);
+    }
+    let queues: u64 = interface.qdiscs.iter().map(|qdisc| qdisc.dropped_packets).sum();
+    add(Place::Behind, Class::Capacity, queues.saturating_sub(behind));
+    lost
+}
+
+/// What the kernel dropped in an interface's name.
+fn drops<'a>(snapshot: &'a Snapshot, interface: &'a Interface) -> impl Iterator<Item = &'a Drop> {
+    snapshot.drops.iter().filter(|drop| drop.netns == "own" && drop.interface == interface.name)
+}
+
+fn device_losses<'a>(interface: &'a Interface, direction: &'a str) -> impl Iterator<Item = &'a DeviceCounter> {
+    interface.device.counters.iter().filter(move |counter| counter.direction == direction)
+}
+
+/// Whether our hook stands in front of everything but the device: native XDP.
+fn is_first(interface: &Interface) -> bool {
+    interface.attached.iter().any(|attachment| attachment.hook == "xdp")
+}
+
+/// A driver that counts them and a kernel that frees them see the same.
+fn dropped_by_xdp(snapshot: &Snapshot, interface: &Interface) -> u64 {
+    let by_device = device_losses(interface, "ingress").filter(|counter| counter.cause == "xdp_drop");
+    let by_kernel = drops(snapshot, interface).filter(|drop| drop.xdp);
+    let by_device: u64 = by_device.map(|counter| counter.packets).sum();
+    by_device.max(by_kernel.map(|drop| drop.packets).sum())
 }
 
 fn is_one_of(reasons: &[&str], reason: &str) -> bool {

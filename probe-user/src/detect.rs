@@ -7,6 +7,8 @@
 //! ```
 
 pub mod alarm;
+pub mod baseline;
+pub mod cusum;
 pub mod incident;
 pub mod second;
 mod sentence;
