@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::{
     classes::Class,
+    collect::causes::is_repeater,
     snapshot::{DeviceCounter, Drop, Explained, Interface, Side, Snapshot},
 };
 
@@ -119,10 +120,22 @@ pub fn between(snapshot: &Snapshot, interface: &Interface) -> [Vec<Explained>; 2
     [ingress, egress]
 }
 
-/// What the host itself has lost of an interface's packets, in wire segments, as totals. Where several sources count the
-/// same, the greatest. Of what has passed the ingress hook noise is no loss.
+/// What the host itself has lost of an interface's packets, in wire segments, as totals. What bundles others (a bond) has lost
+/// what they have.
 #[must_use]
 pub fn own_losses(snapshot: &Snapshot, interface: &Interface) -> OwnLosses {
+    let mut lost = losses_of(snapshot, interface);
+    let is_member = |member: &&Interface| is_repeater(&interface.kind) && member.master == interface.name;
+    for member in snapshot.interfaces.iter().filter(is_member) {
+        let more = losses_of(snapshot, member);
+        lost.as_flattened_mut().iter_mut().zip(more.as_flattened()).for_each(|(sum, more)| *sum += more);
+    }
+    lost
+}
+
+/// Of one device alone. Where several sources count the same, the greatest. Of what has passed the ingress hook noise is no
+/// loss.
+fn losses_of(snapshot: &Snapshot, interface: &Interface) -> OwnLosses {
     let mut lost = OwnLosses::default();
     let mut add = |place: Place, class: Class, packets| lost[place as usize][class as usize] += packets;
     let class = |id: &str| Class::from_id(id).unwrap_or(Class::Unknown);
@@ -241,6 +254,31 @@ mod tests {
         assert_eq!((laws[0].remainder_packets, laws[0].not_observable.as_str()), (Some(0), ""));
         assert_eq!((laws[1].remainder_packets, laws[1].device_packets), (None, None));
         assert_eq!(laws[1].not_observable, "veth counts GSO packets");
+    }
+
+    #[test]
+    fn a_bond_has_lost_what_its_members_have() {
+        let missed = DeviceCounter {
+            direction: "ingress".into(),
+            cause: "missed".into(),
+            class: "capacity".into(),
+            packets: 7,
+            ..DeviceCounter::default()
+        };
+        let member = |name: &str, master: &str| Interface {
+            name: name.into(),
+            master: master.into(),
+            device: Device { counters: vec![missed.clone()], ..Device::default() },
+            qdiscs: vec![Qdisc { dropped_packets: 2, ..Qdisc::default() }],
+            ..Interface::default()
+        };
+        for (kind, expected) in [("bond", [14, 4]), ("bridge", [0, 0])] {
+            let upper = Interface { name: "upper".into(), kind: kind.into(), ..Interface::default() };
+            let interfaces = vec![member("eth0", "upper"), member("eth1", "upper"), member("eth2", ""), upper.clone()];
+            let lost = own_losses(&Snapshot { interfaces, ..Snapshot::default() }, &upper);
+            let capacity = [Place::Before, Place::Behind].map(|place| lost[place as usize][Class::Capacity as usize]);
+            assert_eq!(capacity, expected, "{kind}");
+        }
     }
 
     #[test]

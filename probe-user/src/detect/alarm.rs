@@ -163,7 +163,7 @@ struct Watch {
 
 /// What this host has dropped and nobody has sent again yet, by place, of the classes [`MISSED`].
 #[derive(Clone, Copy, Debug, Default)]
-struct Missed([[u64; MISSED.len()]; 3]);
+pub(super) struct Missed([[u64; MISSED.len()]; 3]);
 
 /// The rest was dropped for want of room, because it was malformed, or is noise.
 const MISSED: [(Class, Kind); 3] =
@@ -285,7 +285,7 @@ impl Watch {
 }
 
 /// What is lost of how much, as a detector of this kind sees it.
-fn lost_of(kind: Kind, counts: &Counts, missed: [u64; MISSED.len()]) -> (u64, u64) {
+pub(super) fn lost_of(kind: Kind, counts: &Counts, missed: [u64; MISSED.len()]) -> (u64, u64) {
     let [came, went] = counts.segments;
     let lost = |side: PathSide| counts.lost[side as usize];
     let no_room = |place: Place| counts.own[place as usize][Class::Capacity as usize];
@@ -301,7 +301,7 @@ fn lost_of(kind: Kind, counts: &Counts, missed: [u64; MISSED.len()]) -> (u64, u6
 
 impl Missed {
     /// How much of each class was sent again by now. What nobody sends again within seconds is not missed.
-    fn add(&mut self, counts: &Counts) -> [u64; MISSED.len()] {
+    pub(super) fn add(&mut self, counts: &Counts) -> [u64; MISSED.len()] {
         // What was dropped before the ingress hook leaves a hole there; what had passed it passes it again, or leaves a hole
         // at egress; what was dropped behind the egress hook passes that again.
         let again = [counts.refilled[0], counts.seen_again[0] + counts.refilled[1], counts.seen_again[1]];

@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 
 use super::{second::Unit, verdict::Name};
-use crate::snapshot::{Interface, Snapshot, State};
+use crate::{
+    collect::causes::is_repeater,
+    snapshot::{Interface, Snapshot, State},
+};
 
 /// Hook segments for each of the device's packets, below which too much passes the hooks by.
 const LEAST_COVERAGE: f64 = 0.98;
@@ -57,15 +60,12 @@ const VIRTUAL: [&str; 18] = [
 /// Kinds without a device below them in this namespace.
 const PAIRS: [&str; 10] =
     ["dummy", "ifb", "ipvlan", "ipvtap", "loopback", "macvlan", "macvtap", "netkit", "tun", "veth"];
-/// Kinds that bundle others.
-const BUNDLES: [&str; 2] = ["bond", "team"];
-
 impl DeviceKind {
     /// What this interface is.
     #[must_use]
     pub fn of(interface: &Interface) -> Self {
         let (kind, driver) = (interface.kind.as_str(), interface.driver.as_str());
-        if BUNDLES.contains(&kind) {
+        if is_repeater(kind) {
             Self::Bundle
         } else if !interface.lower.is_empty() {
             Self::Stacked
@@ -484,4 +484,4 @@ impl UnitSources {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

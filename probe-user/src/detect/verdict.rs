@@ -2,19 +2,23 @@
 //! is named only if nearly all of it is theirs, for certain, and if nothing that this host could have lost is unseen. A wrong
 //! accusation is worse than none.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    alarm::{Detector, Kind},
-    second::{Counts, Place, Second, Unit},
+    alarm::{Detector, Kind, Missed, lost_of},
+    second::{Counts, Second, Unit},
     sentence,
     source::{Sources, UnitSources},
 };
 use crate::{
     classes::Class,
-    derive::{self, PathSide},
+    conservation::OwnLosses,
+    derive,
     snapshot::Share,
 };
 
@@ -240,30 +244,11 @@ impl Window {
             }
             window.duration_ms += second.duration_ms;
             for (unit, counts) in &second.units {
-                add(window.units.entry(unit.clone()).or_default(), counts);
+                window.units.entry(unit.clone()).or_default().add(counts);
             }
         }
         window
     }
-}
-
-fn add(to: &mut Counts, more: &Counts) {
-    let pairs = [
-        (&mut to.segments, &more.segments),
-        (&mut to.frames, &more.frames),
-        (&mut to.seen_again, &more.seen_again),
-        (&mut to.not_needed, &more.not_needed),
-    ];
-    for (to, more) in pairs {
-        to.iter_mut().zip(more).for_each(|(to, more)| *to += more);
-    }
-    to.lost.iter_mut().zip(more.lost).for_each(|(to, more)| *to += more);
-    for (to, more) in to.own.iter_mut().zip(more.own) {
-        to.iter_mut().zip(more).for_each(|(to, more)| *to += more);
-    }
-    to.malformed_local += more.malformed_local;
-    to.malformed_path += more.malformed_path;
-    to.link_errors += more.link_errors;
 }
 
 /// The ways of losing among which what is lost is divided.
@@ -347,7 +332,7 @@ pub fn judge(window: &Window, alarms: &[Detector], sources: &Sources) -> Verdict
         })
         .collect();
     // Groups stand in front of interfaces, and a sort keeps the order of equals.
-    findings.sort_by_key(|finding| std::cmp::Reverse((finding.name.weight(), finding.lost())));
+    findings.sort_by_key(|finding| Reverse((finding.name.weight(), finding.lost())));
     let is_alarmed = |unit: &Unit| alarms.iter().any(|alarm| alarm.unit == *unit && alarm.alarmed);
     let [affected, unaffected] = sentence::places(sources, is_alarmed);
     let blank = Verdict { schema: SCHEMA, time: window.time.clone(), unaffected, ..Verdict::default() };
@@ -371,10 +356,10 @@ impl<'w> Finding<'w> {
         let is_alarmed = |kind: Kind| detectors.iter().any(|detector| detector.kind == kind && detector.alarmed);
         let mut parts: Vec<Part> = WAYS
             .iter()
-            .map(|(kind, name)| part((*kind, *name), counts, window.duration_ms, detectors))
+            .map(|(kind, name)| part((*kind, *name), lost(*kind, counts), window.duration_ms, detectors))
             .filter(|part| part.excess > 0)
             .collect();
-        parts.sort_by_key(|part| std::cmp::Reverse(part.excess));
+        parts.sort_by_key(|part| Reverse(part.excess));
         let mut finding = Self {
             unit,
             sources,
@@ -410,12 +395,13 @@ impl<'w> Finding<'w> {
             let is_late = self.loses && (0..2).any(|way| is_late(self.counts, way));
             return (Name::None, if is_late { Why::Late } else { Why::Named });
         };
-        let Some(mut share) = derive::Share::of(first.excess, self.all()) else { return (Name::None, Why::Named) };
+        let whole = self.all() + if first.name.accuses() { doubtful(self.counts) } else { 0 };
+        let Some(mut share) = derive::Share::of(first.excess, whole) else { return (Name::None, Why::Named) };
         let ways = || self.parts.iter().filter(|part| matches!(part.name, Name::NetworkIn | Name::NetworkOut));
         let mut named = vec![first.name];
         if first.name.is_network() && share.lower < LEADS && ways().filter(|part| part.alarmed).count() == 2 {
             // Both ways are the same party.
-            share = derive::Share::of(ways().map(|part| part.excess).sum(), self.all()).unwrap_or(share);
+            share = derive::Share::of(ways().map(|part| part.excess).sum(), whole).unwrap_or(share);
             named = ways().map(|part| part.name).collect();
         }
         self.both_ways = named.len() > 1;
@@ -494,7 +480,7 @@ impl<'w> Finding<'w> {
 }
 
 fn distinct(mut texts: Vec<String>) -> Vec<String> {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     texts.retain(|text| seen.insert(text.clone()));
     texts
 }
@@ -508,9 +494,8 @@ fn is_late(counts: &Counts, way: usize) -> bool {
 
 /// What was lost in one way, beyond what is usual and one standard deviation of it.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and not negative")]
-fn part((kind, name): (Kind, Name), counts: &Counts, duration_ms: u64, detectors: &[&Detector]) -> Part {
+fn part((kind, name): (Kind, Name), (lost, passed): (u64, u64), duration_ms: u64, detectors: &[&Detector]) -> Part {
     let detector = detectors.iter().find(|detector| detector.kind == kind);
-    let (lost, passed) = lost(kind, counts);
     let usual = detector.map_or(0.0, |detector| detector.baseline);
     let expected = usual * if kind.counts() { duration_ms as f64 / 1e3 } else { passed as f64 };
     let excess = (lost as f64 - expected - expected.sqrt()).max(0.0).round() as u64;
@@ -519,37 +504,31 @@ fn part((kind, name): (Kind, Name), counts: &Counts, duration_ms: u64, detectors
 
 /// How much was lost in this way, and of how much.
 fn lost(kind: Kind, counts: &Counts) -> (u64, u64) {
-    let own = |places: &[Place], class: Class| -> u64 {
-        places.iter().map(|place| counts.own[*place as usize][class as usize]).sum()
-    };
-    let [came, went] = counts.segments;
-    let received = [Place::Before, Place::Within];
-    // What somebody misses is sent again behind the hook that it had passed; a filter's daily bread is not. What never came to
-    // a hook passes there once.
-    let missed = |class: Class| {
-        own(&[Place::Before], class)
-            + own(&[Place::Within], class).min(counts.seen_again[0])
-            + own(&[Place::Behind], class).min(counts.seen_again[1])
-    };
     // What had only been late was sent again behind this point for nothing.
     let late = |way: usize| {
         if is_late(counts, way) { counts.seen_again[way].saturating_sub(counts.not_needed[way]) } else { 0 }
     };
-    let lost = |side: PathSide| counts.lost[side as usize];
-    match kind {
-        // A frame that the card found damaged never came in.
-        Kind::NetworkIn => (lost(PathSide::NetworkIn).saturating_sub(counts.link_errors), came),
-        Kind::NetworkOut => (lost(PathSide::NetworkOut).saturating_sub(late(1)), went),
-        Kind::Inside => (lost(PathSide::Inside).saturating_sub(late(0)), came + went),
-        Kind::LocalRx => (own(&received, Class::Capacity), counts.frames[0]),
-        Kind::LocalTx => (own(&[Place::Behind], Class::Capacity), counts.frames[1]),
-        Kind::LocalPolicy => (missed(Class::Policy), came + went),
-        Kind::LocalConfig => (missed(Class::Config), came + went),
-        Kind::LocalUnknown => (missed(Class::Unknown), came + went),
-        Kind::MalformedLocal => (counts.malformed_local, counts.frames[0]),
-        Kind::MalformedPath => (counts.malformed_path, counts.frames[0]),
+    let (lost, passed) = match kind {
         Kind::Link => (counts.link_errors, counts.frames[0]),
-    }
+        _ => lost_of(kind, counts, Missed::default().add(counts)),
+    };
+    let other = match kind {
+        // A frame that the card found damaged never came in.
+        Kind::NetworkIn => counts.link_errors,
+        Kind::NetworkOut => late(1),
+        Kind::Inside => late(0),
+        _ => 0,
+    };
+    (lost.saturating_sub(other), passed)
+}
+
+/// What this host may have lost besides: of what was sent again only that counts as dropped by policy, configuration or for
+/// no reason which want of room does not explain, and it may be the other way round.
+fn doubtful(counts: &Counts) -> u64 {
+    let of = |own: OwnLosses| Missed::default().add(&Counts { own, ..counts.clone() }).iter().sum::<u64>();
+    let mut without_room = counts.own;
+    without_room.iter_mut().for_each(|place| place[Class::Capacity as usize] = 0);
+    of(without_room).saturating_sub(of(counts.own))
 }
 
 #[cfg(test)]
