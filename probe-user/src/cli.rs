@@ -249,6 +249,7 @@ Examples:
   lossprobe explain tail_probe                       a type of retransmit
   lossprobe explain udp/receive_buffer               a cause, as `lossprobe stats --losses` shows it
   lossprobe explain capacity                         a class, with its reasons
+  lossprobe explain network_in                       a verdict
   lossprobe explain --list drops                     all drop reasons with their classes
   lossprobe explain --list --output json | jq .      everything, for programs
 
@@ -631,8 +632,8 @@ pub enum Protocol {
 #[derive(Args, Clone, Debug, Default)]
 #[command(after_help = EXPLAIN_EXAMPLES)]
 pub struct ExplainArgs {
-    /// A drop reason, a malformed reason, a type of retransmit, a cause as `stats --losses` shows it, or a class; upper case
-    /// and the kernel's prefix do not matter [default: list what there is, by group]
+    /// A drop reason, a malformed reason, a type of retransmit, a cause as `stats --losses` shows it, a class, or a verdict;
+    /// upper case and the kernel's prefix do not matter [default: list what there is, by group]
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
 
@@ -663,6 +664,8 @@ pub enum Listed {
     Causes,
     /// Classes of drop reasons
     Classes,
+    /// Verdicts: whose fault it is
+    Verdicts,
 }
 
 /// Most rows that `--top` can ask for.

@@ -11,13 +11,35 @@
 
 use serde::Serialize;
 
-use crate::snapshot::{Drop, Explained, Interface, Side, Snapshot};
+use crate::{
+    classes::Class,
+    collect::causes::is_repeater,
+    snapshot::{DeviceCounter, Drop, Explained, Interface, Side, Snapshot},
+};
 
 /// Reasons, or what they begin with, for which the kernel drops a received packet before a tc hook.
 const BEFORE_HOOK: [&str; 2] = ["cpu_backlog", "xdp"];
 /// The same for one that is sent, behind a tc hook: disciplines, filters that run later, the device's own queue.
 const BEHIND_HOOK: [&str; 10] =
     ["qdisc_", "fq_", "cake_", "dualpi2_", "tc_egress", "full_ring", "dev_ready", "skb_gso_seg", "skb_csum", "dev_hdr"];
+
+/// Device causes that are one loss seen by several counters: the receive ring had no room.
+const RING: [&str; 3] = ["missed", "fifo", "no_buffer"];
+
+/// Where this host itself has lost a packet, as seen from an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(usize)]
+pub enum Place {
+    /// Between the wire and the ingress hook: ring, XDP, input queue of a CPU.
+    Before = 0,
+    /// What had passed the ingress hook.
+    Within = 1,
+    /// Between the egress hook and the wire: queueing disciplines, the device's own queue.
+    Behind = 2,
+}
+
+/// What this host has lost at each [`Place`], by [`Class`].
+pub type OwnLosses = [[u64; Class::ALL.len()]; 3];
 
 /// What became of one direction of one interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -80,33 +102,91 @@ fn remainder(direction: &str, side: &Side) -> i64 {
 #[must_use]
 pub fn between(snapshot: &Snapshot, interface: &Interface) -> [Vec<Explained>; 2] {
     let dropped = |reasons: &[&str]| -> u64 {
-        let own = snapshot.drops.iter().filter(|drop| drop.netns == "own" && drop.interface == interface.name);
-        own.filter(|drop| is_one_of(reasons, &drop.reason)).map(|drop| drop.packets).sum()
-    };
-    let device = |direction: &str, cause: Option<&str>| -> u64 {
-        let counters = interface.device.counters.iter().filter(|counter| counter.direction == direction);
-        let wanted = counters.filter(|counter| cause.is_none_or(|cause| counter.cause == cause));
-        wanted.map(|counter| counter.packets).sum()
+        drops(snapshot, interface).filter(|drop| is_one_of(reasons, &drop.reason)).map(|drop| drop.packets).sum()
     };
     let part = |what: &str, packets| Explained { what: what.to_owned(), packets };
-    let native = interface.attached.iter().any(|attachment| attachment.hook == "xdp");
-    let ingress = if native {
-        // In front of everything but the device.
+    let ingress = if is_first(interface) {
         Vec::new()
     } else {
-        let own = snapshot.drops.iter().filter(|drop| drop.netns == "own" && drop.interface == interface.name);
-        let by_kernel: u64 = own.filter(|drop| drop.xdp).map(|drop| drop.packets).sum();
-        // A driver that counts them and a kernel that frees them see the same.
-        let xdp = device("ingress", Some("xdp_drop")).max(by_kernel);
+        let xdp = dropped_by_xdp(snapshot, interface);
         vec![part("xdp_drop", xdp), part("kernel_drops_before_hook", dropped(&BEFORE_HOOK))]
     };
     let waits = interface.qdiscs.iter().map(|qdisc| qdisc.backlog_packets).sum();
     let egress = vec![
         part("kernel_drops_behind_hook", dropped(&BEHIND_HOOK)),
-        part("device", device("egress", None)),
+        part("device", device_losses(interface, "egress").map(|counter| counter.packets).sum()),
         part(BACKLOG, waits),
     ];
     [ingress, egress]
+}
+
+/// What the host itself has lost of an interface's packets, in wire segments, as totals. What bundles others (a bond) has lost
+/// what they have.
+#[must_use]
+pub fn own_losses(snapshot: &Snapshot, interface: &Interface) -> OwnLosses {
+    let mut lost = losses_of(snapshot, interface);
+    let is_member = |member: &&Interface| is_repeater(&interface.kind) && member.master == interface.name;
+    for member in snapshot.interfaces.iter().filter(is_member) {
+        let more = losses_of(snapshot, member);
+        lost.as_flattened_mut().iter_mut().zip(more.as_flattened()).for_each(|(sum, more)| *sum += more);
+    }
+    lost
+}
+
+/// Of one device alone. Where several sources count the same, the greatest. Of what has passed the ingress hook noise is no
+/// loss.
+fn losses_of(snapshot: &Snapshot, interface: &Interface) -> OwnLosses {
+    let mut lost = OwnLosses::default();
+    let mut add = |place: Place, class: Class, packets| lost[place as usize][class as usize] += packets;
+    let class = |id: &str| Class::from_id(id).unwrap_or(Class::Unknown);
+    let mut behind = 0;
+    for drop in drops(snapshot, interface) {
+        let class = class(&drop.class);
+        if is_one_of(&BEHIND_HOOK, &drop.reason) {
+            behind += drop.packets;
+            add(Place::Behind, class, drop.packets);
+        }
+        if is_one_of(&BEFORE_HOOK, &drop.reason) && !is_first(interface) {
+            add(Place::Before, class, drop.packets);
+        }
+        if class != Class::Noise && !is_beyond_hooks(drop) {
+            add(Place::Within, class, drop.packets);
+        }
+    }
+    if !is_first(interface) {
+        add(Place::Before, Class::Policy, dropped_by_xdp(snapshot, interface));
+    }
+    let ring = device_losses(interface, "ingress").filter(|counter| RING.contains(&counter.cause.as_str()));
+    add(Place::Before, Class::Capacity, ring.map(|counter| counter.packets).max().unwrap_or(0));
+    for counter in device_losses(interface, "egress") {
+        behind += counter.packets;
+        add(Place::Behind, class(&counter.class), counter.packets);
+    }
+    let queues: u64 = interface.qdiscs.iter().map(|qdisc| qdisc.dropped_packets).sum();
+    add(Place::Behind, Class::Capacity, queues.saturating_sub(behind));
+    lost
+}
+
+/// What the kernel dropped in an interface's name.
+fn drops<'a>(snapshot: &'a Snapshot, interface: &'a Interface) -> impl Iterator<Item = &'a Drop> {
+    snapshot.drops.iter().filter(|drop| drop.netns == "own" && drop.interface == interface.name)
+}
+
+fn device_losses<'a>(interface: &'a Interface, direction: &'a str) -> impl Iterator<Item = &'a DeviceCounter> {
+    interface.device.counters.iter().filter(move |counter| counter.direction == direction)
+}
+
+/// Whether our hook stands in front of everything but the device: native XDP.
+fn is_first(interface: &Interface) -> bool {
+    interface.attached.iter().any(|attachment| attachment.hook == "xdp")
+}
+
+/// A driver that counts them and a kernel that frees them see the same.
+fn dropped_by_xdp(snapshot: &Snapshot, interface: &Interface) -> u64 {
+    let by_device = device_losses(interface, "ingress").filter(|counter| counter.cause == "xdp_drop");
+    let by_kernel = drops(snapshot, interface).filter(|drop| drop.xdp);
+    let by_device: u64 = by_device.map(|counter| counter.packets).sum();
+    by_device.max(by_kernel.map(|drop| drop.packets).sum())
 }
 
 fn is_one_of(reasons: &[&str], reason: &str) -> bool {
@@ -177,6 +257,31 @@ mod tests {
     }
 
     #[test]
+    fn a_bond_has_lost_what_its_members_have() {
+        let missed = DeviceCounter {
+            direction: "ingress".into(),
+            cause: "missed".into(),
+            class: "capacity".into(),
+            packets: 7,
+            ..DeviceCounter::default()
+        };
+        let member = |name: &str, master: &str| Interface {
+            name: name.into(),
+            master: master.into(),
+            device: Device { counters: vec![missed.clone()], ..Device::default() },
+            qdiscs: vec![Qdisc { dropped_packets: 2, ..Qdisc::default() }],
+            ..Interface::default()
+        };
+        for (kind, expected) in [("bond", [14, 4]), ("bridge", [0, 0])] {
+            let upper = Interface { name: "upper".into(), kind: kind.into(), ..Interface::default() };
+            let interfaces = vec![member("eth0", "upper"), member("eth1", "upper"), member("eth2", ""), upper.clone()];
+            let lost = own_losses(&Snapshot { interfaces, ..Snapshot::default() }, &upper);
+            let capacity = [Place::Before, Place::Behind].map(|place| lost[place as usize][Class::Capacity as usize]);
+            assert_eq!(capacity, expected, "{kind}");
+        }
+    }
+
+    #[test]
     fn parts() {
         let drop = |netns: &str, interface: &str, reason: &str, packets| Drop {
             netns: netns.into(),
@@ -229,5 +334,62 @@ mod tests {
         // Missed frames never were among those that the device received.
         interface.attached = vec![Attachment { hook: "xdp".into(), ..Attachment::default() }];
         assert_eq!(figures(&interface)[0], Vec::<u64>::new(), "nothing is in front of native XDP");
+    }
+
+    /// One loss that several sources tell of is one, and each has its class.
+    #[test]
+    fn losses_of_our_own() {
+        let drop = |reason: &str, class: Class, packets| Drop {
+            netns: "own".into(),
+            interface: "e".into(),
+            reason: reason.into(),
+            class: class.id().into(),
+            packets,
+            ..Drop::default()
+        };
+        let lost = |direction: &str, cause: &str, class: Class, packets| DeviceCounter {
+            direction: direction.into(),
+            cause: cause.into(),
+            class: class.id().into(),
+            packets,
+            ..DeviceCounter::default()
+        };
+        let by_xdp = Drop { xdp: true, ..drop("not_specified", Class::Policy, 3) };
+        let snapshot = Snapshot {
+            drops: vec![
+                drop("cpu_backlog", Class::Capacity, 1),
+                by_xdp,
+                drop("netfilter_drop", Class::Policy, 10),
+                drop("ip_outnoroutes", Class::Config, 20),
+                drop("not_specified", Class::Unknown, 30),
+                drop("no_socket", Class::Noise, 1_000),
+                drop("qdisc_drop", Class::Capacity, 4),
+                drop("tc_egress", Class::Policy, 5),
+                Drop { interface: "f".into(), ..drop("netfilter_drop", Class::Policy, 1_000) },
+                Drop { netns: "other".into(), ..drop("netfilter_drop", Class::Policy, 1_000) },
+            ],
+            ..Snapshot::default()
+        };
+        let counters = vec![
+            lost("ingress", "missed", Class::Capacity, 100),
+            lost("ingress", "no_buffer", Class::Capacity, 90),
+            lost("ingress", "xdp_drop", Class::Policy, 2),
+            lost("ingress", "crc", Class::Malformed, 1_000),
+            lost("egress", "carrier", Class::Malformed, 6),
+        ];
+        let queue = |dropped_packets| vec![Qdisc { dropped_packets, ..Qdisc::default() }];
+        let mut interface = Interface {
+            name: "e".into(),
+            device: Device { counters, ..Device::default() },
+            qdiscs: queue(15),
+            ..Interface::default()
+        };
+        // capacity, malformed, config, policy, noise, unknown
+        let within = [0, 0, 20, 10, 0, 30];
+        assert_eq!(own_losses(&snapshot, &interface), [[101, 0, 0, 3, 0, 0], within, [4, 6, 0, 5, 0, 0]]);
+        interface.qdiscs = queue(16);
+        assert_eq!(own_losses(&snapshot, &interface)[2], [5, 6, 0, 5, 0, 0], "the discipline knows of one more");
+        interface.attached = vec![Attachment { hook: "xdp".into(), ..Attachment::default() }];
+        assert_eq!(own_losses(&snapshot, &interface)[0], [100, 0, 0, 0, 0, 0], "the hook is in front of the rest");
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// How long a loss waits for what explains it.
-const RIPENS_AFTER: Duration = Duration::from_secs(2);
+pub const RIPENS_AFTER: Duration = Duration::from_secs(2);
 /// How long an explanation waits for the loss that it explains, and how far back a ratio looks.
 const WINDOW: Duration = Duration::from_secs(10);
 /// Between two readings at least; scrapes come as they like.

@@ -6,6 +6,11 @@
 //!                    └─ source (what is seen) ───┘
 //! ```
 
+pub mod alarm;
+pub mod baseline;
+pub mod cusum;
 pub mod incident;
 pub mod second;
+mod sentence;
+pub mod source;
 pub mod verdict;

@@ -137,6 +137,9 @@ pub struct Probe {
     coverage: BTreeMap<u32, Coverage>,
     /// Of devices whose driver counts wire frames.
     balances: BTreeMap<u32, Balance>,
+    /// Interfaces with an XDP program, of those whose losses are judged.
+    with_xdp: BTreeSet<u32>,
+    xdp_asked: Option<Instant>,
     /// Names of interfaces that are gone, and when they went: their counts are shown for a while.
     former: BTreeMap<u32, (String, Instant)>,
     /// When an interface index was first met in counters before the kernel had announced its name.
@@ -204,6 +207,8 @@ impl Probe {
             ports: Ports::default(),
             coverage: BTreeMap::new(),
             balances: BTreeMap::new(),
+            with_xdp: BTreeSet::new(),
+            xdp_asked: None,
             former: BTreeMap::new(),
             nameless: BTreeMap::new(),
             nameless_events: 0,

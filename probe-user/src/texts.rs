@@ -1,5 +1,5 @@
 //! What a drop reason means, what usually causes it and what to do: hand-written for every reason of the classes
-//! capacity, malformed and config, by class for all others; and in [`frame`] what a malformed reason means.
+//! capacity, malformed and config, by class for all others; in [`frame`] what a malformed reason means, and what a verdict does.
 //!
 //! Beside [`crate::classes`], whose table says which reasons there are; a test asserts that no text is missing and none
 //! is left over. Upper-case words in commands (`DEV`, `ADDRESS`) stand for what the reader puts there. Facts are those of
@@ -12,8 +12,9 @@ mod config;
 pub mod frame;
 mod malformed;
 mod retransmit;
+mod verdict;
 
-pub use self::class::of_class;
+pub use self::{class::of_class, verdict::of_verdict};
 
 /// What can be said to somebody who has met a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,7 @@ mod tests {
     use super::*;
     use crate::classes::{Class, class_of, known_names};
     use crate::collect::{causes, conntrack, mib, neighbour};
+    use crate::detect::verdict::Name;
 
     #[test]
     fn every_reason_that_is_a_loss_or_a_fault_has_a_text_and_no_text_is_left_over() {
@@ -75,6 +77,9 @@ mod tests {
 
     #[test]
     fn everything_that_is_shown_has_a_text() {
+        for name in Name::ALL {
+            assert_eq!(of_verdict(name).name, name.id());
+        }
         for kind in Retransmit::ALL {
             assert!(of_retransmit(kind.id()).is_some(), "{}", kind.id());
         }
@@ -92,7 +97,7 @@ mod tests {
 
     #[test]
     fn texts_are_whole_and_none_is_another_s() {
-        let classes = Class::ALL.map(of_class);
+        let classes = Class::ALL.map(of_class).into_iter().chain(Name::ALL.map(of_verdict));
         let mut seen = BTreeSet::new();
         for text in all().chain(classes).chain(retransmit::TEXTS).chain([&class::NOT_SPECIFIED]) {
             assert!(text.meaning.len() >= 40 && text.meaning.ends_with('.'), "{}: {}", text.name, text.meaning);

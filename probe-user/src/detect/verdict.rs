@@ -1,10 +1,46 @@
-//! Whose fault it is.
+//! Whose fault it is. What is lost beyond the usual is divided among the parts that can have lost it; somebody outside this host
+//! is named only if nearly all of it is theirs, for certain, and if nothing that this host could have lost is unseen. A wrong
+//! accusation is worse than none.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::Share;
+use super::{
+    alarm::{Detector, Kind, Missed, lost_of},
+    second::{Counts, Second, Unit},
+    sentence,
+    source::{Sources, UnitSources},
+};
+use crate::{
+    classes::Class,
+    conservation::OwnLosses,
+    derive,
+    snapshot::Share,
+};
+
+/// Version of the JSON form.
+pub const SCHEMA: u32 = 1;
+/// Milliseconds that a verdict looks back. What is lost has ripened for two seconds before it counts
+/// ([`derive`](crate::derive)), so what it tells of happened in the five seconds that ended two seconds ago.
+pub const WINDOW_MS: u64 = 5_000;
+/// Of what is lost beyond the usual, the share that somebody outside must have for certain, and below which nobody leads.
+const LEADS: f64 = 0.8;
+/// The share that this host must have for certain: to look at home first costs little.
+const LEADS_AT_HOME: f64 = 0.5;
+/// Of the segments that were sent again, the share that receivers had not needed from which on they were late, not lost.
+const LATE: f64 = 0.5;
+/// Connections that must have lost something, where they are known.
+const LEAST_FLOWS: u64 = 3;
+/// Connections and networks whose frames come malformed, before it is no sender's fault.
+const LEAST_NETWORKS: u64 = 3;
+/// Share of the peers that is "the network", and of the losses that is "one remote".
+const MOST: f64 = 0.8;
+/// And the share of the traffic that the one remote must have less of.
+const HALF: f64 = 0.5;
 
 /// Where it is lost, or who makes what is malformed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,6 +73,74 @@ pub enum Name {
     Mixed,
     /// What would be needed to say it is not seen.
     Unknown,
+}
+
+impl Name {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::None,
+        Self::LocalRx,
+        Self::LocalTx,
+        Self::LocalPolicy,
+        Self::LocalConfig,
+        Self::Inside,
+        Self::NetworkIn,
+        Self::NetworkOut,
+        Self::NetworkMalformed,
+        Self::RemoteMalformed,
+        Self::Link,
+        Self::Mixed,
+        Self::Unknown,
+    ];
+
+    /// The metric label `verdict`.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::LocalRx => "local_rx",
+            Self::LocalTx => "local_tx",
+            Self::LocalPolicy => "local_policy",
+            Self::LocalConfig => "local_config",
+            Self::Inside => "inside",
+            Self::NetworkIn => "network_in",
+            Self::NetworkOut => "network_out",
+            Self::NetworkMalformed => "network_malformed",
+            Self::RemoteMalformed => "remote_malformed",
+            Self::Link => "link",
+            Self::Mixed => "mixed",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether it names this host.
+    #[must_use]
+    pub const fn is_local(self) -> bool {
+        matches!(self, Self::LocalRx | Self::LocalTx | Self::LocalPolicy | Self::LocalConfig)
+    }
+
+    /// Whether it names somebody who is not this host, and whom it takes certainty to name.
+    #[must_use]
+    pub const fn accuses(self) -> bool {
+        matches!(self, Self::NetworkIn | Self::NetworkOut | Self::NetworkMalformed | Self::Inside | Self::Link)
+    }
+
+    /// Whether it says that the network's side is to be asked.
+    #[must_use]
+    pub const fn is_network(self) -> bool {
+        matches!(self, Self::NetworkIn | Self::NetworkOut | Self::NetworkMalformed)
+    }
+
+    /// Of verdicts about several units the greatest leads.
+    const fn weight(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::RemoteMalformed => 1,
+            Self::Unknown => 2,
+            Self::Mixed => 3,
+            _ => 4,
+        }
+    }
 }
 
 /// What there is to say at one instant (`GET /api/v1/verdict`). Keys are added, never renamed.
@@ -75,3 +179,357 @@ pub struct Verdict {
     /// `network` (most peers), `one_remote`, or `""` where it is not known.
     pub scope: String,
 }
+
+/// Who is affected, from the table of connections. A peer is an address, of IPv6 a /64.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Peers {
+    /// Peers that segments were exchanged with.
+    pub peers: u64,
+    /// Of these, those of whose segments some were lost.
+    pub affected: u64,
+    /// Connections that have lost some.
+    pub lossy_flows: u64,
+    /// Of all losses the share of the peer with the most.
+    pub worst_losses: f64,
+    /// And its share of the traffic.
+    pub worst_traffic: f64,
+}
+
+impl Peers {
+    /// As [`Verdict::scope`].
+    fn scope(&self) -> &'static str {
+        #[expect(clippy::cast_precision_loss, reason = "peers are far fewer than 2^53")]
+        let affected = self.affected as f64 / self.peers.max(1) as f64;
+        if self.worst_losses >= MOST && self.worst_traffic < HALF {
+            "one_remote"
+        } else if self.peers > 0 && affected >= MOST {
+            "network"
+        } else {
+            ""
+        }
+    }
+}
+
+/// Malformed frames of path scope that came in connections which are otherwise healthy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Damaged {
+    /// Connections.
+    pub flows: u64,
+    /// Networks (/16, /32) that their peers are in.
+    pub networks: u64,
+}
+
+/// What a verdict looks at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Window {
+    /// Wall-clock time of its end, RFC 3339, UTC.
+    pub time: String,
+    /// How long it is.
+    pub duration_ms: u64,
+    /// What each unit has seen.
+    pub units: BTreeMap<Unit, Counts>,
+    /// Who is affected; `None` where that is not known.
+    pub peers: Option<Peers>,
+    /// `None` where it is not known.
+    pub damaged: Option<Damaged>,
+}
+
+impl Window {
+    /// The latest of these seconds, in their order, that make [`WINDOW_MS`].
+    pub fn of<'s>(seconds: impl DoubleEndedIterator<Item = &'s Second>, time: &str) -> Self {
+        let mut window = Self { time: time.to_owned(), ..Self::default() };
+        for second in seconds.rev() {
+            if window.duration_ms >= WINDOW_MS {
+                break;
+            }
+            window.duration_ms += second.duration_ms;
+            for (unit, counts) in &second.units {
+                window.units.entry(unit.clone()).or_default().add(counts);
+            }
+        }
+        window
+    }
+}
+
+/// The ways of losing among which what is lost is divided.
+const WAYS: [(Kind, Name); 9] = [
+    (Kind::Link, Name::Link),
+    (Kind::NetworkIn, Name::NetworkIn),
+    (Kind::NetworkOut, Name::NetworkOut),
+    (Kind::Inside, Name::Inside),
+    (Kind::LocalRx, Name::LocalRx),
+    (Kind::LocalTx, Name::LocalTx),
+    (Kind::LocalPolicy, Name::LocalPolicy),
+    (Kind::LocalConfig, Name::LocalConfig),
+    // What this host has dropped, and its kernel does not say why, is its own loss and nobody's fault.
+    (Kind::LocalUnknown, Name::Unknown),
+];
+
+/// What one way of losing has lost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Part {
+    pub(super) name: Name,
+    /// All that was lost so.
+    pub(super) lost: u64,
+    /// Of so much.
+    pub(super) passed: u64,
+    /// The usual share of it, or frames in a second.
+    pub(super) usual: f64,
+    /// What is beyond the usual.
+    pub(super) excess: u64,
+    alarmed: bool,
+}
+
+/// Why nobody is named, where that is so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    Named,
+    /// Nobody lost it: it was late.
+    Late,
+    /// These are not seen.
+    Missing(Vec<String>),
+    /// Too little is lost to be certain.
+    TooFew,
+    /// Too few connections have lost something.
+    TooFewFlows(u64),
+    /// This host has dropped it, and its kernel does not say why.
+    NoReason,
+}
+
+/// What is said of one unit.
+#[derive(Clone, Debug)]
+pub(super) struct Finding<'w> {
+    pub(super) unit: &'w Unit,
+    pub(super) sources: &'w UnitSources,
+    pub(super) window: &'w Window,
+    pub(super) counts: &'w Counts,
+    pub(super) name: Name,
+    pub(super) why: Why,
+    /// The network loses both ways, and no way alone leads.
+    pub(super) both_ways: bool,
+    pub(super) scope: &'static str,
+    /// Those with a loss beyond the usual, the most first.
+    pub(super) parts: Vec<Part>,
+    /// Drops that the probe has missed.
+    pub(super) uncounted_drops: u64,
+    /// Loss detectors that are alarmed.
+    pub(super) loses: bool,
+    /// Malformed frames of the scope that is alarmed.
+    pub(super) malformed: u64,
+}
+
+/// Judges what is lost in a window. `alarms` are all detectors; `sources` are those of the same time.
+#[must_use]
+pub fn judge(window: &Window, alarms: &[Detector], sources: &Sources) -> Verdict {
+    let of_unit = |unit: &Unit| alarms.iter().filter(|alarm| alarm.unit == *unit).collect::<Vec<_>>();
+    let nothing = UnitSources::default();
+    let mut findings: Vec<Finding<'_>> = window
+        .units
+        .iter()
+        .map(|(unit, counts)| {
+            let own = sources.units.get(unit).unwrap_or(&nothing);
+            Finding::of((window, unit, counts), &of_unit(unit), (own, sources.uncounted_drops))
+        })
+        .collect();
+    // Groups stand in front of interfaces, and a sort keeps the order of equals.
+    findings.sort_by_key(|finding| Reverse((finding.name.weight(), finding.lost())));
+    let is_alarmed = |unit: &Unit| alarms.iter().any(|alarm| alarm.unit == *unit && alarm.alarmed);
+    let [affected, unaffected] = sentence::places(sources, is_alarmed);
+    let blank = Verdict { schema: SCHEMA, time: window.time.clone(), unaffected, ..Verdict::default() };
+    match findings.split_first() {
+        Some((leading, others)) if leading.name != Name::None || leading.why == Why::Late => {
+            Verdict { affected, ..leading.verdict(others, blank) }
+        }
+        first => {
+            let quiet = first.map(|(leading, _)| leading.verdict(&[], blank.clone())).unwrap_or(blank);
+            Verdict { affected: Vec::new(), unit: String::new(), sentence: sentence::HEALTHY.to_owned(), ..quiet }
+        }
+    }
+}
+
+impl<'w> Finding<'w> {
+    fn of(
+        (window, unit, counts): (&'w Window, &'w Unit, &'w Counts),
+        detectors: &[&Detector],
+        (sources, uncounted_drops): (&'w UnitSources, u64),
+    ) -> Self {
+        let is_alarmed = |kind: Kind| detectors.iter().any(|detector| detector.kind == kind && detector.alarmed);
+        let mut parts: Vec<Part> = WAYS
+            .iter()
+            .map(|(kind, name)| part((*kind, *name), lost(*kind, counts), window.duration_ms, detectors))
+            .filter(|part| part.excess > 0)
+            .collect();
+        parts.sort_by_key(|part| Reverse(part.excess));
+        let mut finding = Self {
+            unit,
+            sources,
+            window,
+            counts,
+            name: Name::None,
+            why: Why::Named,
+            both_ways: false,
+            scope: "",
+            parts,
+            uncounted_drops,
+            loses: WAYS.iter().any(|(kind, _)| is_alarmed(*kind)),
+            malformed: 0,
+        };
+        (finding.name, finding.why) = finding.by_loss();
+        finding.add_malformed(is_alarmed(Kind::MalformedLocal), is_alarmed(Kind::MalformedPath));
+        finding
+    }
+
+    /// What is lost beyond the usual, or malformed.
+    fn lost(&self) -> u64 {
+        self.parts.iter().map(|part| part.excess).sum::<u64>() + self.malformed
+    }
+
+    /// All that could have lost it. Drops that the probe missed are somebody's, and may be this host's.
+    pub(super) fn all(&self) -> u64 {
+        self.parts.iter().map(|part| part.excess).sum::<u64>() + self.uncounted_drops
+    }
+
+    /// Who has lost it.
+    fn by_loss(&mut self) -> (Name, Why) {
+        let (Some(first), true) = (self.parts.first().copied(), self.loses) else {
+            let is_late = self.loses && (0..2).any(|way| is_late(self.counts, way));
+            return (Name::None, if is_late { Why::Late } else { Why::Named });
+        };
+        let whole = self.all() + if first.name.accuses() { doubtful(self.counts) } else { 0 };
+        let Some(mut share) = derive::Share::of(first.excess, whole) else { return (Name::None, Why::Named) };
+        let ways = || self.parts.iter().filter(|part| matches!(part.name, Name::NetworkIn | Name::NetworkOut));
+        let mut named = vec![first.name];
+        if first.name.is_network() && share.lower < LEADS && ways().filter(|part| part.alarmed).count() == 2 {
+            // Both ways are the same party.
+            share = derive::Share::of(ways().map(|part| part.excess).sum(), whole).unwrap_or(share);
+            named = ways().map(|part| part.name).collect();
+        }
+        self.both_ways = named.len() > 1;
+        if share.upper < LEADS {
+            return (Name::Mixed, Why::Named);
+        }
+        let least = if first.name.accuses() { LEADS } else { LEADS_AT_HOME };
+        if share.lower < least || !first.alarmed {
+            return (Name::Unknown, Why::TooFew);
+        }
+        if first.name == Name::Unknown {
+            return (Name::Unknown, Why::NoReason);
+        }
+        let missing: Vec<String> = named.iter().flat_map(|name| self.sources.missing_for(*name)).cloned().collect();
+        if !missing.is_empty() {
+            return (Name::Unknown, Why::Missing(distinct(missing)));
+        }
+        match self.window.peers.filter(|_| first.name.is_network() || first.name == Name::Inside) {
+            Some(peers) if peers.lossy_flows < LEAST_FLOWS => (Name::Unknown, Why::TooFewFlows(peers.lossy_flows)),
+            peers => {
+                self.scope = peers.filter(|_| first.name.is_network()).map_or("", |peers| peers.scope());
+                (first.name, Why::Named)
+            }
+        }
+    }
+
+    /// Whose malformed frames these are. Of local scope: of a device of this segment, whoever loses what; of path scope:
+    /// anybody's, unless connections that have nothing in common but the way come damaged.
+    fn add_malformed(&mut self, local: bool, path: bool) {
+        let has_way_in_common = |damaged: Damaged| damaged.flows >= LEAST_FLOWS && damaged.networks >= LEAST_NETWORKS;
+        let accuses = local || (path && self.window.damaged.is_some_and(has_way_in_common));
+        if !local && !path {
+            return;
+        }
+        self.malformed =
+            if local { self.counts.malformed_local } else { 0 } + if path { self.counts.malformed_path } else { 0 };
+        let missing = self.sources.missing_for(Name::NetworkMalformed);
+        (self.name, self.why) = match self.name {
+            Name::None if !accuses => (Name::RemoteMalformed, Why::Named),
+            _ if !accuses => return,
+            Name::None | Name::NetworkIn | Name::NetworkOut | Name::Unknown if missing.is_empty() => {
+                (Name::NetworkMalformed, Why::Named)
+            }
+            Name::None | Name::Unknown => (Name::Unknown, Why::Missing(missing.to_vec())),
+            Name::NetworkIn | Name::NetworkOut => return,
+            // The device that damages frames is one thing, what this host or the cable loses another.
+            _ => (Name::Mixed, Why::Named),
+        };
+    }
+
+    /// Of all that is lost beyond the usual, the share of each part.
+    pub(super) fn share(&self, part: &Part) -> Option<Share> {
+        let share = derive::Share::of(part.excess, self.all())?;
+        Some(Share { ratio: share.ratio, lower: share.lower, upper: share.upper })
+    }
+
+    fn verdict(&self, others: &[Finding<'_>], blank: Verdict) -> Verdict {
+        let share = |part: &Part| Some((part.name.id().to_owned(), self.share(part)?));
+        let missing = self.sources.missing.values().flatten().cloned().collect();
+        Verdict {
+            verdict: self.name,
+            sentence: sentence::sentence(self),
+            evidence: sentence::evidence(self, others, &blank.unaffected),
+            next_steps: sentence::next_steps(self),
+            unit: sentence::unit(self.unit).to_owned(),
+            shares: self.parts.iter().filter_map(share).collect(),
+            lost_segments: self.parts.iter().map(|part| part.excess).sum(),
+            segments: self.counts.segments.iter().sum(),
+            judged_ratio: self.sources.judged_ratio,
+            missing: distinct(missing),
+            blind_spots: self.sources.blind_spots.clone(),
+            scope: self.scope.to_owned(),
+            ..blank
+        }
+    }
+}
+
+fn distinct(mut texts: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    texts.retain(|text| seen.insert(text.clone()));
+    texts
+}
+
+/// Whether what was sent again this way had only been late, as after a pause of a virtual machine.
+#[expect(clippy::cast_precision_loss, reason = "what passes in seconds is far below 2^53")]
+fn is_late(counts: &Counts, way: usize) -> bool {
+    let (again, needless) = (counts.seen_again[way], counts.not_needed[way]);
+    needless > 0 && needless as f64 >= LATE * again as f64
+}
+
+/// What was lost in one way, beyond what is usual and one standard deviation of it.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and not negative")]
+fn part((kind, name): (Kind, Name), (lost, passed): (u64, u64), duration_ms: u64, detectors: &[&Detector]) -> Part {
+    let detector = detectors.iter().find(|detector| detector.kind == kind);
+    let usual = detector.map_or(0.0, |detector| detector.baseline);
+    let expected = usual * if kind.counts() { duration_ms as f64 / 1e3 } else { passed as f64 };
+    let excess = (lost as f64 - expected - expected.sqrt()).max(0.0).round() as u64;
+    Part { name, lost, passed, usual, excess, alarmed: detector.is_some_and(|detector| detector.alarmed) }
+}
+
+/// How much was lost in this way, and of how much.
+fn lost(kind: Kind, counts: &Counts) -> (u64, u64) {
+    // What had only been late was sent again behind this point for nothing.
+    let late = |way: usize| {
+        if is_late(counts, way) { counts.seen_again[way].saturating_sub(counts.not_needed[way]) } else { 0 }
+    };
+    let (lost, passed) = match kind {
+        Kind::Link => (counts.link_errors, counts.frames[0]),
+        _ => lost_of(kind, counts, Missed::default().add(counts)),
+    };
+    let other = match kind {
+        // A frame that the card found damaged never came in.
+        Kind::NetworkIn => counts.link_errors,
+        Kind::NetworkOut => late(1),
+        Kind::Inside => late(0),
+        _ => 0,
+    };
+    (lost.saturating_sub(other), passed)
+}
+
+/// What this host may have lost besides: of what was sent again only that counts as dropped by policy, configuration or for
+/// no reason which want of room does not explain, and it may be the other way round.
+fn doubtful(counts: &Counts) -> u64 {
+    let of = |own: OwnLosses| Missed::default().add(&Counts { own, ..counts.clone() }).iter().sum::<u64>();
+    let mut without_room = counts.own;
+    without_room.iter_mut().for_each(|place| place[Class::Capacity as usize] = 0);
+    of(without_room).saturating_sub(of(counts.own))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! `lossprobe explain`: what a drop reason, a malformed reason, a type of retransmit, another cause or a class means. It
+//! `lossprobe explain`: what a drop reason, a malformed reason, a type of retransmit, another cause, a class or a verdict means. It
 //! needs no agent and no privilege; the running kernel is asked only for its own names.
 
 mod cause;
@@ -18,6 +18,7 @@ use crate::{
     classes::{self, Class, class_of},
     cli::{ExplainArgs, Lines, Listed},
     config::did_you_mean,
+    detect::verdict::Name,
     kernel::types::KernelTypes,
     texts::{self, Text},
 };
@@ -135,6 +136,11 @@ enum Explanation {
         #[serde(flatten)]
         advice: Advice,
     },
+    Verdict {
+        name: &'static str,
+        #[serde(flatten)]
+        advice: Advice,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -202,6 +208,8 @@ struct List {
     causes: Option<Vec<CauseLine>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     classes: Option<Vec<NameLine>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdicts: Option<Vec<NameLine>>,
 }
 
 #[derive(Serialize)]
@@ -250,8 +258,9 @@ impl Names {
         let class = Class::from_id(name).map(|class| self.class(class));
         let retransmit = Retransmit::ALL.iter().map(|kind| kind.id()).find(|id| *id == name).and_then(retransmit_type);
         let event = TcpEvent::ALL.iter().find(|event| event.id() == name).map(|event| wire_event(*event));
+        let verdict = Name::ALL.iter().find(|verdict| verdict.id() == name).map(|name| verdict(*name));
         let found: Vec<_> =
-            [drop, malformed, retransmit, event, class].into_iter().flatten().chain(cause::of(name)).collect();
+            [drop, malformed, retransmit, event, class, verdict].into_iter().flatten().chain(cause::of(name)).collect();
         if found.is_empty() { Err(self.unknown(name)) } else { Ok(found) }
     }
 
@@ -263,7 +272,8 @@ impl Names {
         let causes = causes.iter().map(|known| known.name.as_str());
         let all = self.drops.keys().map(String::as_str).chain(malformed).chain(classes);
         let events = TcpEvent::ALL.iter().map(|event| event.id());
-        let all = all.chain(retransmits).chain(events).chain(causes).collect();
+        let verdicts = Name::ALL.iter().map(|verdict| verdict.id());
+        let all = all.chain(retransmits).chain(events).chain(causes).chain(verdicts).collect();
         anyhow!(
             "nothing is called `{}`; {}`lossprobe explain` without a name shows all that can be explained",
             name.escape_debug(),
@@ -294,6 +304,7 @@ impl Names {
         let event = |event: &TcpEvent| NameLine { name: event.id(), meaning: event.meaning() };
         let cause = |known: cause::Known| CauseLine { name: known.name, place: known.place, meaning: known.meaning };
         let class = |class: &Class| NameLine { name: class.id(), meaning: texts::of_class(*class).meaning };
+        let verdict = |name: &Name| NameLine { name: name.id(), meaning: texts::of_verdict(*name).meaning };
         let wants = |what| listed == Listed::All || listed == what;
         List {
             schema: SCHEMA,
@@ -303,6 +314,7 @@ impl Names {
             events: wants(Listed::Events).then(|| TcpEvent::ALL.iter().map(event).collect()),
             causes: wants(Listed::Causes).then(|| cause::all().into_iter().map(cause).collect()),
             classes: wants(Listed::Classes).then(|| Class::ALL.iter().map(class).collect()),
+            verdicts: wants(Listed::Verdicts).then(|| Name::ALL.iter().map(verdict).collect()),
         }
     }
 }
@@ -326,6 +338,10 @@ fn drop_reason(name: &str, in_this_kernel: Option<bool>) -> Explanation {
 
 fn retransmit_type(name: &'static str) -> Option<Explanation> {
     Some(Explanation::RetransmitType { name, advice: Advice::of(texts::of_retransmit(name)?) })
+}
+
+fn verdict(name: Name) -> Explanation {
+    Explanation::Verdict { name: name.id(), advice: Advice::of(texts::of_verdict(name)) }
 }
 
 fn wire_event(event: TcpEvent) -> Explanation {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use caps::Capability;
-use netlink_packet_core::{NLM_F_DUMP, NlaBuffer, NlasIterator};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NlaBuffer, NlasIterator};
 use netlink_packet_route::{RouteNetlinkMessage, link::LinkMessage};
 use probe_ebpf::abi::Direction;
 
@@ -48,8 +48,22 @@ pub fn filters(ifindex: u32, direction: Direction) -> Result<BTreeSet<String>> {
 /// # Errors
 /// If the kernel does not tell.
 pub fn xdp_programs() -> Result<BTreeMap<u32, BTreeSet<u32>>> {
+    ask_for_xdp(LinkMessage::default(), NLM_F_DUMP)
+}
+
+/// Whether an interface has an XDP program.
+///
+/// # Errors
+/// If the kernel does not tell; there is no such interface.
+pub fn has_xdp_program(ifindex: u32) -> Result<bool> {
+    let mut ask = LinkMessage::default();
+    ask.header.index = ifindex;
+    ask_for_xdp(ask, NLM_F_ACK).map(|found| !found.is_empty())
+}
+
+fn ask_for_xdp(ask: LinkMessage, flags: u16) -> Result<BTreeMap<u32, BTreeSet<u32>>> {
     let mut found = BTreeMap::new();
-    request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP, |kind, payload| {
+    request(RouteNetlinkMessage::GetLink(ask), flags, |kind, payload| {
         if kind == RTM_NEWLINK {
             let index = payload.get(4..8).and_then(|bytes| bytes.first_chunk()).context("a link's header is cut")?;
             let programs = xdp(payload)?;
@@ -116,6 +130,12 @@ mod tests {
         bytes.extend(value);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes
+    }
+
+    #[test]
+    fn the_running_kernel() {
+        assert!(!has_xdp_program(1).unwrap(), "the loopback");
+        assert!(has_xdp_program(0x7fff_fffe).is_err(), "no such interface");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -17,10 +17,14 @@ use super::{
 };
 use crate::{
     collect::{device, links::Link},
-    kernel::{load::Loaded, read::Counters},
+    genetlink,
+    kernel::{foreign, load::Loaded, read::Counters},
     snapshot::{self, State, Traffic},
     topology::{self, Role},
 };
+
+/// Between two looks for XDP programs of others; scrapes come as they like, and each waits for the kernel's RTNL lock.
+const XDP_EVERY: Duration = Duration::from_millis(900);
 
 /// What is counted rarely, by slot and by interface.
 pub(super) struct ByKey {
@@ -237,6 +241,36 @@ impl Probe {
             let ratio = |direction| coverage.ratio(direction).filter(|_| counts[direction as usize]);
             interface.coverage =
                 snapshot::Coverage { ingress: ratio(Direction::Ingress), egress: ratio(Direction::Egress) };
+        }
+    }
+
+    /// Whether somebody else's XDP program is on an uplink, a track point, or what that bundles. The kernel does not announce
+    /// a program that comes by a link of its own. Where it cannot be read, what was seen last stays, and the failure is counted.
+    pub(super) fn look_for_xdp(&mut self, interfaces: &mut [snapshot::Interface]) {
+        let now = Instant::now();
+        let is_due = self.xdp_asked.is_none_or(|asked| now.duration_since(asked) >= XDP_EVERY);
+        let matters = |interface: &snapshot::Interface| interface.role == Role::Uplink.id() || !interface.track.is_empty();
+        let points: BTreeSet<String> =
+            interfaces.iter().filter(|interface| matters(interface)).map(|interface| interface.name.clone()).collect();
+        let is_asked =
+            |interface: &snapshot::Interface| points.contains(&interface.name) || points.contains(&interface.master);
+        if is_due {
+            self.xdp_asked = Some(now);
+            let asked: Vec<u32> =
+                interfaces.iter().filter(|interface| is_asked(interface)).map(|interface| interface.ifindex).collect();
+            self.with_xdp.retain(|ifindex| asked.contains(ifindex));
+            for ifindex in asked {
+                match foreign::has_xdp_program(ifindex) {
+                    Ok(true) => _ = self.with_xdp.insert(ifindex),
+                    Ok(false) => _ = self.with_xdp.remove(&ifindex),
+                    Err(error) if genetlink::is_still_there(&error) => self.collect_error("device"),
+                    Err(_) => {}
+                }
+            }
+        }
+        for interface in interfaces {
+            let is_ours = interface.attached.iter().any(|attachment| attachment.hook == "xdp");
+            interface.device.foreign_xdp = !is_ours && self.with_xdp.contains(&interface.ifindex);
         }
     }
 

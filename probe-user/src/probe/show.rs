@@ -72,6 +72,7 @@ impl Probe {
             ..Snapshot::default()
         };
         self.witnesses.show(&self.links, &mut snapshot);
+        self.look_for_xdp(&mut snapshot.interfaces);
         self.compare(&mut snapshot);
         self.show_connections(&mut snapshot)?;
         snapshot.probe.snapshot_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);

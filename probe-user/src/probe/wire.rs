@@ -11,17 +11,13 @@ use tracing::warn;
 
 use super::{Counted, Probe};
 use crate::{
-    classes::Class,
     collect::links::Link,
-    conservation::{BACKLOG, between, is_beyond_hooks},
+    conservation::own_losses,
     derive::{PathLoss, PathSide, Totals},
     kernel::slots::Pool,
     snapshot::{self, Snapshot, State},
     tunnel,
 };
-
-/// Device causes that are one loss seen by several counters: the receive ring had no room.
-const RING: [&str; 3] = ["missed", "fifo", "no_buffer"];
 
 /// Ledgers and the names of track groups.
 #[derive(Debug)]
@@ -176,8 +172,11 @@ impl Probe {
             snapshot.probe.flow_quality = causes.collect();
         }
         let now = Instant::now();
+        let explained = |interface: &snapshot::Interface| {
+            own_losses(snapshot, interface).map(|by_class| by_class.into_iter().sum::<u64>())
+        };
         let explained: BTreeMap<u32, [u64; 3]> =
-            snapshot.interfaces.iter().map(|interface| (interface.ifindex, own_losses(snapshot, interface))).collect();
+            snapshot.interfaces.iter().map(|interface| (interface.ifindex, explained(interface))).collect();
         for interface in &mut snapshot.interfaces {
             let Some(track) = self.counted.get_mut(&interface.ifindex).and_then(|counted| counted.track.as_mut())
             else {
@@ -196,7 +195,7 @@ impl Probe {
             let [ingress, egress] = self.maps.ledgers(track.ledger)?;
             let ledgers = [ingress.since(&track.baseline[0]), egress.since(&track.baseline[1])];
             let of = |event: TcpEvent| [ledgers[0].of(event), ledgers[1].of(event)];
-            let [host_before, host_behind, host_within] =
+            let [host_before, host_within, host_behind] =
                 explained.get(&interface.ifindex).copied().unwrap_or_default();
             let totals = Totals {
                 followed: [interface.ingress.tcp_segments, interface.egress.tcp_segments],
@@ -225,21 +224,6 @@ impl Probe {
         }
         Ok(())
     }
-}
-
-/// What the host itself has lost of an interface's packets, in wire segments: between wire and ingress hook, between
-/// egress hook and wire, and of what has passed the ingress hook. Where several sources count the same, the greatest.
-fn own_losses(snapshot: &Snapshot, interface: &snapshot::Interface) -> [u64; 3] {
-    let sum = |parts: &[snapshot::Explained]| -> u64 {
-        parts.iter().filter(|part| part.what != BACKLOG).map(|part| part.packets).sum()
-    };
-    let [before, behind] = between(snapshot, interface).map(|parts| sum(&parts));
-    let causes = interface.device.counters.iter().filter(|counter| counter.direction == "ingress");
-    let ring = causes.filter(|counter| RING.contains(&counter.cause.as_str())).map(|counter| counter.packets).max();
-    let queues: u64 = interface.qdiscs.iter().map(|qdisc| qdisc.dropped_packets).sum();
-    let own = snapshot.drops.iter().filter(|drop| drop.netns == "own" && drop.interface == interface.name);
-    let within = own.filter(|drop| drop.class != Class::Noise.id() && !is_beyond_hooks(drop));
-    [before + ring.unwrap_or(0), behind.max(queues), within.map(|drop| drop.packets).sum()]
 }
 
 fn events(ledger: &Ledger) -> BTreeMap<String, u64> {

@@ -337,6 +337,8 @@ impl Device {
             packets: self.packets,
             rings: self.rings,
             offloads: self.offloads.clone(),
+            // Asked elsewhere.
+            foreign_xdp: false,
             carrier: link.carrier,
             carrier_changes: link.carrier_changes.map(u64::from),
         }

@@ -19,6 +19,10 @@ pub struct Device {
     pub rings: Option<Rings>,
     /// Offloads that are on, of those that change what hooks and receivers see.
     pub offloads: Vec<String>,
+    /// An XDP program that is not ours is on it: what that drops nobody need tell of. Asked of uplinks and track points, and
+    /// of what these bundle.
+    #[serde(default)]
+    pub foreign_xdp: bool,
     /// Whether there is a carrier, `None` where that is not known.
     pub carrier: Option<bool>,
     /// How often the carrier has come or gone since the device was made.

@@ -11,6 +11,7 @@ fn kinds(name: &str) -> Vec<&'static str> {
         Explanation::DropClass { .. } => "class",
         Explanation::RetransmitType { .. } => "retransmit",
         Explanation::WireEvent { .. } => "event",
+        Explanation::Verdict { .. } => "verdict",
         Explanation::LossCause { place, .. } => place,
     };
     names().explain(name).unwrap().iter().map(kind).collect()
@@ -25,7 +26,9 @@ fn a_name_is_looked_up_everywhere() {
         ("tcp_flags", &["drop", "malformed"]),
         ("ip4_csum", &["malformed"]),
         ("malformed", &["class"]),
-        ("unknown", &["retransmit", "class"]),
+        ("unknown", &["retransmit", "class", "verdict"]),
+        ("network_in", &["verdict"]),
+        ("LOCAL_RX", &["verdict"]),
         ("tail_probe", &["retransmit"]),
         ("hole_opened", &["event"]),
         ("missed", &["device"]),
@@ -92,7 +95,9 @@ fn every_name_is_explained_within_the_width() {
     let classes = Class::ALL.iter().map(|class| class.id().to_owned());
     let retransmits = Retransmit::ALL.iter().map(|kind| kind.id().to_owned());
     let causes = cause::all().into_iter().map(|known| known.name);
-    for name in names.drops.keys().cloned().chain(malformed).chain(classes).chain(retransmits).chain(causes) {
+    let verdicts = Name::ALL.iter().map(|verdict| verdict.id().to_owned());
+    let all = names.drops.keys().cloned().chain(malformed).chain(classes).chain(retransmits).chain(causes);
+    for name in all.chain(verdicts) {
         let shown = page.explanations(&names.explain(&name).unwrap());
         assert!(shown.contains("Next steps:"), "{shown}");
         let commands = shown.lines().filter(|line| line.starts_with("  ") && !line.starts_with("    "));
@@ -120,6 +125,7 @@ fn lists_have_what_was_asked_for() {
         "Drop reasons",
         "Malformed reasons",
         "Classes of drop reasons",
+        "Verdicts",
         "brand_new",
         "(not in this kernel)",
     ] {

@@ -62,6 +62,10 @@ impl Page {
                 self.heading(&mut text, "Reasons");
                 self.fold(&mut text, "  ", &reasons.join(" "));
             }
+            Explanation::Verdict { name, advice } => {
+                self.title(&mut text, name, "a verdict");
+                self.advice(&mut text, advice);
+            }
         }
         text
     }
@@ -173,6 +177,7 @@ impl Page {
             ("Types of TCP's retransmits", &list.retransmits),
             ("Events of followed TCP connections", &list.events),
             ("Classes of drop reasons", &list.classes),
+            ("Verdicts", &list.verdicts),
         ];
         for (title, lines) in named.into_iter().filter_map(|(title, lines)| Some((title, lines.as_ref()?))) {
             let mut text = self.bold(title) + "\n";

@@ -1,0 +1,139 @@
+//! More of what passes is lost than usual.
+//!
+//! Three rules. Segments are weighed against what is usual, divided by their dispersion: that finds a little more loss in
+//! much traffic. One second weighs no more than a third of an alarm: trains of losses are no incident. Bad seconds, how
+//! ever much was lost in each, are weighed against how often there are any: that finds loss that goes on where bursts are
+//! usual and hide it. And a twentieth lost throughout five seconds is too much on any path.
+
+use super::{
+    LONGEST_MS, Tick,
+    state::{Alarm, State},
+    window::{LONG_MS, Sum, Window},
+};
+use crate::detect::{
+    baseline::{Baseline, Brought},
+    cusum::{Cusum, break_even, evidence},
+};
+
+/// The smallest share that is worth an alarm on a path that loses nothing.
+const LEAST_UNUSUAL: f64 = 1e-3;
+/// So many times the usual is unusual.
+const TIMES: f64 = 3.0;
+/// So much beyond the usual makes a second bad: half of the percent that is to be noticed everywhere.
+const MARGIN: f64 = 0.005;
+/// The share of bad seconds while something is wrong.
+const BAD_WHILE_WRONG: f64 = 0.8;
+/// The most that one second weighs, as a part of an alarm.
+const STEP: f64 = 1.0 / 3.0;
+/// From this part of an alarm on a second is suspicious, and not learned yet.
+const SUSPICIOUS: f64 = 0.25;
+
+/// Seconds over which what has passed is evened out: what was lost is known up to as much later.
+pub(super) const SHORT_MS: u64 = 5_000;
+/// The absolute rule: such a share in every one of these seconds, of so many in all.
+const TOO_MUCH: f64 = 0.05;
+const TOO_MUCH_OF: u64 = 1_000;
+
+/// One detector.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Share {
+    baseline: Baseline,
+    segments: Cusum,
+    seconds: Cusum,
+    window: Window,
+    /// Milliseconds for which every second has lost too much.
+    too_much_ms: u64,
+    alarm: Alarm,
+}
+
+impl Share {
+    /// Takes what was lost of how much.
+    pub(super) fn add(&mut self, tick: Tick, lost: u64, passed: u64) -> State {
+        self.window.add(tick.now_ms, Sum { duration_ms: tick.duration_ms, lost, passed });
+        let short = self.window.of(tick.now_ms, SHORT_MS);
+        let passed = short.passed as f64 * tick.duration_ms as f64 / short.duration_ms.max(1) as f64;
+        let lost = (lost as f64).min(passed);
+        let usual = self.baseline.share();
+        let unusual = LEAST_UNUSUAL.max(TIMES * usual).min(0.9);
+        let second = Brought {
+            duration_ms: tick.duration_ms,
+            lost,
+            passed,
+            bad: lost > 0.0 && lost >= (usual + MARGIN) * passed,
+        };
+        self.weigh(tick, second, unusual);
+        let ratio = (short.passed > 0).then(|| short.lost as f64 / short.passed as f64);
+        if let Some(lasted_ms) = self.alarm.lasted_ms(tick.now_ms) {
+            let long = self.window.of(tick.now_ms, LONG_MS);
+            let calm = (long.passed > 0).then(|| long.lost as f64 <= break_even(usual, unusual) * long.passed as f64);
+            if lasted_ms >= LONGEST_MS {
+                *self =
+                    Self { baseline: Baseline::of(long.lost as f64 / long.passed.max(1) as f64), ..Self::default() };
+            } else if self.alarm.ends(tick, calm) {
+                (self.segments, self.seconds, self.too_much_ms) = Default::default();
+            }
+        } else if let Some(onset_ms) = self.fires(tick, short) {
+            self.alarm.begin(tick.now_ms, onset_ms);
+            self.baseline.forget();
+        } else {
+            self.baseline.learn(second, self.score() >= SUSPICIOUS * tick.threshold);
+        }
+        State {
+            score: self.score(),
+            threshold: tick.threshold,
+            times: self.alarm.times,
+            baseline: self.baseline.learned(),
+            ratio,
+        }
+    }
+
+    /// Forgets all but what is usual.
+    pub(super) fn begin_anew(&mut self) {
+        let mut baseline = self.baseline;
+        baseline.forget();
+        *self = Self { baseline, ..Self::default() };
+    }
+
+    /// Seconds that it holds.
+    #[cfg(test)]
+    pub(super) fn seconds(&self) -> usize {
+        self.window.seconds()
+    }
+
+    fn score(&self) -> f64 {
+        self.segments.score().max(self.seconds.score())
+    }
+
+    fn weigh(&mut self, tick: Tick, second: Brought, unusual: f64) {
+        if second.passed <= 0.0 {
+            return;
+        }
+        let (began_ms, most) = (tick.now_ms.saturating_sub(tick.duration_ms), tick.threshold);
+        let segments = evidence(second.lost, second.passed, self.baseline.share(), unusual)
+            / trains(self.baseline.dispersion(), unusual / self.baseline.share());
+        self.segments.add(began_ms, segments.min(STEP * most), most);
+        let bad_share = self.baseline.bad_share();
+        if bad_share < BAD_WHILE_WRONG {
+            let hits = if second.bad { 1.0 } else { 0.0 };
+            let seconds = evidence(hits, 1.0, bad_share, BAD_WHILE_WRONG) / (2.0 * self.baseline.bad_together() - 1.0);
+            self.seconds.add(began_ms, seconds, most);
+        }
+        let too_much = second.lost >= TOO_MUCH * second.passed;
+        self.too_much_ms = if too_much { self.too_much_ms + tick.duration_ms } else { 0 };
+    }
+
+    /// When what is wrong began, if something is.
+    fn fires(&self, tick: Tick, short: Sum) -> Option<u64> {
+        let reached = |sum: &Cusum| sum.onset_ms().filter(|_| sum.score() >= tick.threshold);
+        let throughout = self.too_much_ms >= SHORT_MS - SHORT_MS / 10 && short.passed >= TOO_MUCH_OF;
+        let absolute = || throughout.then(|| tick.now_ms.saturating_sub(self.too_much_ms));
+        reached(&self.segments).or_else(|| reached(&self.seconds)).or_else(absolute)
+    }
+}
+
+/// What evidence of losses that come in trains is divided by, so that an alarm stays as rare as if they came alone: a
+/// train's length is geometric, (dispersion + 1) / 2 on average, and the sum's exponent (Lundberg's) is to be 1.
+fn trains(dispersion: f64, times: f64) -> f64 {
+    let weight = times.ln();
+    1.0 + (dispersion - 1.0) / 2.0 * weight / (1.0 - weight / (times - 1.0))
+}

@@ -1,0 +1,563 @@
+use proptest::prelude::*;
+
+use super::{
+    super::{
+        second::Place,
+        source::tests::{snapshot, uplink},
+    },
+    *,
+};
+use crate::snapshot::State;
+
+/// Segments in five seconds, each way.
+const PASSED: u64 = 25_000;
+
+fn group() -> Unit {
+    Unit::Group("uplinks".into())
+}
+
+/// A quiet window.
+fn quiet() -> Counts {
+    Counts { segments: [PASSED; 2], frames: [2 * PASSED; 2], ..Counts::default() }
+}
+
+fn window(counts: Counts) -> Window {
+    Window {
+        time: "2024-01-18T10:41:00Z".into(),
+        duration_ms: WINDOW_MS,
+        units: [(group(), counts)].into(),
+        ..Window::default()
+    }
+}
+
+/// All detectors of a unit: those that are alarmed, and what is usual.
+fn detectors(unit: &Unit, alarmed: &[Kind], usual: &[(Kind, f64)]) -> Vec<Detector> {
+    let of = |kind: Kind| Detector {
+        unit: unit.clone(),
+        kind,
+        score: 0.0,
+        threshold: 30.0,
+        alarmed: alarmed.contains(&kind),
+        since_ms: None,
+        onset_ms: None,
+        baseline: usual.iter().find(|(of, _)| *of == kind).map_or(0.0, |(_, usual)| *usual),
+        ratio: None,
+    };
+    Kind::ALL.into_iter().map(of).collect()
+}
+
+fn seen(driver: &str) -> Sources {
+    let kind = if driver == "veth" { "veth" } else { "ethernet" };
+    Sources::of(&snapshot(vec![uplink("eth0", kind, driver)]))
+}
+
+fn judged(counts: Counts, alarmed: &[Kind]) -> Verdict {
+    judge(&window(counts), &detectors(&group(), alarmed, &[]), &seen("igb"))
+}
+
+fn own(counts: &mut Counts, place: Place, class: Class, packets: u64) {
+    counts.own[place as usize][class as usize] += packets;
+}
+
+type Change = fn(&mut Counts);
+/// What has happened, which detectors it alarms, the verdict, and words of its sentence.
+type Row = (&'static str, Change, &'static [Kind], Name, &'static str);
+
+const IN: usize = 0;
+const OUT: usize = 1;
+const INSIDE: usize = 2;
+
+const ROWS: &[Row] = &[
+    ("nothing", |_| {}, &[], Name::None, "Nothing is lost"),
+    ("losses without an alarm", |c| c.lost[IN] = 500, &[], Name::None, "Nothing is lost"),
+    ("an alarm after which nothing is lost", |_| {}, &[Kind::NetworkIn], Name::None, "Nothing is lost"),
+    (
+        "lost before it came",
+        |c| c.lost[IN] = 500,
+        &[Kind::NetworkIn],
+        Name::NetworkIn,
+        "The network loses packets before they reach eth0 (2.0 %, 500 of 25,500 segments in 5 s)",
+    ),
+    (
+        "lost after it had left",
+        |c| c.lost[OUT] = 500,
+        &[Kind::NetworkOut],
+        Name::NetworkOut,
+        "after they have left eth0",
+    ),
+    (
+        "lost both ways",
+        |c| (c.lost[IN], c.lost[OUT]) = (500, 400),
+        &[Kind::NetworkIn, Kind::NetworkOut],
+        Name::NetworkIn,
+        "both ways, most of them before they reach eth0",
+    ),
+    ("lost by a guest", |c| c.lost[INSIDE] = 500, &[Kind::Inside], Name::Inside, "on this host's side of eth0"),
+    (
+        "the ring is full",
+        |c| own(c, Place::Before, Class::Capacity, 500),
+        &[Kind::LocalRx],
+        Name::LocalRx,
+        "had no room for 500 packets in 5 s",
+    ),
+    (
+        "a socket's buffer is full",
+        |c| own(c, Place::Within, Class::Capacity, 500),
+        &[Kind::LocalRx],
+        Name::LocalRx,
+        "had no room",
+    ),
+    (
+        "a discipline drops",
+        |c| own(c, Place::Behind, Class::Capacity, 500),
+        &[Kind::LocalTx],
+        Name::LocalTx,
+        "its queues had no room",
+    ),
+    (
+        "a filter drops what is missed",
+        |c| {
+            own(c, Place::Within, Class::Policy, 500);
+            c.seen_again[0] = 500;
+        },
+        &[Kind::LocalPolicy],
+        Name::LocalPolicy,
+        "because it is told to",
+    ),
+    (
+        "somebody's XDP drops what is missed",
+        |c| {
+            own(c, Place::Before, Class::Policy, 500);
+            c.refilled[0] = 500;
+        },
+        &[Kind::LocalPolicy],
+        Name::LocalPolicy,
+        "because it is told to",
+    ),
+    (
+        "no route for what is missed",
+        |c| {
+            own(c, Place::Within, Class::Config, 500);
+            c.seen_again[0] = 500;
+        },
+        &[Kind::LocalConfig],
+        Name::LocalConfig,
+        "routes, neighbours or addresses",
+    ),
+    (
+        "dropped for no reason",
+        |c| {
+            own(c, Place::Within, Class::Unknown, 500);
+            c.seen_again[0] = 500;
+        },
+        &[Kind::LocalUnknown],
+        Name::Unknown,
+        "its kernel does not say why",
+    ),
+    ("a bad cable", |c| c.link_errors = 500, &[Kind::Link], Name::Link, "cable"),
+    (
+        "a bad cable, whose frames are missed",
+        |c| (c.link_errors, c.lost[IN]) = (500, 500),
+        &[Kind::Link, Kind::NetworkIn],
+        Name::Link,
+        "500 frames arrived damaged",
+    ),
+    (
+        "a neighbour makes malformed frames",
+        |c| c.malformed_local = 50,
+        &[Kind::MalformedLocal],
+        Name::NetworkMalformed,
+        "A device on the network segment of eth0 makes malformed frames (50 in 5 s)",
+    ),
+    (
+        "and the network loses others",
+        |c| (c.malformed_local, c.lost[IN]) = (50, 500),
+        &[Kind::MalformedLocal, Kind::NetworkIn],
+        Name::NetworkMalformed,
+        "2.0 %, 500 of 25,500 segments is lost on the way",
+    ),
+    (
+        "a neighbour's malformed frames, and a full ring",
+        |c| {
+            c.malformed_local = 50;
+            own(c, Place::Before, Class::Capacity, 500);
+        },
+        &[Kind::MalformedLocal, Kind::LocalRx],
+        Name::Mixed,
+        "50 malformed frames, 100 % is lost by this host",
+    ),
+    (
+        "what the kernel drops because it is malformed is its maker's fault",
+        |c| {
+            c.malformed_local = 50;
+            own(c, Place::Within, Class::Malformed, 50);
+        },
+        &[Kind::MalformedLocal],
+        Name::NetworkMalformed,
+        "makes malformed frames",
+    ),
+    (
+        "a scanner",
+        |c| c.malformed_path = 50,
+        &[Kind::MalformedPath],
+        Name::RemoteMalformed,
+        "neither this host nor the network is at fault",
+    ),
+    (
+        "a scanner, while the network loses",
+        |c| (c.malformed_path, c.lost[IN]) = (50, 500),
+        &[Kind::MalformedPath, Kind::NetworkIn],
+        Name::NetworkIn,
+        "The network loses",
+    ),
+    (
+        "network and ring at once",
+        |c| {
+            c.lost[IN] = 500;
+            own(c, Place::Before, Class::Capacity, 500);
+        },
+        &[Kind::NetworkIn, Kind::LocalRx],
+        Name::Mixed,
+        "50 % is lost",
+    ),
+    (
+        "network and guest at once",
+        |c| (c.lost[OUT], c.lost[INSIDE]) = (500, 400),
+        &[Kind::NetworkOut, Kind::Inside],
+        Name::Mixed,
+        "56 % is lost in the network, after it had left",
+    ),
+    (
+        "discipline and filter at once",
+        |c| {
+            own(c, Place::Behind, Class::Capacity, 500);
+            own(c, Place::Within, Class::Policy, 500);
+            c.seen_again = [500, 500];
+        },
+        &[Kind::LocalTx, Kind::LocalPolicy],
+        Name::Mixed,
+        "because it is told to",
+    ),
+    (
+        "a paused guest sends again what was only late",
+        |c| (c.seen_again[0], c.not_needed[0], c.lost[INSIDE]) = (500, 300, 200),
+        &[Kind::Inside],
+        Name::None,
+        "segments came late",
+    ),
+    (
+        "a paused peer",
+        |c| (c.seen_again[1], c.not_needed[1], c.lost[OUT]) = (500, 250, 250),
+        &[Kind::NetworkOut],
+        Name::None,
+        "segments came late",
+    ),
+    (
+        "less than half was late",
+        |c| (c.seen_again[1], c.not_needed[1], c.lost[OUT]) = (500, 240, 260),
+        &[Kind::NetworkOut],
+        Name::NetworkOut,
+        "after they have left",
+    ),
+    ("too few to tell", |c| c.lost[IN] = 7, &[Kind::NetworkIn], Name::Unknown, "too few of them so far (7 in 5 s)"),
+    (
+        "few are enough for this host",
+        |c| own(c, Place::Behind, Class::Capacity, 7),
+        &[Kind::LocalTx],
+        Name::LocalTx,
+        "queues",
+    ),
+    (
+        "what leads is not what has alarmed",
+        |c| {
+            c.lost[IN] = 500;
+            own(c, Place::Before, Class::Capacity, 20);
+        },
+        &[Kind::LocalRx],
+        Name::Unknown,
+        "too few",
+    ),
+    (
+        "nearly all of it is the network's",
+        |c| {
+            c.lost[IN] = 500;
+            own(c, Place::Before, Class::Capacity, 50);
+        },
+        &[Kind::NetworkIn, Kind::LocalRx],
+        Name::NetworkIn,
+        "The network loses",
+    ),
+];
+
+#[test]
+fn verdicts() {
+    for (name, change, alarmed, expected, words) in ROWS {
+        let mut counts = quiet();
+        change(&mut counts);
+        let verdict = judged(counts, alarmed);
+        assert_eq!(verdict.verdict, *expected, "{name}: {verdict:#?}");
+        assert!(verdict.sentence.contains(words), "{name}: {}", verdict.sentence);
+        assert!(verdict.sentence.ends_with('.') && !verdict.sentence.contains("  "), "{name}: {}", verdict.sentence);
+        assert_eq!(verdict.next_steps.is_empty(), false, "{name}");
+        assert!(verdict.next_steps.iter().all(|step| !step.contains("DEV")), "{name}: {:?}", verdict.next_steps);
+        if *expected != Name::None {
+            assert_eq!((verdict.unit.as_str(), verdict.evidence.is_empty()), ("uplinks", false), "{name}");
+            assert_eq!((verdict.affected.as_slice(), verdict.unaffected.len()), (&["eth0".to_owned()][..], 0), "{name}");
+        }
+    }
+    let all: BTreeSet<Name> = ROWS.iter().map(|row| row.3).collect();
+    assert_eq!(all.len(), Name::ALL.len(), "each verdict has its row");
+}
+
+#[test]
+fn nobody_outside_is_named_while_a_required_source_is_missing() {
+    let blind = Sources::of(&{
+        let mut paused = snapshot(vec![uplink("eth0", "ethernet", "igb")]);
+        paused.state = State::Paused;
+        paused
+    });
+    for (name, change, alarmed, expected, _) in ROWS {
+        let mut counts = quiet();
+        change(&mut counts);
+        let verdict = judge(&window(counts), &detectors(&group(), alarmed, &[]), &blind);
+        let outside = expected.is_network() || *expected == Name::Inside;
+        assert_eq!(verdict.verdict, if outside { Name::Unknown } else { *expected }, "{name}");
+        assert!(verdict.missing[0].contains("paused"), "{name}: {:?}", verdict.missing);
+        assert_eq!(verdict.sentence.contains("not seen: eth0: anything, while"), outside, "{name}: {}", verdict.sentence);
+    }
+}
+
+/// Only what would be needed for this very verdict.
+#[test]
+fn a_missing_source_is_missing_for_those_who_need_it() {
+    let mut no_ring = snapshot(vec![uplink("eth0", "ethernet", "igb")]);
+    no_ring.interfaces[0].device.counters.clear();
+    for (side, kind, expected) in
+        [(IN, Kind::NetworkIn, Name::Unknown), (OUT, Kind::NetworkOut, Name::NetworkOut), (INSIDE, Kind::Inside, Name::Inside)]
+    {
+        let mut counts = quiet();
+        counts.lost[side] = 500;
+        let verdict = judge(&window(counts), &detectors(&group(), &[kind], &[]), &Sources::of(&no_ring));
+        assert_eq!(verdict.verdict, expected, "{kind:?}");
+        assert!(verdict.missing.iter().any(|text| text.contains("receive ring")));
+    }
+}
+
+#[test]
+fn where_a_virtual_card_ends_what_is_seen() {
+    let lost = || Counts { lost: [500, 0, 0], ..quiet() };
+    for (driver, end) in [
+        ("igb", "and this machine does not."),
+        ("virtio_net", "or it happens below this machine's virtual NIC, which it cannot see."),
+        ("veth", "or it happens at the other end of this virtual cable, which it cannot see."),
+    ] {
+        let verdict = judge(&window(lost()), &detectors(&group(), &[Kind::NetworkIn], &[]), &seen(driver));
+        assert_eq!(verdict.verdict, Name::NetworkIn);
+        assert!(verdict.sentence.ends_with(end), "{driver}: {}", verdict.sentence);
+    }
+}
+
+#[test]
+fn what_is_usual_excuses_and_hides_nobody() {
+    let usual = [(Kind::LocalPolicy, 0.01), (Kind::NetworkOut, 0.01), (Kind::Link, 20.0)];
+    let background = || {
+        let mut counts = quiet();
+        own(&mut counts, Place::Within, Class::Policy, 500);
+        (counts.seen_again[0], counts.lost[OUT], counts.link_errors) = (500, 250, 100);
+        counts
+    };
+    let judged = |counts, alarmed: &[Kind]| judge(&window(counts), &detectors(&group(), alarmed, &usual), &seen("igb"));
+    let verdict = judged(background(), &[Kind::NetworkOut]);
+    assert_eq!((verdict.verdict, verdict.lost_segments), (Name::None, 0), "{verdict:?}");
+    let mut counts = background();
+    counts.lost[IN] = 600;
+    let verdict = judged(counts, &[Kind::NetworkIn]);
+    assert_eq!(verdict.verdict, Name::NetworkIn, "{verdict:?}");
+    assert_eq!(verdict.shares.keys().collect::<Vec<_>>(), ["network_in"]);
+    // A packet filter that turns scanners away, and whom nobody misses.
+    let mut counts = Counts { lost: [0, 500, 0], seen_again: [0, 500], ..quiet() };
+    own(&mut counts, Place::Within, Class::Policy, 100_000);
+    assert_eq!(judged(counts, &[Kind::NetworkOut]).verdict, Name::NetworkOut);
+}
+
+#[test]
+fn peers() {
+    let network = Peers { peers: 10, affected: 9, lossy_flows: 30, worst_losses: 0.2, worst_traffic: 0.1 };
+    let one = Peers { affected: 2, worst_losses: 0.9, worst_traffic: 0.3, ..network };
+    for (name, peers, expected, scope, words) in [
+        ("not known", None, Name::NetworkIn, "", "The network loses"),
+        ("most of them", Some(network), Name::NetworkIn, "network", "The network loses"),
+        ("one of them", Some(one), Name::NetworkIn, "one_remote", "One remote peer's way, not the network as a whole"),
+        ("one that has most of the traffic", Some(Peers { worst_traffic: 0.6, ..one }), Name::NetworkIn, "", "The network"),
+        ("half of them", Some(Peers { affected: 5, ..network }), Name::NetworkIn, "", "The network loses"),
+        (
+            "two connections",
+            Some(Peers { lossy_flows: 2, ..network }),
+            Name::Unknown,
+            "",
+            "Only 2 connections have lost packets at eth0",
+        ),
+    ] {
+        let window = Window { peers, ..window(Counts { lost: [500, 0, 0], ..quiet() }) };
+        let verdict = judge(&window, &detectors(&group(), &[Kind::NetworkIn], &[]), &seen("igb"));
+        assert_eq!((verdict.verdict, verdict.scope.as_str()), (expected, scope), "{name}");
+        assert!(verdict.sentence.contains(words), "{name}: {}", verdict.sentence);
+    }
+    let few = Window { peers: Some(Peers { lossy_flows: 1, ..one }), ..window(quiet()) };
+    let mut counts = quiet();
+    own(&mut counts, Place::Behind, Class::Capacity, 500);
+    let few = Window { units: [(group(), counts)].into(), ..few };
+    let verdict = judge(&few, &detectors(&group(), &[Kind::LocalTx], &[]), &seen("igb"));
+    assert_eq!((verdict.verdict, verdict.scope.as_str()), (Name::LocalTx, ""), "this host needs no second connection");
+}
+
+#[test]
+fn damaged_frames_of_healthy_connections_from_everywhere_are_the_networks() {
+    for (flows, networks, expected) in [
+        (3, 3, Name::NetworkMalformed),
+        (3, 2, Name::RemoteMalformed),
+        (2, 2, Name::RemoteMalformed),
+        (0, 0, Name::RemoteMalformed),
+    ] {
+        let damaged = Some(Damaged { flows, networks });
+        let window = Window { damaged, ..window(Counts { malformed_path: 50, ..quiet() }) };
+        let verdict = judge(&window, &detectors(&group(), &[Kind::MalformedPath], &[]), &seen("igb"));
+        assert_eq!(verdict.verdict, expected, "{flows} {networks}");
+        let accused = verdict.sentence.contains("The network damages frames of healthy connections");
+        assert_eq!(accused, expected == Name::NetworkMalformed, "{}", verdict.sentence);
+    }
+}
+
+#[test]
+fn drops_that_nobody_counted_may_be_this_hosts() {
+    let lost = || window(Counts { lost: [500, 0, 0], ..quiet() });
+    for (missed, expected) in [(0, Name::NetworkIn), (10, Name::NetworkIn), (100, Name::Unknown), (400, Name::Mixed)] {
+        let sources = Sources { uncounted_drops: missed, ..seen("igb") };
+        let verdict = judge(&lost(), &detectors(&group(), &[Kind::NetworkIn], &[]), &sources);
+        assert_eq!(verdict.verdict, expected, "{missed}");
+    }
+}
+
+#[test]
+fn one_of_two_uplinks() {
+    let sources = Sources::of(&snapshot(vec![uplink("eth0", "ethernet", "igb"), uplink("eth1", "ethernet", "igb")]));
+    let unit = |name: &str| Unit::Interface(name.into());
+    let lossy = Counts { lost: [500, 0, 0], ..quiet() };
+    let mut window = window(lossy.clone());
+    window.units.insert(unit("eth0"), lossy);
+    window.units.insert(unit("eth1"), quiet());
+    let mut alarms = detectors(&group(), &[Kind::NetworkIn], &[]);
+    alarms.extend(detectors(&unit("eth0"), &[Kind::NetworkIn], &[]));
+    alarms.extend(detectors(&unit("eth1"), &[], &[]));
+    let verdict = judge(&window, &alarms, &sources);
+    assert_eq!((verdict.verdict, verdict.unit.as_str()), (Name::NetworkIn, "uplinks"));
+    assert_eq!((verdict.affected, verdict.unaffected), (vec!["eth0".to_owned()], vec!["eth1".to_owned()]));
+    assert!(verdict.evidence.contains(&"not affected: eth1".to_owned()), "{:?}", verdict.evidence);
+    assert!(!verdict.evidence.iter().any(|line| line.starts_with("at the same time")), "{:?}", verdict.evidence);
+    // Something else at the other one.
+    let counts = window.units.get_mut(&unit("eth1")).unwrap();
+    own(counts, Place::Behind, Class::Capacity, 100);
+    alarms.retain(|alarm| alarm.unit != unit("eth1"));
+    alarms.extend(detectors(&unit("eth1"), &[Kind::LocalTx], &[]));
+    let verdict = judge(&window, &alarms, &sources);
+    assert_eq!(verdict.verdict, Name::NetworkIn, "what has lost most leads");
+    assert!(verdict.evidence.contains(&"at the same time at eth1: local_tx".to_owned()), "{:?}", verdict.evidence);
+}
+
+#[test]
+fn a_window_is_the_last_five_seconds() {
+    let second = |at: u64| Second {
+        uptime_ms: 1_000 * at,
+        duration_ms: 1_000,
+        units: [(group(), Counts { lost: [at, 0, 0], ..Counts::default() })].into(),
+    };
+    let seconds: Vec<Second> = (1..=9).map(second).collect();
+    let window = Window::of(seconds.iter(), "now");
+    assert_eq!((window.duration_ms, window.units[&group()].lost[IN]), (5_000, 5 + 6 + 7 + 8 + 9));
+    assert_eq!(Window::of(seconds[..2].iter(), "now").duration_ms, 2_000);
+}
+
+#[test]
+fn json_is_a_contract() {
+    let json = serde_json::to_value(judged(Counts { lost: [500, 0, 0], ..quiet() }, &[Kind::NetworkIn])).unwrap();
+    for key in ["schema", "time", "verdict", "sentence", "evidence", "next_steps", "unit", "affected", "unaffected", "shares"] {
+        assert!(json.get(key).is_some(), "{key}");
+    }
+    assert_eq!((&json["verdict"], &json["schema"]), (&"network_in".into(), &1.into()));
+    for name in Name::ALL {
+        assert_eq!(serde_json::to_value(name).unwrap(), name.id());
+    }
+}
+
+fn any_counts() -> impl Strategy<Value = Counts> {
+    let small = || 0..2_000_u64;
+    let own = prop::array::uniform3(prop::array::uniform6(prop_oneof![3 => Just(0_u64), 2 => 0..2_000_u64]));
+    let wire = (prop::array::uniform3(small()), prop::array::uniform2(small()), prop::array::uniform2(small()));
+    let rest = (prop::array::uniform2(small()), prop::array::uniform2(0..20_u64), 0..100_u64);
+    (wire, own, rest).prop_map(|((lost, seen_again, not_needed), own, (refilled, malformed, link_errors))| Counts {
+        lost,
+        seen_again,
+        not_needed,
+        refilled,
+        own,
+        malformed_local: malformed[0],
+        malformed_path: malformed[1],
+        link_errors,
+        ..quiet()
+    })
+}
+
+fn any_detectors() -> impl Strategy<Value = Vec<Detector>> {
+    prop::collection::vec((any::<bool>(), prop_oneof![2 => Just(0.0), 1 => 0.0..0.02]), Kind::ALL.len()).prop_map(|states| {
+        let mut all = detectors(&group(), &[], &[]);
+        for (detector, (alarmed, baseline)) in all.iter_mut().zip(states) {
+            (detector.alarmed, detector.baseline) = (alarmed, baseline);
+        }
+        all
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What this host loses besides never makes a verdict accuse the network more.
+    #[test]
+    fn more_local_losses_accuse_nobody_outside(
+        counts in any_counts(),
+        detectors in any_detectors(),
+        more in prop::array::uniform3(prop::array::uniform6(prop_oneof![2 => Just(0_u64), 1 => 0..3_000_u64])),
+        alarmed in any::<bool>(),
+    ) {
+        let before = judge(&window(counts.clone()), &detectors, &seen("igb"));
+        let mut worse = counts;
+        worse.own.as_flattened_mut().iter_mut().zip(more.as_flattened()).for_each(|(own, more)| *own += more);
+        let mut later = detectors;
+        let is_local = |kind: Kind| kind.id().starts_with("local_");
+        later.iter_mut().filter(|detector| is_local(detector.kind)).for_each(|detector| detector.alarmed |= alarmed);
+        let after = judge(&window(worse), &later, &seen("igb"));
+        let accuses = |verdict: &Verdict| verdict.verdict.is_network() || verdict.verdict == Name::Inside;
+        prop_assert!(!accuses(&after) || accuses(&before), "{:?} became {:?}", before, after);
+        if after.verdict.is_network() && after.verdict != Name::NetworkMalformed {
+            prop_assert_eq!(after.verdict, before.verdict);
+        }
+    }
+
+    /// Nobody outside is named whose share is not certain.
+    #[test]
+    fn whoever_is_named_outside_has_nearly_all_of_it_for_certain(
+        counts in any_counts(),
+        detectors in any_detectors(),
+        missed in prop_oneof![Just(0_u64), 0..500_u64],
+    ) {
+        let sources = Sources { uncounted_drops: missed, ..seen("igb") };
+        let verdict = judge(&window(counts), &detectors, &sources);
+        if verdict.verdict.accuses() && verdict.verdict != Name::NetworkMalformed {
+            let excess: f64 = verdict.shares.values().map(|share| share.ratio).sum();
+            prop_assert!(excess <= 1.0 + 1e-9);
+            let both: f64 = ["network_in", "network_out"].iter().filter_map(|name| verdict.shares.get(*name)).map(|share| share.ratio).sum();
+            let alone = verdict.shares[verdict.verdict.id()];
+            prop_assert!(alone.lower >= LEADS || (verdict.verdict.is_network() && both >= LEADS), "{:?}", verdict);
+        }
+        prop_assert!(verdict.shares.values().all(|share| (0.0..=1.0).contains(&share.lower) && share.lower <= share.upper));
+    }
+}
