@@ -10,5 +10,6 @@ pub mod alarm;
 pub mod baseline;
 pub mod cusum;
 pub mod incident;
+pub mod objective;
 pub mod second;
 pub mod verdict;
