@@ -1,7 +1,7 @@
 //! Incidents on disk, so that a restart of the agent goes on with them.
 //!
 //! ```text
-//! DIR/incidents/ID.json   one incident each, whole
+//! DIR/journal/ID.json     one incident each, whole
 //! DIR/month.json          what of the objective is used
 //! DIR/broken/NAME         what could not be read, set aside
 //! DIR/lock                held by the agent that writes here
@@ -43,7 +43,7 @@ const MOST_BROKEN: usize = 16;
 /// Letters of an incident's name.
 const MOST_NAME: usize = 64;
 
-const INCIDENTS: &str = "incidents";
+const JOURNAL: &str = "journal";
 const BROKEN: &str = "broken";
 const MONTH: &str = "month.json";
 const SUFFIX: &str = ".json";
@@ -66,7 +66,7 @@ impl Store {
     /// # Errors
     /// If it cannot be made or written to, or another agent has it.
     pub fn open(folder: &Path) -> Result<Self> {
-        for needed in [folder, &folder.join(INCIDENTS), &folder.join(BROKEN)] {
+        for needed in [folder, &folder.join(JOURNAL), &folder.join(BROKEN)] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(needed);
             made.with_context(|| format!("make the state folder {}", needed.display()))?;
         }
@@ -83,7 +83,7 @@ impl Store {
         let most = (MOST_INCIDENTS, MOST_BYTES);
         let store = Self { folder: folder.to_owned(), open: BTreeSet::new(), most, _lock: lock };
         // What was being written when an agent was killed.
-        for path in [folder.to_owned(), folder.join(INCIDENTS)] {
+        for path in [folder.to_owned(), folder.join(JOURNAL)] {
             for (name, _) in files(&path, ".tmp")? {
                 let _ = fs::remove_file(path.join(name));
             }
@@ -121,7 +121,7 @@ impl Store {
         }
         let name = format!("{}{SUFFIX}", incident.id);
         self.make_room(&name, bytes)?;
-        self.write(&self.folder.join(INCIDENTS), &name, &text)?;
+        self.write(&self.folder.join(JOURNAL), &name, &text)?;
         if !incident.is_open() {
             self.open.remove(&incident.id);
         }
@@ -139,7 +139,7 @@ impl Store {
 
     /// Removes the oldest incidents that are over until this file can come.
     fn make_room(&self, name: &str, bytes: u64) -> Result<()> {
-        let folder = self.folder.join(INCIDENTS);
+        let folder = self.folder.join(JOURNAL);
         let mut kept = files(&folder, SUFFIX)?;
         kept.retain(|(kept, _)| kept != name);
         let mut sum: u64 = kept.iter().map(|(_, bytes)| bytes).sum();
@@ -206,7 +206,7 @@ pub struct Loaded {
 /// If it cannot be listed.
 pub fn read(folder: &Path) -> Result<Loaded> {
     let mut loaded = Loaded::default();
-    let incidents = folder.join(INCIDENTS);
+    let incidents = folder.join(JOURNAL);
     let mut finished = 0;
     for (name, _) in files(&incidents, SUFFIX)?.into_iter().rev() {
         let id = name.trim_end_matches(SUFFIX);
@@ -237,7 +237,7 @@ pub fn read(folder: &Path) -> Result<Loaded> {
 /// If there is none of this name, or its file is broken.
 pub fn read_one(folder: &Path, id: &str) -> Result<Incident> {
     ensure!(is_name(id), "`{}` is no incident's name", id.escape_debug());
-    read_incident(&folder.join(INCIDENTS).join(format!("{id}{SUFFIX}")), id)
+    read_incident(&folder.join(JOURNAL).join(format!("{id}{SUFFIX}")), id)
 }
 
 fn read_incident(path: &Path, id: &str) -> Result<Incident> {

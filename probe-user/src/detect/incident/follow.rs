@@ -66,6 +66,8 @@ pub struct Incidents {
     thresholds: Thresholds,
     objective_percent: f64,
     last: Option<Now>,
+    /// Since when somebody looks without a gap, as the agent's uptime (ms).
+    looked_at_since_ms: u64,
     recent: Recent,
     takers: Takers,
     open: Vec<Open>,
@@ -86,6 +88,7 @@ impl Incidents {
             thresholds,
             objective_percent,
             last: None,
+            looked_at_since_ms: 0,
             recent: Recent::default(),
             takers: Takers::default(),
             open: Vec::new(),
@@ -110,7 +113,9 @@ impl Incidents {
         let is_looked_at = !second.units.is_empty();
         let begin = if is_looked_at { now.at(second.uptime_ms.saturating_sub(second.duration_ms)) } else { now.wall };
         let mut changes = self.miss(begin);
-        if is_looked_at {
+        if !is_looked_at {
+            self.looked_at_since_ms = second.uptime_ms;
+        } else {
             self.recent.add(second);
             self.open.iter_mut().for_each(|open| open.look(begin, now.wall));
             changes.extend(self.take(now, detectors, verdict, second.duration_ms));
@@ -208,7 +213,11 @@ impl Incidents {
     fn begin(&mut self, now: Now, (party, alarms): (Party, &[Detector])) -> Change {
         let id = self.name(now.wall);
         let objective = Objective::new(self.objective_percent, self.thresholds.acceptable_ratio);
-        let mut open = Open::new(now, id.clone(), (party, alarms), objective);
+        let onset_ms = alarms.iter().filter_map(|alarm| alarm.onset_ms).min().unwrap_or(now.uptime_ms);
+        // What a detector remembers from before a pause may be another one.
+        let onset_ms = onset_ms.clamp(self.looked_at_since_ms.min(now.uptime_ms), now.uptime_ms);
+        let mut open = Open::new(now, id.clone(), (party, now.at(onset_ms)), objective);
+        open.watch(alarms);
         // What came before the alarm is part of it; this second comes with all others.
         let onset = open.onset();
         let earlier: Vec<_> = self.recent.iter().filter(|(_, end_ms, _)| *end_ms < now.uptime_ms).collect();

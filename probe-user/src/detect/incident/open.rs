@@ -66,15 +66,14 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// One that begins with these alarms.
-    pub(super) fn new(now: Now, id: String, (party, alarms): (Party, &[Detector]), objective: Objective) -> Self {
-        let onset_ms = alarms.iter().filter_map(|alarm| alarm.onset_ms).min().unwrap_or(now.uptime_ms);
+    /// One that a detector has noticed now, and that began at `onset`.
+    pub(super) fn new(now: Now, id: String, (party, onset): (Party, Timestamp), objective: Objective) -> Self {
         let detected = text(now.wall);
         let mut open = Self::again(Incident {
             schema: SCHEMA,
             id,
             party,
-            onset: text(now.at(onset_ms)),
+            onset: text(onset),
             last_seen: detected.clone(),
             states: vec![StateChange { time: detected.clone(), state: State::Opening }],
             detected,
@@ -83,7 +82,6 @@ impl Open {
             ..Incident::default()
         });
         open.opened_ms = now.uptime_ms;
-        open.watch(alarms);
         open
     }
 

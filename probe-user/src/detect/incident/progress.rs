@@ -36,8 +36,6 @@ pub(super) struct Progress {
     better_since: [Option<u64>; RANKS.len()],
     /// Worse than the state it is in.
     worse_since: Option<u64>,
-    /// The last second.
-    seen_ms: Option<u64>,
 }
 
 impl Progress {

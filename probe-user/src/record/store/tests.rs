@@ -59,9 +59,9 @@ fn what_is_kept_is_there_again() {
     let mut store = Store::open(&folder.0).unwrap();
     let ids = [closed.id.clone(), open.id.clone()].into();
     assert_eq!(store.load().unwrap(), Kept { incidents: vec![closed, open], ids, month });
-    assert_eq!(folder.names(INCIDENTS), ["20240117T104000Z.json", "20240118T104000Z.json"], "nothing half written");
+    assert_eq!(folder.names(JOURNAL), ["20240117T104000Z.json", "20240118T104000Z.json"], "nothing half written");
     let mode = |path: &str| fs::metadata(folder.0.join(path)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("incidents"), mode("incidents/20240117T104000Z.json")), (0o700, 0o600), "nobody else's to read");
+    assert_eq!((mode("journal"), mode("journal/20240117T104000Z.json")), (0o700, 0o600), "nobody else's to read");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn what_is_broken_is_set_aside_and_loses_nothing_else() {
     let mut store = Store::open(&folder.0).unwrap();
     let good = incident("20240118T104000Z", State::Closed);
     store.keep(&good).unwrap();
-    let incidents = folder.0.join(INCIDENTS);
+    let incidents = folder.0.join(JOURNAL);
     let whole = serde_json::to_string(&good).unwrap();
     for (name, text) in [
         ("a1.json", ""),
@@ -96,7 +96,7 @@ fn what_is_broken_is_set_aside_and_loses_nothing_else() {
     let mut store = Store::open(&folder.0).unwrap();
     let kept = store.load().unwrap();
     assert_eq!((kept.incidents, kept.month), (vec![good.clone()], Month::default()));
-    assert_eq!(folder.names(INCIDENTS), ["20240118T104000Z.json", "README"]);
+    assert_eq!(folder.names(JOURNAL), ["20240118T104000Z.json", "README"]);
     assert_eq!(folder.names(BROKEN).len(), 13);
     assert!(fs::metadata("/etc/passwd").is_ok());
     // Of many the oldest go.
@@ -116,15 +116,15 @@ fn is_bounded_by_count_and_bytes() {
     store.most = (10, MOST_BYTES);
     for number in 1..40 {
         store.keep(&incident(&id(number), State::Closed)).unwrap();
-        assert!(folder.names(INCIDENTS).len() <= 10);
+        assert!(folder.names(JOURNAL).len() <= 10);
     }
     let expected: Vec<_> = [0].into_iter().chain(31..40).map(|number| format!("{}{SUFFIX}", id(number))).collect();
-    assert_eq!(folder.names(INCIDENTS), expected, "the latest, and the one that is open");
+    assert_eq!(folder.names(JOURNAL), expected, "the latest, and the one that is open");
     // It is over, and goes as all others do.
     store.keep(&incident(&id(0), State::Closed)).unwrap();
     let bytes = || -> u64 {
-        let names = folder.names(INCIDENTS);
-        names.iter().map(|name| fs::metadata(folder.0.join(INCIDENTS).join(name)).unwrap().size()).sum()
+        let names = folder.names(JOURNAL);
+        names.iter().map(|name| fs::metadata(folder.0.join(JOURNAL).join(name)).unwrap().size()).sum()
     };
     store.most = (10, bytes() / 2);
     store.keep(&incident(&id(40), State::Closed)).unwrap();
@@ -178,11 +178,12 @@ fn full_disk() {
     let said = format!("{:#}", store.keep(&later).unwrap_err());
     assert!(said.contains("20240001.json") && said.contains("No space left"), "{said}");
     assert_eq!(read_one(&folder.0, &first.id).unwrap(), first, "what was known stays");
-    assert_eq!(folder.names(INCIDENTS), ["20240001.json"], "nothing half written takes the room");
+    assert_eq!(folder.names(JOURNAL), ["20240001.json"], "nothing half written takes the room");
+    drop(file);
     fs::remove_file(filler).unwrap();
     store.keep(&later).unwrap();
     assert_eq!(read_one(&folder.0, &first.id).unwrap(), later);
-    drop((store, file));
+    drop(store);
     nix::mount::umount(&folder.0).unwrap();
 }
 
@@ -203,7 +204,7 @@ fn the_keeper_writes_the_latest_and_tries_again() {
         std::thread::yield_now();
     }
     // A folder that is gone is a fault that is told and not one that ends anything.
-    fs::remove_dir_all(folder.0.join(INCIDENTS)).unwrap();
+    fs::remove_dir_all(folder.0.join(JOURNAL)).unwrap();
     keeper.keep(&incident("20240002", State::Active));
     while keeper.failed() == 0 {
         assert!(Instant::now() < deadline, "no fault");
