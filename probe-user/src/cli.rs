@@ -133,6 +133,13 @@ Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown ke
   flow_sample = 1
   evidence_payload = 16
   redact = false
+  state_dir = \"/var/lib/lossprobe\"
+  [objective]  # what was promised, in percent of 30 days, and what may be lost in good time
+  percent = 99.9
+  acceptable_loss_percent = 0.5
+  [incident]  # how long it must be better to ease, and as usual to be over
+  eases_after = \"1m\"
+  closes_after = \"10m\"
   [drop_classes]  # by the kernel's reason: capacity, malformed, config, policy, noise or unknown
   neigh_failed = \"noise\"
 
@@ -361,6 +368,14 @@ pub struct AgentArgs {
     /// Keep headers only of malformed frames, also where a checksum is wrong [default: off]
     #[arg(long, conflicts_with = "evidence_payload")]
     pub redact: bool,
+
+    /// Keep incidents in this folder, so that a restart goes on with them; `none` for memory only [default: systemd's
+    /// `STATE_DIRECTORY`, else none]
+    ///
+    /// It is made if it is not there. The latest 256 incidents stay, at most 16 MiB; what cannot be read is set aside in its
+    /// folder `broken`.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
 
     /// Print a short summary to standard output every few seconds [default: off]
     #[arg(long)]

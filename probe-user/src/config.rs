@@ -6,6 +6,7 @@
 
 mod capture;
 mod file;
+mod incidents;
 mod roles;
 mod selection;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 mod watch;
 
 use std::{
+    ffi::OsString,
     io::IsTerminal,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
@@ -27,6 +29,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use self::{
     capture::{CaptureConfig, Destination},
+    incidents::{DEFAULT_OBJECTIVE_PERCENT, IncidentConfig},
     roles::{Roles, tunnel_ports},
     selection::{Selection, UnknownInterface},
     watch::{DEFAULT_RATE, Filter, Network, Reasons, WatchConfig},
@@ -119,8 +122,19 @@ pub struct Config {
     pub proof: Proof,
     /// Classes of drop reasons.
     pub classes: Classes,
+    /// What an incident is, and where incidents are kept.
+    pub incidents: IncidentConfig,
     /// Whether to print a summary every few seconds.
     pub summary: bool,
+}
+
+/// What decides where neither flag nor file does.
+#[derive(Clone, Debug, Default)]
+struct Surroundings {
+    /// Standard error is a terminal.
+    on_terminal: bool,
+    /// The folder that systemd has made for a unit with `StateDirectory=`.
+    state_directory: Option<OsString>,
 }
 
 impl Config {
@@ -137,7 +151,11 @@ impl Config {
             None => String::new(),
         };
         let path = args.config.as_deref().unwrap_or(Path::new(""));
-        Self::merge(args, &Source { path, text: &text }, std::io::stderr().is_terminal())
+        let surroundings = Surroundings {
+            on_terminal: std::io::stderr().is_terminal(),
+            state_directory: std::env::var_os("STATE_DIRECTORY"),
+        };
+        Self::merge(args, &Source { path, text: &text }, &surroundings)
     }
 
     /// Validates a file's text as it stands, without any flag; `path` appears in errors only.
@@ -145,7 +163,7 @@ impl Config {
     /// # Errors
     /// What is wrong, where, and what to do.
     pub fn from_toml(path: &Path, text: &str) -> Result<Self, UsageError> {
-        Self::merge(&AgentArgs::default(), &Source { path, text }, false)
+        Self::merge(&AgentArgs::default(), &Source { path, text }, &Surroundings::default())
     }
 
     /// What the probe of `lossprobe stats` is to do where there is no agent: count these interfaces, serve nothing.
@@ -166,6 +184,7 @@ impl Config {
             flow_sample: 1,
             proof: Proof::default(),
             classes: Classes::default(),
+            incidents: IncidentConfig::default(),
             summary: false,
         }
     }
@@ -219,7 +238,7 @@ impl Config {
         !self.xdp.is_default()
     }
 
-    fn merge(args: &AgentArgs, source: &Source<'_>, on_terminal: bool) -> Result<Self, UsageError> {
+    fn merge(args: &AgentArgs, source: &Source<'_>, surroundings: &Surroundings) -> Result<Self, UsageError> {
         // Everything in the file is validated, also what a flag replaces: a broken file must not hide behind a flag.
         let file = source.parse()?;
         let file_include = source.list(&file.interface, pattern)?;
@@ -238,6 +257,8 @@ impl Config {
         let file_sample = source.value(file.flow_sample.as_ref(), |number| flow_sample(*number))?;
         let file_payload = source.value(file.evidence_payload.as_ref(), |number| evidence_payload(*number))?;
         let classes = source.classes(&file.drop_classes)?;
+        let state_directory = surroundings.state_directory.as_deref();
+        let incidents = IncidentConfig::new(args.state_dir.as_deref(), source, &file, state_directory)?;
 
         let or = |flags: Vec<Pattern>, file| if flags.is_empty() { file } else { flags };
         let include = or(flag_globs(&args.selection.interface, "--interface")?, file_include);
@@ -248,7 +269,7 @@ impl Config {
             if args.plan.tunnel_port.is_empty() { file_tunnels } else { flag_tunnels(&args.plan.tunnel_port)? };
         let flag_socket = args.socket.as_deref().map(socket).transpose().map_err(|fault| fault.at("--socket"))?;
         let socket = flag_socket.or(file_socket);
-        let default_format = if on_terminal { LogFormat::Text } else { LogFormat::Json };
+        let default_format = if surroundings.on_terminal { LogFormat::Text } else { LogFormat::Json };
         Ok(Self {
             selection: Selection::new(include, &exclude)?,
             roles: Roles::new(uplinks, tracked, tunnels)?,
@@ -264,6 +285,7 @@ impl Config {
             flow_sample: args.flow_sample.or(file_sample).unwrap_or(1),
             proof: proof(args.redact || file.redact.unwrap_or(false), args.evidence_payload.or(file_payload))?,
             classes,
+            incidents,
             summary: args.summary,
         })
     }

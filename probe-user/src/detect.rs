@@ -10,6 +10,7 @@ pub mod alarm;
 pub mod baseline;
 pub mod cusum;
 pub mod incident;
+pub mod objective;
 pub mod second;
 mod sentence;
 pub mod source;

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, ops::Range, path::Path};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Fault, UsageError};
+use super::{
+    Fault, UsageError,
+    incidents::{IncidentTable, ObjectiveTable},
+};
 use crate::classes::{Class, Classes};
 
 /// The file as it is spelled. Each value keeps its place for the error message.
@@ -28,6 +31,9 @@ pub(super) struct File {
     pub(super) flow_sample: Option<Spanned<i64>>,
     pub(super) evidence_payload: Option<Spanned<i64>>,
     pub(super) redact: Option<bool>,
+    pub(super) state_dir: Option<Spanned<String>>,
+    pub(super) objective: ObjectiveTable,
+    pub(super) incident: IncidentTable,
     pub(super) drop_classes: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 

@@ -4,3 +4,4 @@ pub mod comment;
 pub mod evidence;
 pub mod frame;
 pub mod pcapng;
+pub mod store;
