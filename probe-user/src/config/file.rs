@@ -28,6 +28,9 @@ pub(super) struct File {
     pub(super) flow_sample: Option<Spanned<i64>>,
     pub(super) evidence_payload: Option<Spanned<i64>>,
     pub(super) redact: Option<bool>,
+    pub(super) history: Option<Spanned<i64>>,
+    pub(super) keep_incidents: Option<Spanned<i64>>,
+    pub(super) keep_mib: Option<Spanned<i64>>,
     pub(super) drop_classes: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 

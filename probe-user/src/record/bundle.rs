@@ -37,6 +37,8 @@ use super::{
 };
 use crate::{detect::incident::Incident, event::Event, snapshot::Snapshot};
 
+/// Where bundles are in an agent's state folder.
+pub const FOLDER: &str = "incidents";
 /// Where the incident itself is.
 pub const INCIDENT: &str = "incident.json";
 /// The report as text.
@@ -382,7 +384,9 @@ fn remove(path: &Path) -> Result<()> {
 
 /// Makes a rename in it last.
 fn sync(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|file| file.sync_all()).with_context(|| format!("write the folder {}", folder.display()))
+    File::open(folder)
+        .and_then(|file| file.sync_all())
+        .with_context(|| format!("write the folder {}", folder.display()))
 }
 
 /// Bytes of a bundle's files; one that is going away has none.
@@ -392,4 +396,4 @@ fn size(bundle: &Path) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -46,7 +46,7 @@ pub struct Chart {
 pub struct Line {
     /// What it is; shown where there is more than one.
     pub name: String,
-    /// Seconds, ascending, and values of 0 or more.
+    /// Seconds, ascending, and values of 0 or more. Where the value is not known (no number), the line has a gap.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -86,12 +86,16 @@ impl Chart {
         self.grid(&mut svg, &plan);
         self.marks(&mut svg, &plan);
         for (line, number) in self.lines.iter().zip(1..MOST_LINES + 1) {
-            let finite = line.points.iter().filter(|(seconds, value)| seconds.is_finite() && value.is_finite());
-            let points = finite.fold(String::new(), |mut points, (seconds, value)| {
-                let _infallible = write!(points, " {:.1},{:.1}", plan.x(*seconds), plan.y(*value));
-                points
-            });
-            let _infallible = writeln!(svg, "<polyline class=\"line l{number}\" points=\"{}\"/>", points.trim_start());
+            for run in line.points.split(|(seconds, value)| !seconds.is_finite() || !value.is_finite()) {
+                // One point alone is a line to itself: a dot.
+                let run = run.iter().chain(run.first().filter(|_| run.len() == 1));
+                let points: Vec<String> =
+                    run.map(|(seconds, value)| format!("{:.1},{:.1}", plan.x(*seconds), plan.y(*value))).collect();
+                if !points.is_empty() {
+                    let points = points.join(" ");
+                    let _infallible = writeln!(svg, "<polyline class=\"line l{number}\" points=\"{points}\"/>");
+                }
+            }
         }
         if self.lines.len() > 1 {
             self.legend(&mut svg);
@@ -297,6 +301,9 @@ mod tests {
         for svg in [chart(odd).svg(), chart(Vec::new()).svg(), Chart::default().svg()] {
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }
+        let svg = chart(vec![(0.0, 1.0), (1.0, f64::NAN), (2.0, 1.0), (3.0, 1.0)]).svg();
+        assert_eq!(svg.matches("<polyline").count(), 2, "nothing is drawn through what is not known");
+        assert!(svg.contains("points=\"64.0,44.0 64.0,44.0\""), "{svg}");
     }
 
     #[test]

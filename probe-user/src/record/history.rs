@@ -296,8 +296,7 @@ impl History {
         let Some(begin_ms) = self.fine.front().map(|step| step.uptime_ms - step.duration_ms) else { return };
         let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
         let mut latest: Option<Arc<Step>> = None;
-        while let Some(step) =
-            self.fine.pop_front_if(|step| latest.is_none() || step.uptime_ms <= begin_ms + COARSE_MS)
+        while let Some(step) = self.fine.pop_front_if(|step| latest.is_none() || step.uptime_ms <= begin_ms + COARSE_MS)
         {
             for (number, more) in decode(&step.changes) {
                 *sums.entry(number).or_default() += more;
@@ -457,4 +456,4 @@ fn decode(mut bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -131,7 +131,11 @@ mod tests {
             driver: "virtio_net".to_owned(),
             alias: "to\nrack 7".to_owned(),
             up: true,
-            attached: vec![Attachment { hook: "tc_ingress".to_owned(), mode: "tcx".to_owned(), position: "first".to_owned() }],
+            attached: vec![Attachment {
+                hook: "tc_ingress".to_owned(),
+                mode: "tcx".to_owned(),
+                position: "first".to_owned(),
+            }],
             qdiscs: vec![Qdisc { kind: "fq_codel".to_owned(), ..Qdisc::default() }],
             device,
             ..Interface::default()

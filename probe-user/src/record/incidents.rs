@@ -94,7 +94,8 @@ mod tests {
             ("02-00-00-00-00-07 twice 02-00-00-00-00-07", "(address) twice (address)"),
             ("eth0: 12 of 99.9 % at 10:40:20, 5:3", "eth0: 12 of 99.9 % at 10:40:20, 5:3"),
         ] {
-            let statement = Verdict { sentence: sentence.to_owned(), evidence: vec![sentence.to_owned()], ..Verdict::default() };
+            let statement =
+                Verdict { sentence: sentence.to_owned(), evidence: vec![sentence.to_owned()], ..Verdict::default() };
             let verdicts = vec![VerdictChange { sentence: sentence.to_owned(), ..VerdictChange::default() }];
             let bundle = "/var/lib/lossprobe/x".to_owned();
             let incident = Incident { statement, verdicts, bundle, ..Incident::default() };

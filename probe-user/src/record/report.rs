@@ -6,9 +6,9 @@
 pub mod html;
 pub mod markdown;
 mod provider;
-mod section;
+pub(super) mod section;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -40,7 +40,7 @@ pub struct File {
 
 /// A piece of a report.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Block {
+pub(crate) enum Block {
     /// The title of the whole.
     Title(String),
     /// The title of a section.
@@ -75,14 +75,19 @@ pub(super) fn blocks(incident: &Incident, facts: &Facts<'_>) -> Vec<Block> {
     sections.concat()
 }
 
+/// What happened, when, and whose fault it is.
+pub(crate) fn overview(incident: &Incident) -> Vec<Block> {
+    [section::summary(incident, &Facts::default()), section::timeline(incident), section::verdict(incident)].concat()
+}
+
 /// How a value is called in JSON.
-pub(super) fn id(value: &impl Serialize) -> String {
+pub(crate) fn id(value: &impl Serialize) -> String {
     let json = serde_json::to_value(value).ok();
     json.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// A time as the report shows it: to the second, UTC. What is no time is shown as it is.
-pub(super) fn clock(time: &str) -> String {
+pub(crate) fn clock(time: &str) -> String {
     match time.parse::<Timestamp>() {
         Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         Err(_) => time.to_owned(),
@@ -90,7 +95,7 @@ pub(super) fn clock(time: &str) -> String {
 }
 
 /// Seconds from one time to another, `None` if one of them is no time.
-pub(super) fn seconds(from: &str, to: &str) -> Option<f64> {
+pub(crate) fn seconds(from: &str, to: &str) -> Option<f64> {
     let [from, to] = [from, to].map(|time| time.parse::<Timestamp>().ok());
     Some(to?.duration_since(from?).as_secs_f64())
 }

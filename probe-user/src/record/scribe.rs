@@ -52,7 +52,9 @@ impl Scribe {
                 match &outcome {
                     Ok(folder) if is_failing => info!(incident = id, "bundles are written again: {folder}"),
                     Ok(_) => {}
-                    Err(cause) if !is_failing => warn!(incident = id, "no bundle is written: {cause}; counting goes on"),
+                    Err(cause) if !is_failing => {
+                        warn!(incident = id, "no bundle is written: {cause}; counting goes on")
+                    }
                     Err(_) => {}
                 }
                 is_failing = outcome.is_err();
@@ -60,7 +62,8 @@ impl Scribe {
                 let _unheard = tell.try_send(Written { id, outcome });
             }
         };
-        let thread = thread::Builder::new().name("bundles".to_owned()).spawn(write).context("start a thread for bundles")?;
+        let thread =
+            thread::Builder::new().name("bundles".to_owned()).spawn(write).context("start a thread for bundles")?;
         Ok(Self { cases: Some(cases), written, thread: Some(thread) })
     }
 

@@ -7,23 +7,23 @@ use crate::record::{
 };
 
 /// A folder that goes with the test.
-pub(in crate::record) struct Scratch {
-    pub(in crate::record) path: PathBuf,
+pub(crate) struct Scratch {
+    pub(crate) path: PathBuf,
 }
 
 impl Scratch {
-    pub(in crate::record) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = env::temp_dir().join(format!("lossprobe-bundles-{}-{name}", process::id()));
         let _earlier = fs::remove_dir_all(&path);
         Self { path }
     }
 
-    pub(in crate::record) fn bundles(&self) -> Bundles {
+    pub(crate) fn bundles(&self) -> Bundles {
         Bundles::open(self.path.clone(), Keep::default()).unwrap()
     }
 
     /// Everything in it, by name.
-    pub(in crate::record) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         names(&self.path)
     }
 }
@@ -36,16 +36,13 @@ impl Drop for Scratch {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = entries(folder)
-        .unwrap()
-        .iter()
-        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
-        .collect();
+    let mut names: Vec<String> =
+        entries(folder).unwrap().iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
     names.sort();
     names
 }
 
-pub(in crate::record) fn case(id: &str) -> Case {
+pub(crate) fn case(id: &str) -> Case {
     let (evidence, recording) = facts();
     Case {
         incident: Incident { id: id.to_owned(), ..incident() },

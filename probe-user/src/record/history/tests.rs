@@ -2,7 +2,7 @@ use super::*;
 use crate::snapshot::{Drop, Interface, SideLoss, Wire};
 
 /// An uplink that has seen so many frames, at a second of an agent's life.
-pub(in crate::record) fn snapshot(second: u64, frames: u64) -> Snapshot {
+pub(crate) fn snapshot(second: u64, frames: u64) -> Snapshot {
     let begin: Timestamp = "2026-11-26T10:00:00Z".parse().unwrap();
     let wire = Wire {
         lost: [("network_in".to_owned(), SideLoss { segments: frames / 100, share: None })].into(),

@@ -34,7 +34,7 @@ svg { display: block; width: 100%; height: auto; margin: 0.6rem 0; }
 .figure { fill: var(--quiet); font: 11px system-ui, sans-serif; }
 .grid { stroke: var(--grid); fill: none; }
 .mark { stroke: var(--quiet); stroke-dasharray: 3 3; fill: none; }
-.line { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
+.line { fill: none; stroke-width: 1.6; stroke-linejoin: round; stroke-linecap: round; }
 .l1 { stroke: var(--line-1); } .l2 { stroke: var(--line-2); } .l3 { stroke: var(--line-3); }
 @media print { body { max-width: none; padding: 0; } h2, svg { break-after: avoid; } tr { break-inside: avoid; } }
 </style>
@@ -44,7 +44,8 @@ svg { display: block; width: 100%; height: auto; margin: 0.6rem 0; }
 #[must_use]
 pub fn write(incident: &Incident, facts: &Facts<'_>) -> String {
     let blocks = blocks(incident, facts);
-    let title = blocks.iter().find_map(|block| if let Block::Title(title) = block { Some(title.as_str()) } else { None });
+    let title =
+        blocks.iter().find_map(|block| if let Block::Title(title) = block { Some(title.as_str()) } else { None });
     let head = format!("{HEAD}<title>{}</title>\n</head>\n<body>\n", escape(title.unwrap_or("lossprobe")));
     let foot = format!("<p class=\"figure\">lossprobe {}</p>\n</body>\n</html>\n", env!("CARGO_PKG_VERSION"));
     [head, blocks.iter().map(block).collect(), foot].concat()
@@ -103,8 +104,10 @@ mod tests {
     fn every_element_is_closed_and_names_stay_names() {
         let page = page();
         assert!(!page.contains(HOSTILE) && page.contains(&escape(HOSTILE)));
-        for name in ["html", "head", "body", "style", "title", "h1", "h2", "p", "ul", "li", "table", "thead", "tbody", "tr",
-            "th", "td", "pre", "svg", "text"] {
+        for name in [
+            "html", "head", "body", "style", "title", "h1", "h2", "p", "ul", "li", "table", "thead", "tbody", "tr",
+            "th", "td", "pre", "svg", "text",
+        ] {
             let opened = page.matches(&format!("<{name}>")).count() + page.matches(&format!("<{name} ")).count();
             assert_eq!(opened, page.matches(&format!("</{name}>")).count(), "{name}");
         }

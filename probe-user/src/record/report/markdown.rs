@@ -47,7 +47,8 @@ fn verbatim(text: &str) -> String {
 /// Highest values over time, a line of blocks for each line of the graph.
 fn graph(chart: &Chart) -> String {
     const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let points = || chart.lines.iter().flat_map(|line| &line.points).filter(|(s, value)| s.is_finite() && value.is_finite());
+    let points =
+        || chart.lines.iter().flat_map(|line| &line.points).filter(|(s, value)| s.is_finite() && value.is_finite());
     let from = points().map(|(seconds, _)| *seconds).fold(f64::INFINITY, f64::min);
     let to = points().map(|(seconds, _)| *seconds).fold(f64::NEG_INFINITY, f64::max);
     let highest = points().map(|(_, value)| *value).fold(0.0, f64::max);
@@ -128,18 +129,22 @@ mod tests {
     #[test]
     fn hostile_names_stay_names() {
         let (evidence, recording) = facts();
-        let report = write(&incident(), &Facts { evidence: Some(&evidence), recording: Some(&recording), ..Facts::default() });
+        let report =
+            write(&incident(), &Facts { evidence: Some(&evidence), recording: Some(&recording), ..Facts::default() });
         let (letter, rest): (Vec<_>, Vec<_>) = report.lines().partition(|line| line.starts_with("Interfaces: "));
         assert!(letter.iter().any(|line| line.contains(HOSTILE)), "verbatim in the letter");
         assert!(!rest.iter().any(|line| line.contains(HOSTILE) && !line.starts_with("Malformed: ")), "{report}");
         assert!(rest.iter().any(|line| line.contains(&escape(HOSTILE))), "{report}");
-        assert!(rest.iter().filter(|line| line.starts_with('|')).all(|line| line.ends_with(" |") || line.ends_with("---|")));
+        assert!(
+            rest.iter().filter(|line| line.starts_with('|')).all(|line| line.ends_with(" |") || line.ends_with("---|"))
+        );
     }
 
     #[test]
     fn a_graph_is_a_line_of_blocks() {
         let points = vec![(0.0, 0.0), (36.0, 4.0), (72.0, 8.0), (5.0, f64::NAN)];
-        let chart = Chart { title: "t".to_owned(), lines: vec![Line { name: "a".to_owned(), points }], ..Chart::default() };
+        let chart =
+            Chart { title: "t".to_owned(), lines: vec![Line { name: "a".to_owned(), points }], ..Chart::default() };
         let text = graph(&chart);
         let row: Vec<char> = text.lines().nth(1).unwrap().chars().collect();
         assert_eq!((row[0], row[35], row[71], row[72]), (' ', '▄', '█', '|'));

@@ -45,8 +45,14 @@ pub(super) fn summary(incident: &Incident, facts: &Facts<'_>) -> Vec<Block> {
     let host = if facts.host.is_empty() { String::new() } else { format!(" on {}", facts.host) };
     let mut blocks = vec![Block::Title(format!("Packet loss{host}, {} UTC", clock(&incident.onset)))];
     let sentence = &incident.statement.sentence;
-    blocks.push(Block::Lead(if sentence.is_empty() { "No verdict names anybody yet.".to_owned() } else { sentence.clone() }));
-    let after = |time: &str| seconds(&incident.onset, time).map_or_else(String::new, |s| format!(", {} after the onset", duration(s)));
+    blocks.push(Block::Lead(if sentence.is_empty() {
+        "No verdict names anybody yet.".to_owned()
+    } else {
+        sentence.clone()
+    }));
+    let after = |time: &str| {
+        seconds(&incident.onset, time).map_or_else(String::new, |s| format!(", {} after the onset", duration(s)))
+    };
     let at = |time: &str| format!("{} UTC{}", clock(time), after(time));
     let mut rows = vec![
         ("Incident", incident.id.clone()),
@@ -63,7 +69,10 @@ pub(super) fn summary(incident: &Incident, facts: &Facts<'_>) -> Vec<Block> {
         Some(closed) => rows.push(("Over", at(closed))),
         None => rows.push(("Over", "no; this report tells what was known when it was made".to_owned())),
     }
-    blocks.push(table(vec!["What", "Value"], rows.into_iter().map(|(what, value)| vec![what.to_owned(), value]).collect()));
+    blocks.push(table(
+        vec!["What", "Value"],
+        rows.into_iter().map(|(what, value)| vec![what.to_owned(), value]).collect(),
+    ));
     blocks
 }
 
@@ -79,17 +88,16 @@ pub(super) fn graphs(incident: &Incident, facts: &Facts<'_>) -> Vec<Block> {
         .chain(judged)
         .chain(states.filter_map(|change| mark(&id(&change.state), &change.time)))
         .collect();
-    let course = |value: fn(&crate::detect::incident::Point) -> f64| -> Vec<(f64, f64)> {
-        incident.course.iter().map(|point| (point.seconds, value(point))).collect()
-    };
+    let ratios =
+        incident.course.iter().map(|point| (point.seconds, Option::from(point.ratio).map(|ratio: f64| 100.0 * ratio)));
     let mut charts = vec![Chart {
         title: "Share of TCP segments lost".to_owned(),
         unit: "%",
         begin,
-        lines: vec![Line { name: String::new(), points: course(|point| point.ratio * 100.0) }],
+        lines: vec![Line { name: String::new(), points: with_gaps(ratios) }],
         marks: marks.clone(),
     }];
-    let malformed = course(|point| point.malformed);
+    let malformed = with_gaps(incident.course.iter().map(|point| (point.seconds, Some(point.malformed))));
     if malformed.iter().any(|(_, frames)| *frames > 0.0) {
         charts.push(Chart {
             title: "Malformed frames in a second".to_owned(),
@@ -109,11 +117,27 @@ pub(super) fn graphs(incident: &Incident, facts: &Facts<'_>) -> Vec<Block> {
     blocks
 }
 
+/// Points of a line, which has a gap where nothing is known and where nobody looked: there points are missing.
+fn with_gaps(points: impl Iterator<Item = (f64, Option<f64>)>) -> Vec<(f64, f64)> {
+    let points: Vec<(f64, f64)> = points.map(|(seconds, value)| (seconds, value.unwrap_or(f64::NAN))).collect();
+    let distances = points.windows(2).map(|pair| pair[1].0 - pair[0].0);
+    let usual = distances.filter(|distance| *distance > 0.0).fold(f64::INFINITY, f64::min);
+    let mut line: Vec<(f64, f64)> = Vec::with_capacity(points.len());
+    for point in points {
+        if line.last().is_some_and(|before| point.0 - before.0 > 3.0 * usual) {
+            line.push((point.0 - usual, f64::NAN));
+        }
+        line.push(point);
+    }
+    line
+}
+
 /// Segments lost in a second by side, all track points together, as far back as was recorded.
 fn sides(facts: &Facts<'_>, begin: Option<Timestamp>, marks: Vec<Mark>) -> Option<Chart> {
     let (recording, begin) = facts.recording.zip(begin)?;
-    let mut lines = [("lost network_in", "before this host"), ("lost network_out", "after it"), ("lost inside", "inside")]
-        .map(|(counter, name)| (counter, Line { name: name.to_owned(), points: Vec::new() }));
+    let mut lines =
+        [("lost network_in", "before this host"), ("lost network_out", "after it"), ("lost inside", "inside")]
+            .map(|(counter, name)| (counter, Line { name: name.to_owned(), points: Vec::new() }));
     for step in recording.steps().filter(|step| step.duration_ms > 0) {
         let end = step.time.duration_since(begin).as_secs_f64();
         let length = step.duration_ms as f64 / 1_000.0;
@@ -148,7 +172,8 @@ pub(super) fn timeline(incident: &Incident) -> Vec<Block> {
     // Text sorts as time does only where all have the same number of decimals.
     entries.sort_by_key(|(time, _)| time.parse::<Timestamp>().ok());
     let row = |(time, what): (&str, String)| {
-        let after = seconds(&incident.onset, time).map_or_else(String::new, |s| format!("+{}", duration(s)).replace("+−", "−"));
+        let after =
+            seconds(&incident.onset, time).map_or_else(String::new, |s| format!("+{}", duration(s)).replace("+−", "−"));
         vec![clock(time), after, what]
     };
     let rows = entries.into_iter().map(row).collect();
@@ -161,7 +186,8 @@ pub(super) fn timeline(incident: &Incident) -> Vec<Block> {
 
 pub(super) fn verdict(incident: &Incident) -> Vec<Block> {
     let statement = &incident.statement;
-    let mut blocks = vec![Block::Section("Verdict and evidence"), Block::Text(format!("The fault: {}.", side(incident.verdict)))];
+    let mut blocks =
+        vec![Block::Section("Verdict and evidence"), Block::Text(format!("The fault: {}.", side(incident.verdict)))];
     if !statement.evidence.is_empty() {
         blocks.push(list(&statement.evidence));
     }
@@ -220,7 +246,10 @@ pub(super) fn malformed(incident: &Incident, facts: &Facts<'_>) -> Vec<Block> {
     };
     let mut blocks = vec![
         Block::Section("Malformed frames"),
-        Block::Text("The sender is the last one on this segment, which need not be the device that damaged the frame.".to_owned()),
+        Block::Text(
+            "The sender is the last one on this segment, which need not be the device that damaged the frame."
+                .to_owned(),
+        ),
         table(
             vec!["Interface", "Direction", "Reason", "Scope", "Source MAC", "First kept", "Latest kept"],
             kinds.iter().map(row).collect(),
@@ -273,7 +302,8 @@ pub(super) fn objective(incident: &Incident) -> Vec<Block> {
         return Vec::new();
     }
     let allowed = objective.minutes_allowed;
-    let used = if allowed > 0.0 { format!(": {} of it", percent(objective.minutes_beyond / allowed)) } else { String::new() };
+    let used =
+        if allowed > 0.0 { format!(": {} of it", percent(objective.minutes_beyond / allowed)) } else { String::new() };
     vec![
         Block::Section("Objective"),
         Block::Text(format!(

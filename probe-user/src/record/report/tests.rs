@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     detect::{
-        incident::{Objective, Peak, Point, State, StateChange, VerdictChange},
+        incident::{Peak, Point, State, StateChange, VerdictChange},
         verdict::{Name, Verdict},
     },
     event::{Event, tests::malformed},
@@ -10,17 +10,22 @@ use crate::{
 };
 
 /// What whoever may name an interface can write into a report.
-pub(in crate::record) const HOSTILE: &str = "<b>x|`y`_*#";
+pub(crate) const HOSTILE: &str = "<b>x|`y`_*#";
 
 /// The incident of `incident.md`, shortened, at an interface with a hostile name.
-pub(in crate::record) fn incident() -> Incident {
+pub(crate) fn incident() -> Incident {
     let text = str::to_owned;
     let change = |time: &str, state| StateChange { time: text(time), state };
     let course = (0..=240).map(|minute| {
         let ratio = if minute < 40 { f64::from(minute) * 0.004 } else { 0.16 * (240.0 - f64::from(minute)) / 200.0 };
-        Point { seconds: f64::from(minute) * 60.0, ratio, malformed: f64::from(minute % 50) }
+        Point {
+            seconds: f64::from(minute) * 60.0,
+            ratio: ratio.into(),
+            malformed: f64::from(minute % 50),
+            ..Point::default()
+        }
     });
-    Incident {
+    let mut incident = Incident {
         schema: 1,
         id: text("20240118T104000Z-network"),
         state: State::Closed,
@@ -31,7 +36,10 @@ pub(in crate::record) fn incident() -> Incident {
         verdict: Name::NetworkMalformed,
         statement: Verdict {
             sentence: format!("The network loses up to 16 % of what comes to {HOSTILE}, and sends malformed frames."),
-            evidence: vec![text("5,210 frames with a wrong header checksum in 5 s"), format!("{HOSTILE}: no drop of its own")],
+            evidence: vec![
+                text("5,210 frames with a wrong header checksum in 5 s"),
+                format!("{HOSTILE}: no drop of its own"),
+            ],
             next_steps: vec![text("Send the report to the provider.")],
             shares: [
                 ("network_in".to_owned(), Share { ratio: 0.97, lower: 0.95, upper: 0.98 }),
@@ -59,9 +67,12 @@ pub(in crate::record) fn incident() -> Incident {
         course: course.collect(),
         affected: vec![text(HOSTILE)],
         unaffected: vec![text("eth1")],
-        objective: Objective { percent: 99.9, minutes_beyond: 208.0, minutes_allowed: 43.2, ..Objective::default() },
         ..Incident::default()
-    }
+    };
+    incident.objective.percent = 99.9;
+    incident.objective.minutes_beyond = 208.0;
+    incident.objective.minutes_allowed = 43.2;
+    incident
 }
 
 /// A malformed frame of an interface, at a time.
@@ -70,7 +81,7 @@ fn frame(interface: &str, time: &str) -> Event {
 }
 
 /// Evidence and a recording of the first minute of it.
-pub(in crate::record) fn facts() -> (Evidence, Recording) {
+pub(crate) fn facts() -> (Evidence, Recording) {
     let frames =
         ["2024-01-18T09:00:00Z", "2024-01-18T10:41:00Z", "2024-01-18T11:00:00Z"].map(|time| frame(HOSTILE, time));
     let sender = |reason: &str, frames| Sender {
@@ -126,7 +137,8 @@ fn a_report_says_all_there_is() {
     assert!(verdict.contains("| network\\_in | 97 % | 95 % to 98 % |\n| inside | 3.00 % |"), "{verdict}");
     assert!(verdict.contains("hardware offload on eth1") && verdict.contains("see 93 % of all frames"), "{verdict}");
     let malformed = section(&report, "Malformed frames");
-    let row = "| ingress | ip4\\_csum | local | 02:00:00:00:00:07 (VLAN 5) | 2024-01-18 10:41:00 | 2024-01-18 11:00:00 |";
+    let row =
+        "| ingress | ip4\\_csum | local | 02:00:00:00:00:07 (VLAN 5) | 2024-01-18 10:41:00 | 2024-01-18 11:00:00 |";
     assert!(malformed.contains(row), "what came an hour before is not of it: {malformed}");
     assert!(malformed.contains("| 02:00:00:00:00:07 | 5 | ip4\\_csum | 5210 |"), "{malformed}");
     assert!(!malformed.contains("src"), "reasons of which no frame belongs to it: {malformed}");
@@ -184,7 +196,8 @@ fn what_is_not_known_is_not_said() {
     for absent in ["Malformed frames", "Objective", "Files beside", "NaN", "inf"] {
         assert!(!report.contains(absent), "{absent} in {report}");
     }
-    for present in ["**No verdict names anybody yet.**", "| Over | no;", "still going on", "| Affected | none known |"] {
+    for present in ["**No verdict names anybody yet.**", "| Over | no;", "still going on", "| Affected | none known |"]
+    {
         assert!(report.contains(present), "{present} in {report}");
     }
     let nothing = markdown::write(&Incident::default(), &Facts::default());
