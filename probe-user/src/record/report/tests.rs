@@ -18,12 +18,7 @@ pub(crate) fn incident() -> Incident {
     let change = |time: &str, state| StateChange { time: text(time), state };
     let course = (0..=240).map(|minute| {
         let ratio = if minute < 40 { f64::from(minute) * 0.004 } else { 0.16 * (240.0 - f64::from(minute)) / 200.0 };
-        Point {
-            seconds: f64::from(minute) * 60.0,
-            ratio: ratio.into(),
-            malformed: f64::from(minute % 50),
-            ..Point::default()
-        }
+        Point { seconds: f64::from(minute) * 60.0, ratio: ratio.into(), malformed: f64::from(minute % 50) }
     });
     let mut incident = Incident {
         schema: 1,
