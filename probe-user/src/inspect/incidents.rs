@@ -168,7 +168,7 @@ fn columns(rows: &[Vec<String>]) -> String {
     let width =
         |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let line = |row: &Vec<String>| {
-        let cells: String = row.iter().enumerate().map(|(at, cell)| format!("{cell:<1$}  ", width(at))).collect();
+        let cells: String = row.iter().enumerate().map(|(at, cell)| format!("{cell:<0$}  ", width(at))).collect();
         cells.trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
