@@ -7,6 +7,7 @@
 mod capture;
 mod file;
 mod incidents;
+mod record;
 mod roles;
 mod selection;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use tracing::level_filters::LevelFilter;
 pub use self::{
     capture::{CaptureConfig, Destination},
     incidents::{DEFAULT_OBJECTIVE_PERCENT, IncidentConfig},
+    record::RecordConfig,
     roles::{Roles, tunnel_ports},
     selection::{Selection, UnknownInterface},
     watch::{DEFAULT_RATE, Filter, Network, Reasons, WatchConfig},
@@ -58,6 +60,8 @@ pub const MAX_INTERFACES: u32 = probe_ebpf::abi::SLOT_LINES;
 pub const DEFAULT_FLOWS: u32 = 32_768;
 /// Most that can be asked for: a gigabyte is not this tool's to take.
 pub const MAX_FLOWS: u32 = 1 << 20;
+/// Where an agent's incidents are looked for unless told otherwise: systemd's `StateDirectory=lossprobe`.
+pub const DEFAULT_STATE: &str = "/var/lib/lossprobe";
 /// How long `stats` watches without an agent unless told otherwise.
 pub const DEFAULT_WATCH: Duration = Duration::from_secs(5);
 /// Longest path that `struct sockaddr_un` holds with its final NUL, in bytes (unix(7)).
@@ -120,6 +124,8 @@ pub struct Config {
     pub flow_sample: u32,
     /// How much of a malformed frame is kept as evidence.
     pub proof: Proof,
+    /// What is kept of incidents.
+    pub record: RecordConfig,
     /// Classes of drop reasons.
     pub classes: Classes,
     /// What an incident is, and where incidents are kept.
@@ -183,6 +189,7 @@ impl Config {
             flows: DEFAULT_FLOWS,
             flow_sample: 1,
             proof: Proof::default(),
+            record: RecordConfig::default(),
             classes: Classes::default(),
             incidents: IncidentConfig::default(),
             summary: false,
@@ -256,6 +263,7 @@ impl Config {
         let file_flows = source.value(file.flows.as_ref(), |number| flows(*number))?;
         let file_sample = source.value(file.flow_sample.as_ref(), |number| flow_sample(*number))?;
         let file_payload = source.value(file.evidence_payload.as_ref(), |number| evidence_payload(*number))?;
+        let file_record = RecordConfig::of_file(source, &file)?;
         let classes = source.classes(&file.drop_classes)?;
         let state_directory = surroundings.state_directory.as_deref();
         let incidents = IncidentConfig::new(args.state_dir.as_deref(), source, &file, state_directory)?;
@@ -284,6 +292,7 @@ impl Config {
             flows: args.flows.or(file_flows).unwrap_or(DEFAULT_FLOWS),
             flow_sample: args.flow_sample.or(file_sample).unwrap_or(1),
             proof: proof(args.redact || file.redact.unwrap_or(false), args.evidence_payload.or(file_payload))?,
+            record: file_record.with_flags(args.record),
             classes,
             incidents,
             summary: args.summary,

@@ -9,7 +9,7 @@ use probe_user::{
     config::{CaptureConfig, Config, StatsConfig, WatchConfig, control_socket},
     control::{self, Order},
     export::metrics,
-    inspect::{capture, doctor, explain, flows, senders, watch},
+    inspect::{capture, doctor, explain, flows, incidents, report, senders, watch},
     standalone,
 };
 use tracing::level_filters::LevelFilter;
@@ -58,6 +58,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Flows(args) => {
             log_to_stderr(LogFormat::Text, LevelFilter::WARN);
             flows::run(&control_socket(args.socket.as_deref())?, args.top as usize, args.output)?;
+        }
+        Command::Incidents(args) => {
+            log_to_stderr(LogFormat::Text, LevelFilter::WARN);
+            incidents::run(&args)?;
+        }
+        Command::Report(args) => {
+            log_to_stderr(LogFormat::Text, LevelFilter::WARN);
+            report::run(&args)?;
         }
         Command::Explain(args) => explain::run(&args)?,
         Command::Analyze(args) => {

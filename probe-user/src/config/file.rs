@@ -34,6 +34,9 @@ pub(super) struct File {
     pub(super) state_dir: Option<Spanned<String>>,
     pub(super) objective: ObjectiveTable,
     pub(super) incident: IncidentTable,
+    pub(super) history: Option<Spanned<i64>>,
+    pub(super) keep_incidents: Option<Spanned<i64>>,
+    pub(super) keep_mib: Option<Spanned<i64>>,
     pub(super) drop_classes: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 
