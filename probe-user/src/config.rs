@@ -6,6 +6,7 @@
 
 mod capture;
 mod file;
+mod push;
 mod roles;
 mod selection;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use self::{
     capture::{CaptureConfig, Destination},
+    push::{PushConfig, Receiver},
     roles::{Roles, tunnel_ports},
     selection::{Selection, UnknownInterface},
     watch::{DEFAULT_RATE, Filter, Network, Reasons, WatchConfig},
@@ -117,6 +119,8 @@ pub struct Config {
     pub flow_sample: u32,
     /// How much of a malformed frame is kept as evidence.
     pub proof: Proof,
+    /// To whom incidents are told.
+    pub push: PushConfig,
     /// Classes of drop reasons.
     pub classes: Classes,
     /// Whether to print a summary every few seconds.
@@ -165,6 +169,7 @@ impl Config {
             flows: DEFAULT_FLOWS,
             flow_sample: 1,
             proof: Proof::default(),
+            push: PushConfig::default(),
             classes: Classes::default(),
             summary: false,
         }
@@ -237,6 +242,7 @@ impl Config {
         let file_flows = source.value(file.flows.as_ref(), |number| flows(*number))?;
         let file_sample = source.value(file.flow_sample.as_ref(), |number| flow_sample(*number))?;
         let file_payload = source.value(file.evidence_payload.as_ref(), |number| evidence_payload(*number))?;
+        let file_push = push::Written::in_file(source, &file)?;
         let classes = source.classes(&file.drop_classes)?;
 
         let or = |flags: Vec<Pattern>, file| if flags.is_empty() { file } else { flags };
@@ -248,6 +254,7 @@ impl Config {
             if args.plan.tunnel_port.is_empty() { file_tunnels } else { flag_tunnels(&args.plan.tunnel_port)? };
         let flag_socket = args.socket.as_deref().map(socket).transpose().map_err(|fault| fault.at("--socket"))?;
         let socket = flag_socket.or(file_socket);
+        let redact = args.redact || file.redact.unwrap_or(false);
         let default_format = if on_terminal { LogFormat::Text } else { LogFormat::Json };
         Ok(Self {
             selection: Selection::new(include, &exclude)?,
@@ -262,7 +269,8 @@ impl Config {
             max_interfaces: args.max_interfaces.or(file_max),
             flows: args.flows.or(file_flows).unwrap_or(DEFAULT_FLOWS),
             flow_sample: args.flow_sample.or(file_sample).unwrap_or(1),
-            proof: proof(args.redact || file.redact.unwrap_or(false), args.evidence_payload.or(file_payload))?,
+            proof: proof(redact, args.evidence_payload.or(file_payload))?,
+            push: PushConfig::new(push::Written::as_flags(&args.push)?.or(file_push), redact)?,
             classes,
             summary: args.summary,
         })

@@ -1,6 +1,6 @@
 //! The TOML file, as it is spelled: every value with its place for the error message.
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::{Path, PathBuf}};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -28,6 +28,10 @@ pub(super) struct File {
     pub(super) flow_sample: Option<Spanned<i64>>,
     pub(super) evidence_payload: Option<Spanned<i64>>,
     pub(super) redact: Option<bool>,
+    pub(super) push_url: Option<Spanned<String>>,
+    pub(super) push_format: Option<Spanned<String>>,
+    pub(super) push_ca_file: Option<PathBuf>,
+    pub(super) push_header_file: Option<PathBuf>,
     pub(super) drop_classes: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 
