@@ -1,6 +1,10 @@
 //! The TOML file, as it is spelled: every value with its place for the error message.
 
-use std::{collections::BTreeMap, ops::Range, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 use toml::Spanned;

@@ -74,7 +74,8 @@ impl PushConfig {
     pub(super) fn new(written: Written, redact: bool) -> Result<Self, UsageError> {
         let Written { url, format, ca_file, header_file } = written;
         let Some(url) = url else {
-            let alone = [("format", format.is_some()), ("ca-file", ca_file.is_some()), ("header-file", header_file.is_some())];
+            let alone =
+                [("format", format.is_some()), ("ca-file", ca_file.is_some()), ("header-file", header_file.is_some())];
             return match alone.iter().find(|(_, is_there)| *is_there) {
                 None => Ok(Self { receiver: None, redact }),
                 Some((name, _)) => {
@@ -129,7 +130,8 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file() {
-        let text = "push_url = 'https://a.example/x'\npush_format = 'alertmanager'\npush_ca_file = '/ca'\nredact = true\n";
+        let text =
+            "push_url = 'https://a.example/x'\npush_format = 'alertmanager'\npush_ca_file = '/ca'\nredact = true\n";
         let of_file = config(text, PushArgs::default()).unwrap();
         let Receiver { url, format, ca_file, header_file } = of_file.receiver.unwrap();
         assert_eq!((url.to_string().as_str(), format), ("https://a.example/x", PushFormat::Alertmanager));
@@ -148,15 +150,24 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, expected) in [
-            ("push_url = 'alerts'", "a.toml:1:12: key push_url: the URL has no scheme or no host; write it as in https"),
+            (
+                "push_url = 'alerts'",
+                "a.toml:1:12: key push_url: the URL has no scheme or no host; write it as in https",
+            ),
             ("push_url = 'ftp://a'", "a.toml:1:12: key push_url: the URL is neither http nor https; "),
             ("push_url = 'http://'", "a.toml:1:12: key push_url: this is no URL; "),
             ("push_url = 'http://u:p@a/'", "a.toml:1:12: key push_url: the URL has no host, or a user; put what lets"),
             ("push_url = 'http://@/'", "a.toml:1:12: key push_url: "),
-            ("push_format = 'xml'", "a.toml:1:15: key push_format: unknown value `xml`; write one of json, alertmanager"),
+            (
+                "push_format = 'xml'",
+                "a.toml:1:15: key push_format: unknown value `xml`; write one of json, alertmanager",
+            ),
             ("push_format = 'json'", "--push-format: there is nobody to tell incidents to; add --push-url"),
             ("push_header_file = '/x'", "--push-header-file: there is nobody"),
-            ("push_url = 'http://a'\npush_ca_file = '/x'", "--push-ca-file: nobody vouches for an http URL; write https"),
+            (
+                "push_url = 'http://a'\npush_ca_file = '/x'",
+                "--push-ca-file: nobody vouches for an http URL; write https",
+            ),
             ("push_ca_file = 7", "a.toml:1:16: key push_ca_file: invalid type: integer `7`"),
         ] {
             let said = config(text, PushArgs::default()).unwrap_err();

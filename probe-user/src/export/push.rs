@@ -162,13 +162,91 @@ fn log(incident: &Incident, what: What, severity: Severity, redact: bool) {
     macro_rules! line {
         ($level:ident) => {
             $level!(
-                event = "incident", change = what, id = incident.id, state, verdict, severity = severity_id,
-                onset = incident.onset, affected, peak_ratio = incident.peak.ratio, "{sentence}"
+                event = "incident",
+                change = what,
+                id = incident.id,
+                state,
+                verdict,
+                severity = severity_id,
+                onset = incident.onset,
+                affected,
+                peak_ratio = incident.peak.ratio,
+                "{sentence}"
             )
         };
     }
     match severity {
         Severity::Info => line!(info),
         Severity::Warning | Severity::Critical => line!(warn),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Mutex, PoisonError},
+    };
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::detect::{incident::State, verdict::Name};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(push: &Push, incident: &Incident, what: What) -> Value {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(log, || push.tell(incident, what));
+        let bytes = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
+        serde_json::from_slice(&bytes).expect("one line")
+    }
+
+    #[test]
+    fn every_change_is_a_line_of_the_log() {
+        let push = |redact| Push::start(&PushConfig { receiver: None, redact }).expect("no file, no thread");
+        let mut incident = Incident { id: "i1".to_owned(), state: State::Active, ..Incident::default() };
+        incident.affected = vec!["eth0".to_owned(), "eth1".to_owned()];
+        let opened = logged(&push(false), &incident, What::Opened);
+        assert_eq!(
+            (&opened["level"], &opened["fields"]["message"]),
+            (&json!("WARN"), &json!("more is lost than usual; there is no verdict yet"))
+        );
+        for (field, expected) in [
+            ("event", "incident"),
+            ("change", "opened"),
+            ("id", "i1"),
+            ("state", "active"),
+            ("verdict", "none"),
+            ("severity", "critical"),
+            ("affected", "eth0,eth1"),
+        ] {
+            assert_eq!(opened["fields"][field], expected, "{field}");
+        }
+        incident.verdict = Name::RemoteMalformed;
+        incident.statement.sentence = "192.0.2.7 is broken.".to_owned();
+        let judged = logged(&push(false), &incident, What::Judged);
+        assert_eq!((&judged["level"], &judged["fields"]["message"]), (&json!("INFO"), &json!("192.0.2.7 is broken.")));
+        assert_eq!(logged(&push(true), &incident, What::Judged)["fields"]["message"], "[redacted] is broken.");
+    }
+
+    #[test]
+    fn nobody_told_is_nothing_counted() {
+        let push = Push::start(&PushConfig::default()).expect("no file, no thread");
+        assert_eq!(push.counts(), None);
+        push.close();
     }
 }

@@ -74,7 +74,10 @@ mod tests {
             ("(::1)", "([redacted])"),
             ("(fd00::)", "([redacted])"),
             // No addresses.
-            ("2026-01-18T10:40:00.123Z 3.1 % on eth0.100, ip4_csum 12:30:00", "2026-01-18T10:40:00.123Z 3.1 % on eth0.100, ip4_csum 12:30:00"),
+            (
+                "2026-01-18T10:40:00.123Z 3.1 % on eth0.100, ip4_csum 12:30:00",
+                "2026-01-18T10:40:00.123Z 3.1 % on eth0.100, ip4_csum 12:30:00",
+            ),
             ("Linux 6.18.0 übertrug 1/2 of net/ipv4", "Linux 6.18.0 übertrug 1/2 of net/ipv4"),
         ] {
             assert_eq!(redacted(text), expected, "{text}");
@@ -85,6 +88,9 @@ mod tests {
     fn wherever_they_are() {
         let mut value = json!({"a": ["x 192.0.2.1", {"b": "::1", "n": 1, "t": true, "z": null}], "192.0.2.1": ""});
         redact(&mut value);
-        assert_eq!(value, json!({"a": ["x [redacted]", {"b": "[redacted]", "n": 1, "t": true, "z": null}], "192.0.2.1": ""}));
+        assert_eq!(
+            value,
+            json!({"a": ["x [redacted]", {"b": "[redacted]", "n": 1, "t": true, "z": null}], "192.0.2.1": ""})
+        );
     }
 }

@@ -127,7 +127,10 @@ mod tests {
     fn an_event_is_the_incident_without_its_course() {
         let incident = Incident { id: "i".to_owned(), course: vec![Point::default(); 9], ..Incident::default() };
         let event = Told::now(&incident, What::Judged, Severity::Warning).event();
-        assert_eq!((&event["event"], &event["severity"], &event["schema"]), (&json!("judged"), &json!("warning"), &json!(1)));
+        assert_eq!(
+            (&event["event"], &event["severity"], &event["schema"]),
+            (&json!("judged"), &json!("warning"), &json!(1))
+        );
         assert_eq!((&event["incident"]["id"], &event["incident"]["course"]), (&json!("i"), &json!([])));
         assert_eq!(event["incident"]["state"], "opening");
         assert!(event["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{event}");
