@@ -145,15 +145,19 @@ Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown ke
   evidence_payload = 16
   redact = false
   state_dir = \"/var/lib/lossprobe\"
+  history = 30
+  keep_incidents = 50
+  keep_mib = 256
+  push_url = \"https://alerts.example.net/lossprobe\"
+  push_format = \"json\"
+  push_ca_file = \"/etc/lossprobe/ca.pem\"
+  push_header_file = \"/etc/lossprobe/push-header\"
   [objective]  # what was promised, in percent of 30 days, and what may be lost in good time
   percent = 99.9
   acceptable_loss_percent = 0.5
   [incident]  # how long it must be better to ease, and as usual to be over
   eases_after = \"1m\"
   closes_after = \"10m\"
-  history = 30
-  keep_incidents = 50
-  keep_mib = 256
   [drop_classes]  # by the kernel's reason: capacity, malformed, config, policy, noise or unknown
   neigh_failed = \"noise\"
 
@@ -417,6 +421,9 @@ pub struct AgentArgs {
     /// What is kept of incidents.
     #[command(flatten)]
     pub record: RecordArgs,
+    /// Where incidents are told.
+    #[command(flatten)]
+    pub push: PushArgs,
 
     /// Print a short summary to standard output every few seconds [default: off]
     #[arg(long)]
@@ -440,6 +447,42 @@ pub struct RecordArgs {
     /// Keep at most N MiB of them, 1 to 1048576; the oldest go, the latest stays whatever its size [default: 256]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub keep_mib: Option<u32>,
+}
+
+/// Where incidents are told.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PushArgs {
+    /// Tell incidents to this address by HTTP POST, `http` or `https` [default: nobody]
+    ///
+    /// Nothing else ever leaves this host by itself. What cannot be delivered is tried again until it is taken or refused;
+    /// if the receiver is away for long, the oldest of 64 changes make room. With --redact addresses are left out. The log
+    /// has a line for each change, too, with or without this flag.
+    #[arg(long, value_name = "URL")]
+    pub push_url: Option<String>,
+
+    /// What is told there [default: json]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub push_format: Option<PushFormat>,
+
+    /// Certificates (PEM) of those who may vouch for it [default: the usual authorities of the web]
+    #[arg(long, value_name = "FILE")]
+    pub push_ca_file: Option<PathBuf>,
+
+    /// Header fields that go with each request, one a line, as in `Authorization: Bearer TOKEN` [default: none]
+    ///
+    /// The file is read for each request, so a token may change.
+    #[arg(long, value_name = "FILE")]
+    pub push_header_file: Option<PathBuf>,
+}
+
+/// What is told of incidents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PushFormat {
+    /// Each change of an incident, as an object with the incident as it is then
+    #[default]
+    Json,
+    /// Alerts for an Alertmanager (API v2), repeated every minute while they hold
+    Alertmanager,
 }
 
 /// What each interface is to the node, and how its frames are counted.

@@ -7,6 +7,7 @@
 mod capture;
 mod file;
 mod incidents;
+mod push;
 mod record;
 mod roles;
 mod selection;
@@ -31,6 +32,7 @@ use tracing::level_filters::LevelFilter;
 pub use self::{
     capture::{CaptureConfig, Destination},
     incidents::{DEFAULT_OBJECTIVE_PERCENT, IncidentConfig},
+    push::{PushConfig, Receiver},
     record::RecordConfig,
     roles::{Roles, tunnel_ports},
     selection::{Selection, UnknownInterface},
@@ -126,6 +128,8 @@ pub struct Config {
     pub proof: Proof,
     /// What is kept of incidents.
     pub record: RecordConfig,
+    /// To whom incidents are told.
+    pub push: PushConfig,
     /// Classes of drop reasons.
     pub classes: Classes,
     /// What an incident is, and where incidents are kept.
@@ -190,6 +194,7 @@ impl Config {
             flow_sample: 1,
             proof: Proof::default(),
             record: RecordConfig::default(),
+            push: PushConfig::default(),
             classes: Classes::default(),
             incidents: IncidentConfig::default(),
             summary: false,
@@ -264,6 +269,7 @@ impl Config {
         let file_sample = source.value(file.flow_sample.as_ref(), |number| flow_sample(*number))?;
         let file_payload = source.value(file.evidence_payload.as_ref(), |number| evidence_payload(*number))?;
         let file_record = RecordConfig::of_file(source, &file)?;
+        let file_push = push::Written::in_file(source, &file)?;
         let classes = source.classes(&file.drop_classes)?;
         let state_directory = surroundings.state_directory.as_deref();
         let incidents = IncidentConfig::new(args.state_dir.as_deref(), source, &file, state_directory)?;
@@ -278,6 +284,7 @@ impl Config {
         let flag_socket = args.socket.as_deref().map(socket).transpose().map_err(|fault| fault.at("--socket"))?;
         let socket = flag_socket.or(file_socket);
         let default_format = if surroundings.on_terminal { LogFormat::Text } else { LogFormat::Json };
+        let redact = args.redact || file.redact.unwrap_or(false);
         Ok(Self {
             selection: Selection::new(include, &exclude)?,
             roles: Roles::new(uplinks, tracked, tunnels)?,
@@ -291,8 +298,9 @@ impl Config {
             max_interfaces: args.max_interfaces.or(file_max),
             flows: args.flows.or(file_flows).unwrap_or(DEFAULT_FLOWS),
             flow_sample: args.flow_sample.or(file_sample).unwrap_or(1),
-            proof: proof(args.redact || file.redact.unwrap_or(false), args.evidence_payload.or(file_payload))?,
             record: file_record.with_flags(args.record),
+            proof: proof(redact, args.evidence_payload.or(file_payload))?,
+            push: PushConfig::new(push::Written::as_flags(&args.push)?.or(file_push), redact)?,
             classes,
             incidents,
             summary: args.summary,

@@ -1,6 +1,10 @@
 //! The TOML file, as it is spelled: every value with its place for the error message.
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -37,6 +41,10 @@ pub(super) struct File {
     pub(super) history: Option<Spanned<i64>>,
     pub(super) keep_incidents: Option<Spanned<i64>>,
     pub(super) keep_mib: Option<Spanned<i64>>,
+    pub(super) push_url: Option<Spanned<String>>,
+    pub(super) push_format: Option<Spanned<String>>,
+    pub(super) push_ca_file: Option<PathBuf>,
+    pub(super) push_header_file: Option<PathBuf>,
     pub(super) drop_classes: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 

@@ -15,12 +15,7 @@ use super::{
     sentence,
     source::{Sources, UnitSources},
 };
-use crate::{
-    classes::Class,
-    conservation::OwnLosses,
-    derive,
-    snapshot::Share,
-};
+use crate::{classes::Class, conservation::OwnLosses, derive, snapshot::Share};
 
 /// Version of the JSON form.
 pub const SCHEMA: u32 = 1;
@@ -493,7 +488,12 @@ fn is_late(counts: &Counts, way: usize) -> bool {
 }
 
 /// What was lost in one way, beyond what is usual and one standard deviation of it.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and not negative")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small and not negative"
+)]
 fn part((kind, name): (Kind, Name), (lost, passed): (u64, u64), duration_ms: u64, detectors: &[&Detector]) -> Part {
     let detector = detectors.iter().find(|detector| detector.kind == kind);
     let usual = detector.map_or(0.0, |detector| detector.baseline);

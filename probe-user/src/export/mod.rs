@@ -5,6 +5,7 @@ mod format;
 pub mod http;
 mod listen;
 pub mod metrics;
+pub mod push;
 pub(crate) mod samples;
 pub mod watch;
 

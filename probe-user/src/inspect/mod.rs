@@ -13,7 +13,7 @@ pub mod losses;
 mod pipe;
 pub(crate) mod print;
 mod rates;
-pub mod senders;
 pub mod report;
+pub mod senders;
 pub mod stats;
 pub mod watch;

@@ -249,7 +249,8 @@ impl Probe {
     pub(super) fn look_for_xdp(&mut self, interfaces: &mut [snapshot::Interface]) {
         let now = Instant::now();
         let is_due = self.xdp_asked.is_none_or(|asked| now.duration_since(asked) >= XDP_EVERY);
-        let matters = |interface: &snapshot::Interface| interface.role == Role::Uplink.id() || !interface.track.is_empty();
+        let matters =
+            |interface: &snapshot::Interface| interface.role == Role::Uplink.id() || !interface.track.is_empty();
         let points: BTreeSet<String> =
             interfaces.iter().filter(|interface| matters(interface)).map(|interface| interface.name.clone()).collect();
         let is_asked =

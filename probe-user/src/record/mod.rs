@@ -15,6 +15,6 @@ pub mod history;
 pub mod host;
 pub mod incidents;
 pub mod pcapng;
-pub mod store;
 pub mod report;
 pub mod scribe;
+pub mod store;

@@ -50,7 +50,8 @@ impl Host {
         let now_ms = self.uptime_ms;
         for (kind, _) in losses.iter().filter(|(_, share)| *share > 0.0005) {
             let key = (unit(*kind), *kind);
-            let alarm = self.alarms.entry(key).or_insert(Alarm { onset_ms: now_ms - 1_000, last_ms: now_ms, seconds: 0 });
+            let alarm =
+                self.alarms.entry(key).or_insert(Alarm { onset_ms: now_ms - 1_000, last_ms: now_ms, seconds: 0 });
             *alarm = Alarm { last_ms: now_ms, seconds: alarm.seconds + 1, ..*alarm };
         }
         self.alarms.retain(|_, alarm| now_ms - alarm.last_ms < QUIET * 1_000);
@@ -107,7 +108,12 @@ impl Host {
 
     fn only(&self) -> &Incident {
         let all = self.all();
-        assert_eq!(all.len(), 1, "one incident: {:?}", all.iter().map(|one| (&one.id, &one.states)).collect::<Vec<_>>());
+        assert_eq!(
+            all.len(),
+            1,
+            "one incident: {:?}",
+            all.iter().map(|one| (&one.id, &one.states)).collect::<Vec<_>>()
+        );
         all[0]
     }
 }
@@ -232,7 +238,11 @@ fn the_day_is_one_incident() {
         assert_eq!(incident.verdict, Name::NetworkMalformed);
         assert_eq!((incident.party, incident.statement.verdict), (Party::Network, Name::NetworkMalformed));
         assert_eq!(incident.closed.as_ref(), incident.states.last().map(|change| &change.time));
-        assert_eq!(incident.affected, ["node", "eth0"], "the loss is of the track group, the frames are of the interface");
+        assert_eq!(
+            incident.affected,
+            ["node", "eth0"],
+            "the loss is of the track group, the frames are of the interface"
+        );
         assert_eq!(incident.unaffected, ["eth1"]);
         assert!((incident.peak.ratio - 0.08).abs() < 0.001, "{:?}", incident.peak);
         assert!((15.0..156.0).contains(&minutes(&incident.peak.time)), "{:?}", incident.peak);
@@ -291,7 +301,11 @@ fn an_echo_is_no_second_incident() {
         host.seconds(3, &[echo, cause], Name::None);
         host.seconds(300, &[echo, cause], Name::LocalTx);
         let incident = host.only();
-        assert_eq!((incident.party, incident.verdict, incident.state), (Party::Host, Name::LocalTx, State::Active), "{name}");
+        assert_eq!(
+            (incident.party, incident.verdict, incident.state),
+            (Party::Host, Name::LocalTx, State::Active),
+            "{name}"
+        );
         // The cause is over, and what looked like an echo is none.
         host.seconds(120, &[echo], Name::NetworkOut);
         assert_eq!(host.incidents.open().count(), 2, "{name}");
@@ -346,9 +360,16 @@ fn goes_on_behind_a_restart() {
     let after = host.only();
     assert_eq!((&after.id, &after.onset, &after.judged), (&before.id, &before.onset, &before.judged));
     assert_eq!((states(after), after.state), (vec![State::Opening, State::Active], State::Active));
-    let gap = Gap { from: before.last_seen.clone(), to: text(time(&before.last_seen).unwrap() + SignedDuration::from_secs(40)) };
+    let gap = Gap {
+        from: before.last_seen.clone(),
+        to: text(time(&before.last_seen).unwrap() + SignedDuration::from_secs(40)),
+    };
     assert_eq!(after.gaps, [gap], "nobody looked");
-    assert!((after.objective.minutes_beyond - 3.0).abs() < 0.3, "what nobody saw is not counted: {:?}", after.objective);
+    assert!(
+        (after.objective.minutes_beyond - 3.0).abs() < 0.3,
+        "what nobody saw is not counted: {:?}",
+        after.objective
+    );
     assert!((after.objective.minutes_used - after.objective.minutes_beyond).abs() < 1e-6);
     let seconds: Vec<_> = after.course.iter().map(|point| point.seconds).collect();
     assert!(seconds.windows(2).all(|pair| pair[0] < pair[1]) && seconds.last().is_some_and(|last| *last > 210.0));
@@ -422,7 +443,8 @@ fn a_flood_stays_bounded() {
         assert!(host.incidents.open().count() <= Party::ALL.len());
         assert!(host.all().len() <= MOST_FINISHED + Party::ALL.len(), "round {round}");
     }
-    let mut ids: Vec<_> = host.changes.iter().filter(|change| change.what == What::Opened).map(|change| &change.id).collect();
+    let mut ids: Vec<_> =
+        host.changes.iter().filter(|change| change.what == What::Opened).map(|change| &change.id).collect();
     assert!(ids.len() >= 120, "{}", ids.len());
     ids.sort();
     ids.dedup();
@@ -440,14 +462,19 @@ fn a_flood_stays_bounded() {
         assert!((MOST_CHANGES - 1..=MOST_CHANGES).contains(&changes), "{changes}");
     }
     assert!(incident.changes_left_out > 200, "{}", incident.changes_left_out);
-    assert_eq!((incident.states[0].state, incident.states.last().map(|last| last.state)), (State::Opening, Some(State::Closed)));
+    assert_eq!(
+        (incident.states[0].state, incident.states.last().map(|last| last.state)),
+        (State::Opening, Some(State::Closed))
+    );
     assert!(incident.check().is_ok());
 }
 
 #[test]
 fn little_traffic_says_nothing() {
     let mut recent = course::Recent::default();
-    let units = |segments| [(Unit::Group("node".to_owned()), Counts { segments: [segments; 2], lost: [1, 0, 0], ..Counts::default() })];
+    let units = |segments| {
+        [(Unit::Group("node".to_owned()), Counts { segments: [segments; 2], lost: [1, 0, 0], ..Counts::default() })]
+    };
     let watched = [(Unit::Group("node".to_owned()), Kind::NetworkIn)].into();
     recent.add(&Second { uptime_ms: 1_000, duration_ms: 1_000, units: units(9).into() });
     assert_eq!(recent.level(0, &watched).ratio, None, "one of ten is no share");

@@ -195,11 +195,8 @@ fn lost_counts(map: &str, count: u64) -> MapUpdateFailed {
 #[test]
 fn a_foreign_program_with_a_counter_hides_nothing() {
     let mut interface = uplink("eth0", "veth", "veth");
-    interface.device = Device {
-        foreign_xdp: true,
-        counters: vec![counter("xdp_drop", "ethtool_driver")],
-        ..Device::default()
-    };
+    interface.device =
+        Device { foreign_xdp: true, counters: vec![counter("xdp_drop", "ethtool_driver")], ..Device::default() };
     let seen = Sources::of(&snapshot(vec![interface]));
     assert_eq!(seen.units[&group()].missing, BTreeMap::new());
 }
