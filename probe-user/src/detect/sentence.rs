@@ -101,13 +101,13 @@ pub(super) fn sentence(finding: &Finding<'_>) -> String {
 fn network(finding: &Finding<'_>, at: &str) -> String {
     let lost = finding.parts.first().map(amount).unwrap_or_default();
     let (who, comes) = if finding.scope == "one_remote" {
-        ("One remote peer's way, not the network as a whole,", "its packets reach")
+        ("The way of one remote peer, not the network as a whole,", "its packets reach")
     } else {
-        ("The network", "they reach")
+        ("The network, not this machine,", "they reach")
     };
     let whither = if finding.name == Name::NetworkIn { format!("before {comes} {at}") } else { format!("after they have left {at}") };
     let whither = if finding.both_ways { format!("both ways, most of them {whither}") } else { whither };
-    format!("{who} loses packets {whither} ({lost} in {}), and this machine does not", seconds(finding))
+    format!("{who} loses packets {whither}: {lost} in {}", seconds(finding))
 }
 
 fn malformed(finding: &Finding<'_>, at: &str) -> String {
@@ -118,7 +118,9 @@ fn malformed(finding: &Finding<'_>, at: &str) -> String {
         format!("The network damages frames of healthy connections before they reach {at} ({frames} in {})", seconds(finding))
     };
     let lost = finding.parts.iter().find(|part| part.name.is_network());
-    let lost = lost.filter(|_| finding.loses).map_or_else(String::new, |part| format!(", and {} is lost on the way", amount(part)));
+    let lost = lost.filter(|_| finding.loses).map_or_else(String::new, |part| {
+        format!(", and {} of the segments are lost on the way", percent(ratio(part)))
+    });
     who + &lost
 }
 
@@ -251,7 +253,7 @@ fn list(names: &[String], most: usize) -> String {
 
 fn seconds(finding: &Finding<'_>) -> String {
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-    let seconds = finding.window.duration_ms as f64 / 1e3;
+    let seconds = finding.duration_ms as f64 / 1e3;
     format!("{seconds:.0} s")
 }
 
@@ -260,10 +262,13 @@ fn amount(part: &Part) -> String {
     if part.name == Name::Link {
         return format!("{} frames", number(part.lost));
     }
-    #[expect(clippy::cast_precision_loss, reason = "what passes in seconds is far below 2^53")]
-    let ratio = part.lost as f64 / part.passed.max(part.lost).max(1) as f64;
     let what = if matches!(part.name, Name::LocalRx | Name::LocalTx) { "packets" } else { "segments" };
-    format!("{}, {} of {} {what}", percent(ratio), number(part.lost), number(part.passed))
+    format!("{} ({} of {} {what})", percent(ratio(part)), number(part.lost), number(part.passed))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "what passes in seconds is far below 2^53")]
+fn ratio(part: &Part) -> f64 {
+    part.lost as f64 / part.passed.max(part.lost).max(1) as f64
 }
 
 /// With as many places as it takes to be more than nothing.
