@@ -223,6 +223,16 @@ fn a_bundle_is_as_good_as_its_members() {
     assert!(seen(vec![member("eth0", "ena")]).is_virtual);
 }
 
+/// Of a group that a port has part in the network cannot be named; of its uplink it can.
+#[test]
+fn a_port_in_the_group_of_an_uplink() {
+    let port = Interface { role: "port".into(), ..uplink("tap0", "tun", "tun") };
+    let sources = Sources::of(&snapshot(vec![uplink("eth0", "veth", "veth"), port]));
+    assert!(!sources.units[&group()].missing_for(Name::NetworkIn).is_empty());
+    assert_eq!(sources.units[&Unit::Interface("eth0".into())].missing, BTreeMap::new());
+    assert!(!sources.units.contains_key(&Unit::Interface("tap0".into())), "only uplinks are judged alone");
+}
+
 /// A connection may pass any interface of its group.
 #[test]
 fn what_one_interface_of_a_group_does_not_see_is_missing_at_all_of_them() {
