@@ -161,7 +161,7 @@ Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown ke
   [drop_classes]  # by the kernel's reason: capacity, malformed, config, policy, noise or unknown
   neigh_failed = \"noise\"
 
-Endpoints: /metrics, /healthz, /readyz, /api/v1/snapshot.
+Endpoints: /metrics, /healthz, /readyz, /api/v1/snapshot, /api/v1/verdict, /api/v1/incidents.
 Exit codes: 0 ended by a signal, 1 failed, 2 usage.";
 
 const STATS_EXAMPLES: &str = "\

@@ -10,5 +10,5 @@ pub(crate) mod samples;
 pub mod watch;
 
 pub use format::Format;
-pub use http::{FLOWS, Limits, Source, serve};
+pub use http::{FLOWS, Limits, Source, VERDICT, serve};
 pub use listen::Listeners;

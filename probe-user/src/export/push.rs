@@ -30,7 +30,10 @@ use self::{
     sender::Sender,
     told::{Severity, Told, word},
 };
-use crate::{config::PushConfig, detect::incident::Incident};
+use crate::{
+    config::PushConfig,
+    detect::incident::{self, Incident},
+};
 
 /// What has changed of an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -46,6 +49,18 @@ pub enum What {
     Verdict,
     /// It is over.
     Closed,
+}
+
+impl From<incident::What> for What {
+    fn from(what: incident::What) -> Self {
+        match what {
+            incident::What::Opened => Self::Opened,
+            incident::What::Judged => Self::Judged,
+            incident::What::State(_) => Self::State,
+            incident::What::Verdict(_) => Self::Verdict,
+            incident::What::Closed => Self::Closed,
+        }
+    }
 }
 
 /// How long is waited for what.
@@ -125,7 +140,8 @@ impl Push {
     }
 
     /// Says that `what` has changed of `incident`, which is as it is now. Never waits.
-    pub fn tell(&self, incident: &Incident, what: What) {
+    pub fn tell(&self, incident: &Incident, what: impl Into<What>) {
+        let what = what.into();
         let severity = Severity::of(incident);
         log(incident, what, severity, self.redact);
         if let Some(queue) = &self.queue {
@@ -143,8 +159,9 @@ impl Push {
     }
 
     /// Gives what is waiting a last chance. Waits for it, 2 s at most.
-    pub fn close(self) {
-        if let Some(left) = self.queue.map(|queue| queue.close(self.farewell)).filter(|left| *left > 0) {
+    pub fn close(&self) {
+        let left = self.queue.as_ref().map(|queue| queue.close(self.farewell));
+        if let Some(left) = left.filter(|left| *left > 0) {
             warn!(changes = left, "the end has come before incidents could be told");
         }
     }
