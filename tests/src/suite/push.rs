@@ -56,7 +56,7 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const SOON: Duration = Duration::from_secs(20);
 /// As the agent's, but for a test's time.
 const PATIENCE: Patience = Patience {
-    attempt: Duration::from_millis(500),
+    attempt: Duration::from_secs(2),
     first_pause: Duration::from_millis(40),
     longest_pause: Duration::from_millis(200),
     repeat: Duration::from_millis(300),
@@ -352,7 +352,8 @@ fn told_by_https(server: &Namespace, client: &Namespace, address: Ipv4Addr, host
     let mut teller = Teller::start(client, &settings)?;
     teller.tell(What::Opened, &active(7))?;
     let counts = teller.reaches("delivered", 1)?;
-    assert_eq!((counts["retried"], ids(&hook.taken())), (1, named([7])));
+    ensure!(counts["retried"] >= 1, "{counts:?}");
+    assert_eq!(ids(&hook.taken()), named([7]));
     teller.end().map(drop)
 }
 
