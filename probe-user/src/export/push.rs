@@ -28,25 +28,12 @@ use self::{
     queue::Queue,
     redact::redacted,
     sender::Sender,
-    told::{Severity, Told, word},
+    told::{Severity, Told, change, word},
 };
-use crate::{config::PushConfig, detect::incident::Incident};
-
-/// What has changed of an incident.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum What {
-    /// It has begun.
-    Opened,
-    /// Somebody is named, for the first time.
-    Judged,
-    /// Its state.
-    State,
-    /// Its verdict.
-    Verdict,
-    /// It is over.
-    Closed,
-}
+use crate::{
+    config::PushConfig,
+    detect::incident::{Incident, What},
+};
 
 /// How long is waited for what.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +144,7 @@ fn log(incident: &Incident, what: What, severity: Severity, redact: bool) {
         sentence if redact => redacted(sentence),
         sentence => sentence.to_owned(),
     };
-    let (what, state, verdict) = (word(&what), word(&incident.state), word(&incident.verdict));
+    let (what, state, verdict) = (change(what), word(&incident.state), word(&incident.verdict));
     let (affected, severity_id) = (incident.affected.join(","), severity.id());
     macro_rules! line {
         ($level:ident) => {

@@ -179,12 +179,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{
-        detect::{
-            incident::{Incident, Peak},
-            verdict::Verdict,
-        },
-        export::push::What,
+    use crate::detect::{
+        incident::{Incident, Peak, What},
+        verdict::Verdict,
     };
 
     const START: i64 = 1_700_000_000;
@@ -211,7 +208,7 @@ mod tests {
             ..Incident::default()
         };
         let severity = Severity::of(&incident);
-        Told { time: at(seconds), ..Told::now(&incident, What::State, severity) }
+        Told { time: at(seconds), ..Told::now(&incident, What::State(state), severity) }
     }
 
     fn alerts() -> Alerts {

@@ -5,9 +5,8 @@ use nix::sys::utsname::uname;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::What;
 use crate::detect::{
-    incident::{Incident, State},
+    incident::{Incident, State, What},
     verdict::Name,
 };
 
@@ -71,7 +70,7 @@ impl Told {
     pub(super) fn event(&self) -> Value {
         json!({
             "schema": SCHEMA,
-            "event": self.what,
+            "event": change(self.what),
             "time": self.time.to_string(),
             "host": host(),
             "severity": self.severity.id(),
@@ -84,6 +83,17 @@ impl Told {
 /// This machine's name, as `uname -n` says it.
 pub(super) fn host() -> String {
     uname().map_or_else(|_| String::new(), |uname| uname.nodename().to_string_lossy().into_owned())
+}
+
+/// What has changed, in a word; to what is said by the incident.
+pub(super) const fn change(what: What) -> &'static str {
+    match what {
+        What::Opened => "opened",
+        What::Judged => "judged",
+        What::State(_) => "state",
+        What::Verdict(_) => "verdict",
+        What::Closed => "closed",
+    }
 }
 
 /// A name as it is in JSON.
