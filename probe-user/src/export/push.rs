@@ -144,7 +144,8 @@ fn log(incident: &Incident, what: What, severity: Severity, redact: bool) {
         sentence if redact => redacted(sentence),
         sentence => sentence.to_owned(),
     };
-    let (what, state, verdict) = (change(what), word(&incident.state), word(&incident.verdict));
+    let (what, state) = (change(what), word(&incident.state));
+    let (party, verdict) = (word(&incident.party), word(&incident.verdict));
     let (affected, severity_id) = (incident.affected.join(","), severity.id());
     macro_rules! line {
         ($level:ident) => {
@@ -153,6 +154,7 @@ fn log(incident: &Incident, what: What, severity: Severity, redact: bool) {
                 change = what,
                 id = incident.id,
                 state,
+                party,
                 verdict,
                 severity = severity_id,
                 onset = incident.onset,
@@ -178,7 +180,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::detect::{incident::State, verdict::Name};
+    use crate::detect::incident::{Party, State};
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -217,13 +219,14 @@ mod tests {
             ("change", "opened"),
             ("id", "i1"),
             ("state", "active"),
+            ("party", "network"),
             ("verdict", "none"),
             ("severity", "critical"),
             ("affected", "eth0,eth1"),
         ] {
             assert_eq!(opened["fields"][field], expected, "{field}");
         }
-        incident.verdict = Name::RemoteMalformed;
+        incident.party = Party::Remote;
         incident.statement.sentence = "192.0.2.7 is broken.".to_owned();
         let judged = logged(&push(false), &incident, What::Judged);
         assert_eq!((&judged["level"], &judged["fields"]["message"]), (&json!("INFO"), &json!("192.0.2.7 is broken.")));

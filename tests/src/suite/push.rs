@@ -16,7 +16,7 @@ use libtest_mimic::Trial;
 use probe_user::{
     config::Config,
     detect::{
-        incident::{Incident, State, What},
+        incident::{Incident, Party, State, What},
         verdict::{Name, Verdict},
     },
     export::push::{Patience, Push},
@@ -185,8 +185,9 @@ impl Drop for Temporary {
 fn incident(id: &str, state: State, verdict: Name) -> Incident {
     let sentence = "The network has lost packets on their way from 192.0.2.7.".to_owned();
     let statement = Verdict { verdict, sentence, ..Verdict::default() };
+    let party = Party::named_by(verdict).unwrap_or_default();
     let onset = "2026-01-18T10:40:00Z".to_owned();
-    Incident { id: id.to_owned(), state, verdict, statement, onset, ..Incident::default() }
+    Incident { id: id.to_owned(), state, party, verdict, statement, onset, ..Incident::default() }
 }
 
 fn active(number: usize) -> Incident {
@@ -299,12 +300,12 @@ fn a_receiver_that_is_away() -> Result<()> {
     teller.end().map(drop)
 }
 
-/// Each alert of a request: its incident, severity and verdict, and whether it holds.
+/// Each alert of a request: its incident, severity and party, and whether it holds.
 fn told_alerts(request: &Request) -> Result<Vec<(String, bool)>> {
     let alerts = request.body.as_array().context("no list")?;
     let one = |alert: &Value| {
         let labels = &alert["labels"];
-        let words = ["incident", "severity", "verdict"].map(|label| labels[label].as_str().unwrap_or_default());
+        let words = ["incident", "severity", "party"].map(|label| labels[label].as_str().unwrap_or_default());
         ensure!(labels["alertname"] == "LossprobeIncident" && alert["startsAt"] == "2026-01-18T10:40:00Z", "{alert}");
         let ends: jiff::Timestamp = alert["endsAt"].as_str().context("no end")?.parse()?;
         Ok((words.join(" "), ends > request.time))
@@ -336,7 +337,7 @@ fn alerts() -> Result<()> {
     teller.end()?;
 
     let taken = hook.taken();
-    let (critical, warning) = ("i001 critical network_in".to_owned(), "i001 warning network_in".to_owned());
+    let (critical, warning) = ("i001 critical network".to_owned(), "i001 warning network".to_owned());
     for request in &taken[..repeated] {
         assert_eq!((request.path.as_str(), told_alerts(request)?), ("/api/v2/alerts", vec![(critical.clone(), true)]));
     }
