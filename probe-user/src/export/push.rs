@@ -28,40 +28,12 @@ use self::{
     queue::Queue,
     redact::redacted,
     sender::Sender,
-    told::{Severity, Told, word},
+    told::{Severity, Told, change, word},
 };
 use crate::{
     config::PushConfig,
-    detect::incident::{self, Incident},
+    detect::incident::{Incident, What},
 };
-
-/// What has changed of an incident.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum What {
-    /// It has begun.
-    Opened,
-    /// Somebody is named, for the first time.
-    Judged,
-    /// Its state.
-    State,
-    /// Its verdict.
-    Verdict,
-    /// It is over.
-    Closed,
-}
-
-impl From<incident::What> for What {
-    fn from(what: incident::What) -> Self {
-        match what {
-            incident::What::Opened => Self::Opened,
-            incident::What::Judged => Self::Judged,
-            incident::What::State(_) => Self::State,
-            incident::What::Verdict(_) => Self::Verdict,
-            incident::What::Closed => Self::Closed,
-        }
-    }
-}
 
 /// How long is waited for what.
 #[derive(Clone, Copy, Debug)]
@@ -140,8 +112,7 @@ impl Push {
     }
 
     /// Says that `what` has changed of `incident`, which is as it is now. Never waits.
-    pub fn tell(&self, incident: &Incident, what: impl Into<What>) {
-        let what = what.into();
+    pub fn tell(&self, incident: &Incident, what: What) {
         let severity = Severity::of(incident);
         log(incident, what, severity, self.redact);
         if let Some(queue) = &self.queue {
@@ -174,7 +145,8 @@ fn log(incident: &Incident, what: What, severity: Severity, redact: bool) {
         sentence if redact => redacted(sentence),
         sentence => sentence.to_owned(),
     };
-    let (what, state, verdict) = (word(&what), word(&incident.state), word(&incident.verdict));
+    let (what, state) = (change(what), word(&incident.state));
+    let (party, verdict) = (word(&incident.party), word(&incident.verdict));
     let (affected, severity_id) = (incident.affected.join(","), severity.id());
     macro_rules! line {
         ($level:ident) => {
@@ -183,6 +155,7 @@ fn log(incident: &Incident, what: What, severity: Severity, redact: bool) {
                 change = what,
                 id = incident.id,
                 state,
+                party,
                 verdict,
                 severity = severity_id,
                 onset = incident.onset,
@@ -208,7 +181,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::detect::{incident::State, verdict::Name};
+    use crate::detect::incident::{Party, State};
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -247,13 +220,14 @@ mod tests {
             ("change", "opened"),
             ("id", "i1"),
             ("state", "active"),
+            ("party", "network"),
             ("verdict", "none"),
             ("severity", "critical"),
             ("affected", "eth0,eth1"),
         ] {
             assert_eq!(opened["fields"][field], expected, "{field}");
         }
-        incident.verdict = Name::RemoteMalformed;
+        incident.party = Party::Remote;
         incident.statement.sentence = "192.0.2.7 is broken.".to_owned();
         let judged = logged(&push(false), &incident, What::Judged);
         assert_eq!((&judged["level"], &judged["fields"]["message"]), (&json!("INFO"), &json!("192.0.2.7 is broken.")));

@@ -2,8 +2,8 @@
 //! it, other ones are another alert, and what is not repeated ends by itself. So only the present counts, and whoever was
 //! away for an hour is told once.
 //!
-//! Labels are few, and never interfaces or addresses; severity and verdict are among them, because that is what an alert is
-//! routed by. When they change, the alert under the old ones ends with the same request.
+//! Labels are few, and never interfaces or addresses; severity and whose it is are among them, because that is what an alert
+//! is routed by. When they change, the alert under the old ones ends with the same request.
 
 use std::collections::BTreeMap;
 
@@ -81,6 +81,7 @@ impl Alerts {
         let known = self.alerts.iter_mut().find(|alert| alert.incident == *id && alert.labels == labels);
         if let Some(alert) = known {
             alert.annotations = annotations(told);
+            alert.from = alert.from.min(from);
             alert.ended = None;
             alert.changes += 1;
             return 0;
@@ -101,7 +102,7 @@ impl Alerts {
             ("instance", self.host.clone()),
             ("incident", told.incident.id.clone()),
             ("severity", told.severity.id().to_owned()),
-            ("verdict", word(&told.incident.verdict)),
+            ("party", word(&told.incident.party)),
         ])
     }
 
@@ -166,6 +167,7 @@ fn annotations(told: &Told) -> Texts {
         ("summary", summary.to_owned()),
         ("description", statement.evidence.join("\n")),
         ("next_steps", statement.next_steps.join("\n")),
+        ("verdict", word(&incident.verdict)),
         ("state", word(&incident.state)),
         ("affected", incident.affected.join(", ")),
         ("unaffected", incident.unaffected.join(", ")),
@@ -179,12 +181,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{
-        detect::{
-            incident::{Incident, Peak},
-            verdict::Verdict,
-        },
-        export::push::What,
+    use crate::detect::{
+        incident::{Incident, Party, Peak, What},
+        verdict::Verdict,
     };
 
     const START: i64 = 1_700_000_000;
@@ -203,6 +202,7 @@ mod tests {
         let incident = Incident {
             id: id.to_owned(),
             state,
+            party: Party::named_by(verdict).unwrap_or_default(),
             verdict,
             statement,
             onset: "2023-11-14T22:13:11Z".to_owned(),
@@ -211,20 +211,20 @@ mod tests {
             ..Incident::default()
         };
         let severity = Severity::of(&incident);
-        Told { time: at(seconds), ..Told::now(&incident, What::State, severity) }
+        Told { time: at(seconds), ..Told::now(&incident, What::State(state), severity) }
     }
 
     fn alerts() -> Alerts {
         Alerts::new("node7".to_owned(), &Patience::default())
     }
 
-    /// Each as `severity verdict seconds-to-its-end`.
+    /// Each as `severity party seconds-to-its-end`.
     fn body(alerts: &mut Alerts, seconds: i64) -> Vec<String> {
         let body = alerts.body(at(seconds)).unwrap_or(json!([]));
         let one = |alert: &Value| {
             let ends: Timestamp = alert["endsAt"].as_str().unwrap().parse().unwrap();
             let text = |label: &str| alert["labels"][label].as_str().unwrap().to_owned();
-            format!("{} {} {}", text("severity"), text("verdict"), ends.duration_since(at(seconds)).as_secs())
+            format!("{} {} {}", text("severity"), text("party"), ends.duration_since(at(seconds)).as_secs())
         };
         body.as_array().unwrap().iter().map(one).collect()
     }
@@ -235,8 +235,8 @@ mod tests {
         assert_eq!(alerts.take(&told("i", State::Active, Name::NetworkIn, 0)), 0);
         let expected = json!([{
             "labels": {"alertname": "LossprobeIncident", "instance": "node7", "incident": "i", "severity": "critical",
-                "verdict": "network_in"},
-            "annotations": {"summary": "It is the network.", "description": "one\ntwo", "state": "active",
+                "party": "network"},
+            "annotations": {"summary": "It is the network.", "description": "one\ntwo", "state": "active", "verdict": "network_in",
                 "affected": "eth0", "peak_loss": "3.12 %"},
             "startsAt": "2023-11-14T22:13:11Z",
             "endsAt": at(240).to_string(),
@@ -253,23 +253,23 @@ mod tests {
         alerts.take(&told("i", Opening, Name::None, 0));
         assert_eq!((body(&mut alerts, 29), alerts.settled(), alerts.changes()), (vec![], 0, 1));
         assert_eq!(alerts.due_in(at(29)), Some(SignedDuration::from_secs(1)));
-        assert_eq!((body(&mut alerts, 30), alerts.settled()), (vec!["warning none 240".to_owned()], 1));
+        assert_eq!((body(&mut alerts, 30), alerts.settled()), (vec!["warning network 240".to_owned()], 1));
         assert_eq!(alerts.due_in(at(31)), Some(SignedDuration::from_secs(60)));
         // Judged: the old one ends with the same request. What does not change the labels changes the alert.
         alerts.take(&told("i", Active, Name::NetworkIn, 40));
-        let both = ["warning none 0".to_owned(), "critical network_in 240".to_owned()];
+        let both = ["warning network 0".to_owned(), "critical network 240".to_owned()];
         assert_eq!(body(&mut alerts, 40), both, "and again, until it is taken");
         assert_eq!((body(&mut alerts, 40), alerts.settled()), (both.to_vec(), 2));
         alerts.take(&told("i", Easing, Name::NetworkIn, 50));
-        assert_eq!((body(&mut alerts, 50), alerts.settled()), (vec!["critical network_in 240".to_owned()], 1));
-        assert_eq!((body(&mut alerts, 110), alerts.settled()), (vec!["critical network_in 240".to_owned()], 0));
+        assert_eq!((body(&mut alerts, 50), alerts.settled()), (vec!["critical network 240".to_owned()], 1));
+        assert_eq!((body(&mut alerts, 110), alerts.settled()), (vec!["critical network 240".to_owned()], 0));
         // Back and forth while the receiver is away.
         alerts.take(&told("i", Acceptable, Name::NetworkIn, 120));
-        assert_eq!(body(&mut alerts, 120), ["critical network_in 0", "warning network_in 240"]);
+        assert_eq!(body(&mut alerts, 120), ["critical network 0", "warning network 240"]);
         alerts.take(&told("i", Easing, Name::NetworkIn, 130));
-        assert_eq!(body(&mut alerts, 130), ["critical network_in 240", "warning network_in 0"]);
+        assert_eq!(body(&mut alerts, 130), ["critical network 240", "warning network 0"]);
         alerts.take(&told("i", Closed, Name::NetworkIn, 140));
-        assert_eq!(body(&mut alerts, 141), ["critical network_in -1", "warning network_in -11"]);
+        assert_eq!(body(&mut alerts, 141), ["critical network -1", "warning network -11"]);
         assert_eq!((alerts.settled(), alerts.body(at(150)), alerts.changes()), (5, None, 0));
     }
 

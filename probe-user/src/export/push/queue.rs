@@ -102,13 +102,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        detect::incident::Incident,
-        export::push::{What, told::Severity},
+        detect::incident::{Incident, State, What},
+        export::push::told::Severity,
     };
 
     fn told(number: usize, bytes: usize) -> Told {
         let incident = Incident { id: format!("{number:04}"), bundle: "x".repeat(bytes), ..Incident::default() };
-        Told::now(&incident, What::State, Severity::Warning)
+        Told::now(&incident, What::State(State::Active), Severity::Warning)
     }
 
     fn ids(queue: &Queue) -> Vec<String> {

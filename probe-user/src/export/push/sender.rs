@@ -15,7 +15,7 @@ use hyper::{
     HeaderMap,
     header::{HeaderName, HeaderValue},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tracing::{debug, info, warn};
 use ureq::{
@@ -195,7 +195,9 @@ impl Sender {
     fn due_in(&self) -> Duration {
         match &self.outbox {
             Outbox::Events(_) => Duration::MAX,
-            Outbox::Alerts(alerts) => alerts.due_in(Timestamp::now()).map_or(Duration::MAX, |due| due.unsigned_abs()),
+            Outbox::Alerts(alerts) => {
+                alerts.due_in(Timestamp::now()).map_or(Duration::MAX, SignedDuration::unsigned_abs)
+            }
         }
     }
 

@@ -5,11 +5,7 @@ use nix::sys::utsname::uname;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::What;
-use crate::detect::{
-    incident::{Incident, State},
-    verdict::Name,
-};
+use crate::detect::incident::{Incident, Party, State, What};
 
 /// Version of the JSON form. Keys are added, never renamed.
 const SCHEMA: u32 = 1;
@@ -27,13 +23,9 @@ pub(super) enum Severity {
 
 impl Severity {
     pub(super) fn of(incident: &Incident) -> Self {
-        // The verdict that has led for the longest time may lag behind what has come since.
-        let verdicts = [incident.verdict, incident.statement.verdict];
-        let is_remote = verdicts.contains(&Name::RemoteMalformed)
-            && verdicts.iter().all(|verdict| matches!(verdict, Name::RemoteMalformed | Name::None));
         match incident.state {
             State::Closed => Self::Info,
-            _ if is_remote => Self::Info,
+            _ if incident.party == Party::Remote => Self::Info,
             State::Opening | State::Acceptable => Self::Warning,
             State::Active | State::Easing => Self::Critical,
         }
@@ -71,7 +63,7 @@ impl Told {
     pub(super) fn event(&self) -> Value {
         json!({
             "schema": SCHEMA,
-            "event": self.what,
+            "event": change(self.what),
             "time": self.time.to_string(),
             "host": host(),
             "severity": self.severity.id(),
@@ -86,6 +78,17 @@ pub(super) fn host() -> String {
     uname().map_or_else(|_| String::new(), |uname| uname.nodename().to_string_lossy().into_owned())
 }
 
+/// What has changed, in a word; to what is said by the incident.
+pub(super) const fn change(what: What) -> &'static str {
+    match what {
+        What::Opened => "opened",
+        What::Judged => "judged",
+        What::State(_) => "state",
+        What::Verdict(_) => "verdict",
+        What::Closed => "closed",
+    }
+}
+
 /// A name as it is in JSON.
 pub(super) fn word(name: &impl Serialize) -> String {
     match serde_json::to_value(name) {
@@ -97,29 +100,23 @@ pub(super) fn word(name: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::{incident::Point, verdict::Verdict};
+    use crate::detect::incident::Point;
 
     #[test]
     fn who_is_woken() {
-        use Name::{NetworkIn, None, RemoteMalformed, Unknown};
+        use Party::{Host, Network, Remote};
         use State::{Acceptable, Active, Closed, Easing, Opening};
-        for (leading, latest, state, expected) in [
-            (None, None, Opening, Severity::Warning),
-            (Unknown, None, Active, Severity::Critical),
-            (NetworkIn, NetworkIn, Active, Severity::Critical),
-            (NetworkIn, NetworkIn, Easing, Severity::Critical),
-            (NetworkIn, NetworkIn, Acceptable, Severity::Warning),
-            (NetworkIn, NetworkIn, Closed, Severity::Info),
-            (RemoteMalformed, RemoteMalformed, Active, Severity::Info),
-            (RemoteMalformed, RemoteMalformed, Opening, Severity::Info),
-            (None, RemoteMalformed, Opening, Severity::Info),
-            // A scanner must not hide what else happens.
-            (RemoteMalformed, NetworkIn, Active, Severity::Critical),
-            (NetworkIn, RemoteMalformed, Active, Severity::Critical),
+        for (party, state, expected) in [
+            (Network, Opening, Severity::Warning),
+            (Network, Active, Severity::Critical),
+            (Host, Easing, Severity::Critical),
+            (Network, Acceptable, Severity::Warning),
+            (Network, Closed, Severity::Info),
+            (Remote, Opening, Severity::Info),
+            (Remote, Active, Severity::Info),
         ] {
-            let statement = Verdict { verdict: latest, ..Verdict::default() };
-            let incident = Incident { verdict: leading, statement, state, ..Incident::default() };
-            assert_eq!(Severity::of(&incident), expected, "{leading:?} {latest:?} {state:?}");
+            let incident = Incident { party, state, ..Incident::default() };
+            assert_eq!(Severity::of(&incident), expected, "{party:?} {state:?}");
         }
     }
 
