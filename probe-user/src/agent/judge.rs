@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
     config::Config,
