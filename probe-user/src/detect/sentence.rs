@@ -54,7 +54,9 @@ pub(super) fn sentence(finding: &Finding<'_>) -> String {
             format!("This machine itself loses what comes in by {at}: it had no room for {count} packets in {seconds}")
         }
         (Name::LocalTx, _) => {
-            format!("This machine itself loses what goes out by {at}: its queues had no room for {count} packets in {seconds}")
+            format!(
+                "This machine itself loses what goes out by {at}: its queues had no room for {count} packets in {seconds}"
+            )
         }
         (Name::LocalPolicy, _) => format!(
             "This machine drops packets of {at} because it is told to, by a packet filter, XDP or BPF: {count} in {seconds}"
@@ -79,7 +81,8 @@ pub(super) fn sentence(finding: &Finding<'_>) -> String {
             let more = missing.len().saturating_sub(LISTED);
             let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
             let missing = missing.get(..LISTED.min(missing.len())).unwrap_or_default().join("; ");
-            let what = if finding.malformed > 0 && !finding.loses { "Malformed frames come" } else { "Packets are lost" };
+            let what =
+                if finding.malformed > 0 && !finding.loses { "Malformed frames come" } else { "Packets are lost" };
             format!("{what}, and whose fault it is cannot be told from here, because this is not seen: {missing}{more}")
         }
         (Name::Unknown, Why::TooFewFlows(flows)) => format!(
@@ -105,7 +108,11 @@ fn network(finding: &Finding<'_>, at: &str) -> String {
     } else {
         ("The network, not this machine,", "they reach")
     };
-    let whither = if finding.name == Name::NetworkIn { format!("before {comes} {at}") } else { format!("after they have left {at}") };
+    let whither = if finding.name == Name::NetworkIn {
+        format!("before {comes} {at}")
+    } else {
+        format!("after they have left {at}")
+    };
     let whither = if finding.both_ways { format!("both ways, most of them {whither}") } else { whither };
     format!("{who} loses packets {whither}: {lost} in {}", seconds(finding))
 }
@@ -115,12 +122,15 @@ fn malformed(finding: &Finding<'_>, at: &str) -> String {
     let who = if finding.counts.malformed_local > 0 {
         format!("A device on the network segment of {at} makes malformed frames ({frames} in {})", seconds(finding))
     } else {
-        format!("The network damages frames of healthy connections before they reach {at} ({frames} in {})", seconds(finding))
+        format!(
+            "The network damages frames of healthy connections before they reach {at} ({frames} in {})",
+            seconds(finding)
+        )
     };
     let lost = finding.parts.iter().find(|part| part.name.is_network());
-    let lost = lost.filter(|_| finding.loses).map_or_else(String::new, |part| {
-        format!(", and {} of the segments are lost on the way", percent(ratio(part)))
-    });
+    let lost = lost
+        .filter(|_| finding.loses)
+        .map_or_else(String::new, |part| format!(", and {} of the segments are lost on the way", percent(ratio(part))));
     who + &lost
 }
 
@@ -175,7 +185,8 @@ pub(super) fn evidence(finding: &Finding<'_>, others: &[Finding<'_>], unaffected
         let share = finding.share(part).map_or_else(String::new, |share| {
             format!("; {} of all that is lost, at least {}", percent(share.ratio), percent(share.lower))
         });
-        let usual = if part.name == Name::Link { format!("{:.2} in a second", part.usual) } else { percent(part.usual) };
+        let usual =
+            if part.name == Name::Link { format!("{:.2} in a second", part.usual) } else { percent(part.usual) };
         lines.push(format!("{at}: {} lost {}, usually {usual}{share}", amount(part), place(part.name)));
     }
     if finding.name.accuses() {
@@ -185,11 +196,18 @@ pub(super) fn evidence(finding: &Finding<'_>, others: &[Finding<'_>], unaffected
         let (again, needless) = (finding.counts.seen_again[way], finding.counts.not_needed[way]);
         if needless > 0 {
             let way = ["in", "out"][way];
-            lines.push(format!("{at}: of {} segments sent again on the way {way}, {} had not been needed", number(again), number(needless)));
+            lines.push(format!(
+                "{at}: of {} segments sent again on the way {way}, {} had not been needed",
+                number(again),
+                number(needless)
+            ));
         }
     }
     if finding.uncounted_drops > 0 {
-        lines.push(format!("{} drops of this host could not be counted, and count as if they explained losses", number(finding.uncounted_drops)));
+        lines.push(format!(
+            "{} drops of this host could not be counted, and count as if they explained losses",
+            number(finding.uncounted_drops)
+        ));
     }
     if let Some(peers) = finding.window.peers.filter(|_| finding.loses) {
         lines.push(format!(
@@ -219,7 +237,8 @@ fn is_part_of(other: &Finding<'_>, finding: &Finding<'_>) -> bool {
 fn own(finding: &Finding<'_>) -> String {
     let lost = |places: &[Place]| -> u64 {
         let classes = Class::ALL.iter().filter(|class| **class != Class::Noise);
-        let all = classes.flat_map(|class| places.iter().map(move |place| finding.counts.own[*place as usize][*class as usize]));
+        let all = classes
+            .flat_map(|class| places.iter().map(move |place| finding.counts.own[*place as usize][*class as usize]));
         all.sum()
     };
     format!(
@@ -309,9 +328,14 @@ mod tests {
         for (count, expected) in [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345_678, "12,345,678")] {
             assert_eq!(number(count), expected);
         }
-        for (share, expected) in
-            [(0.0, "0 %"), (0.000_01, "under 0.01 %"), (0.0034, "0.34 %"), (0.0123, "1.2 %"), (0.5, "50 %"), (1.0, "100 %")]
-        {
+        for (share, expected) in [
+            (0.0, "0 %"),
+            (0.000_01, "under 0.01 %"),
+            (0.0034, "0.34 %"),
+            (0.0123, "1.2 %"),
+            (0.5, "50 %"),
+            (1.0, "100 %"),
+        ] {
             assert_eq!(percent(share), expected);
         }
     }

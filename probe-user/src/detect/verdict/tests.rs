@@ -298,11 +298,15 @@ fn verdicts() {
         assert_eq!(verdict.verdict, *expected, "{name}: {verdict:#?}");
         assert!(verdict.sentence.contains(words), "{name}: {}", verdict.sentence);
         assert!(verdict.sentence.ends_with('.') && !verdict.sentence.contains("  "), "{name}: {}", verdict.sentence);
-        assert_eq!(verdict.next_steps.is_empty(), false, "{name}");
+        assert!(!verdict.next_steps.is_empty(), "{name}");
         assert!(verdict.next_steps.iter().all(|step| !step.contains("DEV")), "{name}: {:?}", verdict.next_steps);
         if *expected != Name::None {
             assert_eq!((verdict.unit.as_str(), verdict.evidence.is_empty()), ("uplinks", false), "{name}");
-            assert_eq!((verdict.affected.as_slice(), verdict.unaffected.len()), (&["eth0".to_owned()][..], 0), "{name}");
+            assert_eq!(
+                (verdict.affected.as_slice(), verdict.unaffected.len()),
+                (&["eth0".to_owned()][..], 0),
+                "{name}"
+            );
         }
     }
     let all: BTreeSet<Name> = ROWS.iter().map(|row| row.3).collect();
@@ -323,7 +327,12 @@ fn nobody_outside_is_named_while_a_required_source_is_missing() {
         let outside = expected.is_network() || *expected == Name::Inside;
         assert_eq!(verdict.verdict, if outside { Name::Unknown } else { *expected }, "{name}");
         assert!(verdict.missing[0].contains("paused"), "{name}: {:?}", verdict.missing);
-        assert_eq!(verdict.sentence.contains("not seen: eth0: anything, while"), outside, "{name}: {}", verdict.sentence);
+        assert_eq!(
+            verdict.sentence.contains("not seen: eth0: anything, while"),
+            outside,
+            "{name}: {}",
+            verdict.sentence
+        );
     }
 }
 
@@ -342,9 +351,11 @@ fn of_a_unit_without_sources_nobody_is_accused() {
 fn a_missing_source_is_missing_for_those_who_need_it() {
     let mut no_ring = snapshot(vec![uplink("eth0", "ethernet", "igb")]);
     no_ring.interfaces[0].device.counters.clear();
-    for (side, kind, expected) in
-        [(IN, Kind::NetworkIn, Name::Unknown), (OUT, Kind::NetworkOut, Name::NetworkOut), (INSIDE, Kind::Inside, Name::Inside)]
-    {
+    for (side, kind, expected) in [
+        (IN, Kind::NetworkIn, Name::Unknown),
+        (OUT, Kind::NetworkOut, Name::NetworkOut),
+        (INSIDE, Kind::Inside, Name::Inside),
+    ] {
         let mut counts = quiet();
         counts.lost[side] = 500;
         let verdict = judge(&window(counts), &detectors(&group(), &[kind], &[]), &Sources::of(&no_ring));
@@ -397,9 +408,27 @@ fn peers() {
     for (name, peers, expected, scope, words) in [
         ("not known", None, Name::NetworkIn, "", "The network, not this machine, loses"),
         ("most of them", Some(network), Name::NetworkIn, "network", "The network, not this machine, loses"),
-        ("one of them", Some(one), Name::NetworkIn, "one_remote", "The way of one remote peer, not the network as a whole, loses packets before its packets reach eth0"),
-        ("one that has most of the traffic", Some(Peers { worst_traffic: 0.6, ..one }), Name::NetworkIn, "", "The network, not"),
-        ("half of them", Some(Peers { affected: 5, ..network }), Name::NetworkIn, "", "The network, not this machine, loses"),
+        (
+            "one of them",
+            Some(one),
+            Name::NetworkIn,
+            "one_remote",
+            "The way of one remote peer, not the network as a whole, loses packets before its packets reach eth0",
+        ),
+        (
+            "one that has most of the traffic",
+            Some(Peers { worst_traffic: 0.6, ..one }),
+            Name::NetworkIn,
+            "",
+            "The network, not",
+        ),
+        (
+            "half of them",
+            Some(Peers { affected: 5, ..network }),
+            Name::NetworkIn,
+            "",
+            "The network, not this machine, loses",
+        ),
         (
             "two connections",
             Some(Peers { lossy_flows: 2, ..network }),
@@ -507,7 +536,9 @@ fn where_five_seconds_hold_too_little_more_are_looked_at() {
 #[test]
 fn json_is_a_contract() {
     let json = serde_json::to_value(judged(Counts { lost: [500, 0, 0], ..quiet() }, &[Kind::NetworkIn])).unwrap();
-    for key in ["schema", "time", "verdict", "sentence", "evidence", "next_steps", "unit", "affected", "unaffected", "shares"] {
+    for key in
+        ["schema", "time", "verdict", "sentence", "evidence", "next_steps", "unit", "affected", "unaffected", "shares"]
+    {
         assert!(json.get(key).is_some(), "{key}");
     }
     assert_eq!((&json["verdict"], &json["schema"]), (&"network_in".into(), &1.into()));
@@ -535,13 +566,15 @@ fn any_counts() -> impl Strategy<Value = Counts> {
 }
 
 fn any_detectors() -> impl Strategy<Value = Vec<Detector>> {
-    prop::collection::vec((any::<bool>(), prop_oneof![2 => Just(0.0), 1 => 0.0..0.02]), Kind::ALL.len()).prop_map(|states| {
-        let mut all = detectors(&group(), &[], &[]);
-        for (detector, (alarmed, baseline)) in all.iter_mut().zip(states) {
-            (detector.alarmed, detector.baseline) = (alarmed, baseline);
-        }
-        all
-    })
+    prop::collection::vec((any::<bool>(), prop_oneof![2 => Just(0.0), 1 => 0.0..0.02]), Kind::ALL.len()).prop_map(
+        |states| {
+            let mut all = detectors(&group(), &[], &[]);
+            for (detector, (alarmed, baseline)) in all.iter_mut().zip(states) {
+                (detector.alarmed, detector.baseline) = (alarmed, baseline);
+            }
+            all
+        },
+    )
 }
 
 proptest! {
