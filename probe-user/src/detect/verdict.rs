@@ -550,13 +550,19 @@ fn lost(kind: Kind, counts: &Counts) -> (u64, u64) {
     (lost.saturating_sub(other), passed)
 }
 
-/// What this host may have lost besides: of what was sent again only that counts as dropped by policy, configuration or for
-/// no reason which want of room does not explain, and it may be the other way round.
+/// What this host may have lost besides. What was sent again is explained by want of room, configuration, policy and no reason
+/// in turn, and it may be any other way round.
 fn doubtful(counts: &Counts) -> u64 {
-    let of = |own: OwnLosses| Missed::default().add(&Counts { own, ..counts.clone() }).iter().sum::<u64>();
-    let mut without_room = counts.own;
-    without_room.iter_mut().for_each(|place| place[Class::Capacity as usize] = 0);
-    of(without_room).saturating_sub(of(counts.own))
+    let missed = |own: OwnLosses| Missed::default().add(&Counts { own, ..counts.clone() }).iter().sum::<u64>();
+    let alone = |class: Class| {
+        missed(counts.own.map(|place| {
+            let mut only = [0; Class::ALL.len()];
+            only[class as usize] = place[class as usize];
+            only
+        }))
+    };
+    let each: u64 = [Class::Config, Class::Policy, Class::Unknown].map(alone).iter().sum();
+    each.saturating_sub(missed(counts.own))
 }
 
 #[cfg(test)]
