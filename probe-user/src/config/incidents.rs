@@ -109,9 +109,9 @@ fn first(environment: &OsStr) -> Option<PathBuf> {
 }
 
 fn objective_percent(percent: f64) -> Result<f64, Fault> {
-    (percent > 0.0 && percent <= 100.0)
-        .then_some(percent)
-        .ok_or_else(|| Fault::new(format!("{percent} is not above 0 and at most 100"), "write percent of time, as in 99.9"))
+    (percent > 0.0 && percent <= 100.0).then_some(percent).ok_or_else(|| {
+        Fault::new(format!("{percent} is not above 0 and at most 100"), "write percent of time, as in 99.9")
+    })
 }
 
 /// In percent to a share.
@@ -122,6 +122,7 @@ fn acceptable(percent: f64) -> Result<f64, Fault> {
 }
 
 fn milliseconds(text: &str) -> Result<u64, Fault> {
-    let duration = duration(text).map_err(|cause| Fault::new(format!("`{text}`: {cause}"), "write it as in 30s or 10m"))?;
+    let duration =
+        duration(text).map_err(|cause| Fault::new(format!("`{text}`: {cause}"), "write it as in 30s or 10m"))?;
     Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

@@ -103,7 +103,8 @@ impl Store {
                 Err(kept) => warn!("{} is not read: {error:#}; nor can it be set aside: {kept:#}", path.display()),
             }
         }
-        self.open = incidents.iter().filter(|incident| incident.is_open()).map(|incident| incident.id.clone()).collect();
+        self.open =
+            incidents.iter().filter(|incident| incident.is_open()).map(|incident| incident.id.clone()).collect();
         Ok(Kept { incidents, ids, month })
     }
 
@@ -115,7 +116,11 @@ impl Store {
         ensure!(is_name(&incident.id), "`{}` is no name for a file", incident.id.escape_debug());
         let text = serde_json::to_vec(incident).context("write an incident as JSON")?;
         let bytes = text.len() as u64;
-        ensure!(bytes <= MOST_FILE_BYTES, "incident {} has {bytes} bytes, and {MOST_FILE_BYTES} may be kept", incident.id);
+        ensure!(
+            bytes <= MOST_FILE_BYTES,
+            "incident {} has {bytes} bytes, and {MOST_FILE_BYTES} may be kept",
+            incident.id
+        );
         if incident.is_open() {
             self.open.insert(incident.id.clone());
         }

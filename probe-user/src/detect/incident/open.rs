@@ -6,11 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Gap, Incident, MOST_CHANGES, MOST_NAMES, Party, Peak, Point, SCHEMA, State, StateChange, Thresholds, VerdictChange,
-    What,
-    course::Level,
-    party::Key,
-    progress::Progress,
-    text, time,
+    What, course::Level, party::Key, progress::Progress, text, time,
 };
 use crate::detect::{
     alarm::{Detector, Kind},
@@ -247,7 +243,8 @@ impl Open {
         let is_known = |list: &[String]| list.iter().any(|known| known == name);
         let Incident { affected, unaffected, .. } = &mut self.incident;
         // Who finds no room among the affected must not stand among the others.
-        if affected.len() < MOST_NAMES && unaffected.len() < MOST_NAMES && !is_known(affected) && !is_known(unaffected) {
+        if affected.len() < MOST_NAMES && unaffected.len() < MOST_NAMES && !is_known(affected) && !is_known(unaffected)
+        {
             unaffected.push(name.to_owned());
         }
     }

@@ -4,7 +4,7 @@ use super::{party::Key, *};
 use crate::{
     classes::Class,
     detect::{
-        alarm::{Detector, Kind},
+        alarm::{Alarms, Detector, Kind},
         objective::Month,
         second::{Counts, Place, Second, Unit},
     },
@@ -25,6 +25,8 @@ struct Host {
     wall: Timestamp,
     uptime_ms: u64,
     alarms: BTreeMap<Key, Alarm>,
+    /// The detectors of the agent, in place of those of the test.
+    real: Option<Alarms>,
     changes: Vec<Change>,
 }
 
@@ -40,7 +42,7 @@ impl Host {
     fn new(thresholds: Thresholds) -> Self {
         let incidents = Incidents::new(thresholds, 99.9, Kept::default());
         let wall = START.parse().unwrap();
-        Self { incidents, thresholds, wall, uptime_ms: 0, alarms: BTreeMap::new(), changes: Vec::new() }
+        Self { incidents, thresholds, wall, uptime_ms: 0, alarms: BTreeMap::new(), real: None, changes: Vec::new() }
     }
 
     /// A second in which these shares are lost, or so many malformed frames come, and the verdict on it.
@@ -50,11 +52,13 @@ impl Host {
         let now_ms = self.uptime_ms;
         for (kind, _) in losses.iter().filter(|(_, share)| *share > 0.0005) {
             let key = (unit(*kind), *kind);
-            let alarm = self.alarms.entry(key).or_insert(Alarm { onset_ms: now_ms - 1_000, last_ms: now_ms, seconds: 0 });
+            let alarm =
+                self.alarms.entry(key).or_insert(Alarm { onset_ms: now_ms - 1_000, last_ms: now_ms, seconds: 0 });
             *alarm = Alarm { last_ms: now_ms, seconds: alarm.seconds + 1, ..*alarm };
         }
         self.alarms.retain(|_, alarm| now_ms - alarm.last_ms < QUIET * 1_000);
-        let detectors: Vec<Detector> = self.alarms.iter().map(|((unit, kind), alarm)| alarm.of(unit, *kind)).collect();
+        let mut detectors: Vec<Detector> =
+            self.alarms.iter().map(|((unit, kind), alarm)| alarm.of(unit, *kind)).collect();
         let counts = counts(losses);
         let well = Counts { segments: [5_000; 2], frames: [6_000; 2], ..Counts::default() };
         let units = [
@@ -63,6 +67,9 @@ impl Host {
             (Unit::Interface("eth1".to_owned()), well),
         ];
         let second = Second { uptime_ms: now_ms, duration_ms: 1_000, units: units.into() };
+        if let Some(real) = &mut self.real {
+            detectors = real.add(&second).to_vec();
+        }
         let verdict = Verdict {
             verdict,
             sentence: format!("It is {verdict:?}."),
@@ -107,7 +114,12 @@ impl Host {
 
     fn only(&self) -> &Incident {
         let all = self.all();
-        assert_eq!(all.len(), 1, "one incident: {:?}", all.iter().map(|one| (&one.id, &one.states)).collect::<Vec<_>>());
+        assert_eq!(
+            all.len(),
+            1,
+            "one incident: {:?}",
+            all.iter().map(|one| (&one.id, &one.states)).collect::<Vec<_>>()
+        );
         all[0]
     }
 }
@@ -180,10 +192,10 @@ fn course_of_the_incident(minute: f64) -> (f64, f64) {
 }
 
 /// The day of incident.md, a minute of it in so many seconds.
-fn day(seconds_per_minute: u64) -> Host {
+fn day(seconds_per_minute: u64, real: Option<Alarms>) -> Host {
     let scale = seconds_per_minute * 1_000;
     let thresholds = Thresholds { eases_after_ms: scale / 2, closes_after_ms: scale * 10, ..Thresholds::default() };
-    let mut host = Host::new(thresholds);
+    let mut host = Host { real, ..Host::new(thresholds) };
     for second in 0..1_400 * seconds_per_minute {
         let (loss, malformed) = course_of_the_incident(second as f64 / seconds_per_minute as f64 - 10.0);
         let verdict = if malformed > 0.0 { Name::NetworkMalformed } else { Name::None };
@@ -198,7 +210,7 @@ fn day(seconds_per_minute: u64) -> Host {
 #[test]
 fn the_day_is_one_incident() {
     for seconds_per_minute in [12, 60] {
-        let host = day(seconds_per_minute);
+        let host = day(seconds_per_minute, None);
         let incident = host.only();
         let minutes = |text: &str| since_start(text) / seconds_per_minute as f64 - 10.0;
         let course: Vec<_> = incident.states.iter().map(|change| (minutes(&change.time), change.state)).collect();
@@ -232,7 +244,11 @@ fn the_day_is_one_incident() {
         assert_eq!(incident.verdict, Name::NetworkMalformed);
         assert_eq!((incident.party, incident.statement.verdict), (Party::Network, Name::NetworkMalformed));
         assert_eq!(incident.closed.as_ref(), incident.states.last().map(|change| &change.time));
-        assert_eq!(incident.affected, ["node", "eth0"], "the loss is of the track group, the frames are of the interface");
+        assert_eq!(
+            incident.affected,
+            ["node", "eth0"],
+            "the loss is of the track group, the frames are of the interface"
+        );
         assert_eq!(incident.unaffected, ["eth1"]);
         assert!((incident.peak.ratio - 0.08).abs() < 0.001, "{:?}", incident.peak);
         assert!((15.0..156.0).contains(&minutes(&incident.peak.time)), "{:?}", incident.peak);
@@ -255,6 +271,23 @@ fn the_day_is_one_incident() {
             assert!((at(minute) - expected).abs() < 0.006, "minute {minute}: {}", at(minute));
         }
     }
+}
+
+#[test]
+fn the_day_is_one_incident_for_the_agents_detectors() {
+    let host = day(60, Some(Alarms::default()));
+    let incident = host.only();
+    let minutes = |text: &str| since_start(text) / 60.0 - 10.0;
+    let course: Vec<_> = incident.states.iter().map(|change| (minutes(&change.time), change.state)).collect();
+    println!("onset {:.2}, noticed {:.2}, {course:.2?}", minutes(&incident.onset), minutes(&incident.detected));
+    assert!(minutes(&incident.onset).abs() < 0.1 && (0.0..10.0 / 60.0).contains(&minutes(&incident.detected)));
+    let [(_, State::Opening), (_, State::Active), .., (acceptable, State::Acceptable), (closed, State::Closed)] =
+        course[..]
+    else {
+        panic!("{course:?}");
+    };
+    assert!((238.0..239.0).contains(&acceptable) && (1_370.0..1_372.0).contains(&closed), "{course:.2?}");
+    assert_eq!((incident.verdict, &incident.unaffected[..]), (Name::NetworkMalformed, &["eth1".to_owned()][..]));
 }
 
 #[test]
@@ -291,7 +324,11 @@ fn an_echo_is_no_second_incident() {
         host.seconds(3, &[echo, cause], Name::None);
         host.seconds(300, &[echo, cause], Name::LocalTx);
         let incident = host.only();
-        assert_eq!((incident.party, incident.verdict, incident.state), (Party::Host, Name::LocalTx, State::Active), "{name}");
+        assert_eq!(
+            (incident.party, incident.verdict, incident.state),
+            (Party::Host, Name::LocalTx, State::Active),
+            "{name}"
+        );
         // The cause is over, and what looked like an echo is none.
         host.seconds(120, &[echo], Name::NetworkOut);
         assert_eq!(host.incidents.open().count(), 2, "{name}");
@@ -346,9 +383,16 @@ fn goes_on_behind_a_restart() {
     let after = host.only();
     assert_eq!((&after.id, &after.onset, &after.judged), (&before.id, &before.onset, &before.judged));
     assert_eq!((states(after), after.state), (vec![State::Opening, State::Active], State::Active));
-    let gap = Gap { from: before.last_seen.clone(), to: text(time(&before.last_seen).unwrap() + SignedDuration::from_secs(40)) };
+    let gap = Gap {
+        from: before.last_seen.clone(),
+        to: text(time(&before.last_seen).unwrap() + SignedDuration::from_secs(40)),
+    };
     assert_eq!(after.gaps, [gap], "nobody looked");
-    assert!((after.objective.minutes_beyond - 3.0).abs() < 0.3, "what nobody saw is not counted: {:?}", after.objective);
+    assert!(
+        (after.objective.minutes_beyond - 3.0).abs() < 0.3,
+        "what nobody saw is not counted: {:?}",
+        after.objective
+    );
     assert!((after.objective.minutes_used - after.objective.minutes_beyond).abs() < 1e-6);
     let seconds: Vec<_> = after.course.iter().map(|point| point.seconds).collect();
     assert!(seconds.windows(2).all(|pair| pair[0] < pair[1]) && seconds.last().is_some_and(|last| *last > 210.0));
@@ -422,7 +466,8 @@ fn a_flood_stays_bounded() {
         assert!(host.incidents.open().count() <= Party::ALL.len());
         assert!(host.all().len() <= MOST_FINISHED + Party::ALL.len(), "round {round}");
     }
-    let mut ids: Vec<_> = host.changes.iter().filter(|change| change.what == What::Opened).map(|change| &change.id).collect();
+    let mut ids: Vec<_> =
+        host.changes.iter().filter(|change| change.what == What::Opened).map(|change| &change.id).collect();
     assert!(ids.len() >= 120, "{}", ids.len());
     ids.sort();
     ids.dedup();
@@ -440,14 +485,19 @@ fn a_flood_stays_bounded() {
         assert!((MOST_CHANGES - 1..=MOST_CHANGES).contains(&changes), "{changes}");
     }
     assert!(incident.changes_left_out > 200, "{}", incident.changes_left_out);
-    assert_eq!((incident.states[0].state, incident.states.last().map(|last| last.state)), (State::Opening, Some(State::Closed)));
+    assert_eq!(
+        (incident.states[0].state, incident.states.last().map(|last| last.state)),
+        (State::Opening, Some(State::Closed))
+    );
     assert!(incident.check().is_ok());
 }
 
 #[test]
 fn little_traffic_says_nothing() {
     let mut recent = course::Recent::default();
-    let units = |segments| [(Unit::Group("node".to_owned()), Counts { segments: [segments; 2], lost: [1, 0, 0], ..Counts::default() })];
+    let units = |segments| {
+        [(Unit::Group("node".to_owned()), Counts { segments: [segments; 2], lost: [1, 0, 0], ..Counts::default() })]
+    };
     let watched = [(Unit::Group("node".to_owned()), Kind::NetworkIn)].into();
     recent.add(&Second { uptime_ms: 1_000, duration_ms: 1_000, units: units(9).into() });
     assert_eq!(recent.level(0, &watched).ratio, None, "one of ten is no share");

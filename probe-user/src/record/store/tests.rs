@@ -153,7 +153,10 @@ fn only_so_many_are_shown_again() {
 
 /// A file system of so many bytes, in a mount namespace of this thread's own.
 fn small_disk(path: &Path, bytes: u64) {
-    use nix::{mount::{MsFlags, mount}, sched::{CloneFlags, unshare}};
+    use nix::{
+        mount::{MsFlags, mount},
+        sched::{CloneFlags, unshare},
+    };
     fs::create_dir_all(path).unwrap();
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).expect("run the tests as root");
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();

@@ -58,7 +58,11 @@ fn is_sound(incident: &Incident) {
         assert!(of(&pair[0].time) <= of(&pair[1].time), "{:?}", incident.states);
     }
     for pair in incident.verdicts.windows(2) {
-        assert!(pair[0].verdict != pair[1].verdict && of(&pair[0].time) <= of(&pair[1].time), "{:?}", incident.verdicts);
+        assert!(
+            pair[0].verdict != pair[1].verdict && of(&pair[0].time) <= of(&pair[1].time),
+            "{:?}",
+            incident.verdicts
+        );
     }
     assert!(of(&incident.onset) <= of(&incident.detected) && of(&incident.detected) <= of(&incident.states[0].time));
     for at in incident.judged.iter().chain(&incident.closed).chain(incident.states.last().map(|last| &last.time)) {

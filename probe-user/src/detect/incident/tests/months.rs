@@ -17,5 +17,8 @@ fn a_second_is_used_once() {
     host.seconds(3_600, &[], Name::None);
     host.seconds(60, &[(Kind::NetworkIn, 0.05)], Name::NetworkIn);
     let objective = host.incidents.open().next().unwrap().objective;
-    assert!((objective.minutes_beyond - 1.0).abs() < 0.1 && (objective.minutes_used - 3.0).abs() < 0.4, "{objective:?}");
+    assert!(
+        (objective.minutes_beyond - 1.0).abs() < 0.1 && (objective.minutes_used - 3.0).abs() < 0.4,
+        "{objective:?}"
+    );
 }
