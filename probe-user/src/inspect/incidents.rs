@@ -227,7 +227,7 @@ mod tests {
         assert!(!text.contains('\x1b'), "no name steers the terminal");
         for line in [
             "Detected          2024-01-18 10:40:06 UTC, 6.5 s after the onset",
-            "2024-01-18 14:08:00  +3 h 28 min     state acceptable",
+            "2024-01-18 14:08:00  +3 h 28 min   state acceptable",
             "- 5,210 frames with a wrong header checksum in 5 s",
         ] {
             assert!(text.lines().any(|known| known == line), "{line} in {text}");

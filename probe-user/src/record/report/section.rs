@@ -149,7 +149,7 @@ fn sides(facts: &Facts<'_>, begin: Option<Timestamp>, marks: Vec<Mark>) -> Optio
     }
     let is_lossy = lines.iter().any(|(_, line)| line.points.iter().any(|(_, lost)| *lost > 0.0));
     is_lossy.then(|| Chart {
-        title: "TCP segments lost in a second, by side".to_owned(),
+        title: "TCP segments lost in a second, by side, as far as it was recorded".to_owned(),
         unit: "",
         begin: Some(begin),
         lines: lines.map(|(_, line)| line).to_vec(),

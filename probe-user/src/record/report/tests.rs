@@ -209,6 +209,7 @@ fn lengths_and_shares_are_for_people() {
         (-61.0, "−1 min 01 s"),
         (3_661.0, "1 h 01 min"),
         (82_200.0, "22 h 50 min"),
+        (86_400.0 * 4.0 + 3_600.0, "4 d 01 h"),
     ] {
         assert_eq!(duration(seconds), text);
     }
