@@ -355,7 +355,7 @@ impl Folder<'_> {
 fn course(incident: &Incident) -> String {
     let rows = incident.course.iter().map(|point| {
         // What is not known is empty, which no reader takes for 0.
-        let ratio = Option::from(point.ratio).map_or_else(String::new, |ratio: f64| ratio.to_string());
+        let ratio = point.ratio.map_or_else(String::new, |ratio| ratio.to_string());
         format!("{},{ratio},{}\n", point.seconds, point.malformed)
     });
     let header = "seconds_since_onset,lost_ratio,malformed_per_second\n".to_owned();
