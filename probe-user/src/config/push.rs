@@ -114,12 +114,16 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{cli::AgentArgs, config::Config};
+    use crate::{
+        cli::AgentArgs,
+        config::{Config, Surroundings},
+    };
 
     fn config(text: &str, push: PushArgs) -> Result<PushConfig, String> {
         let source = Source { path: Path::new("a.toml"), text };
         let args = AgentArgs { push, ..AgentArgs::default() };
-        Config::merge(&args, &source, false).map(|config| config.push).map_err(|error| error.to_string())
+        let config = Config::merge(&args, &source, &Surroundings::default());
+        config.map(|config| config.push).map_err(|error| error.to_string())
     }
 
     #[test]
