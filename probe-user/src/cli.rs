@@ -236,12 +236,12 @@ Exit codes: 0 nothing is wrong, or it is a matter of this host, its guests or it
 const INCIDENTS_EXAMPLES: &str = "\
 Examples:
   lossprobe incidents                            all that are known, the newest first
-  lossprobe incidents 20240118                   the one whose name begins so: course, verdict, evidence
+  lossprobe incidents 20240118                   the one whose name begins so: times, evidence
   lossprobe incidents --output json | jq '.incidents[] | select(.state != \"closed\")'
   lossprobe incidents --state-dir /mnt/node7     from another node's folder, without an agent
 
-ONSET is an estimate; it is earlier than the moment of detection, which `lossprobe incidents ID` shows.
-PEAK is the share of TCP segments that was lost when it was worst.
+ONSET is an estimate, earlier than the moment of detection; PEAK the share of TCP segments that was
+lost when it was worst.
 Exit codes: 0 done, 1 failed (no agent answers and there is no folder, or no incident is called so),
 2 usage.";
 

@@ -18,6 +18,7 @@ mod flows;
 mod harm;
 mod heartbeat;
 mod http;
+mod incidents;
 mod links;
 mod losses;
 mod malformed;
@@ -95,6 +96,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             wire::host_trials(),
             malformed::host_trials(),
             cli::host_trials(),
+            incidents::host_trials(),
         ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
