@@ -38,7 +38,7 @@ use super::{
 use crate::{detect::incident::Incident, event::Event, snapshot::Snapshot};
 
 /// Where bundles are in an agent's state folder.
-pub const FOLDER: &str = "incidents";
+pub const FOLDER: &str = "bundles";
 /// Where the incident itself is.
 pub const INCIDENT: &str = "incident.json";
 /// The report as text.

@@ -225,12 +225,3 @@ fn rows_are_what_spreadsheets_expect() {
         assert_eq!(field(text), expected);
     }
 }
-
-#[test]
-fn zz_page() {
-    let scratch = Scratch::new("page");
-    let place = scratch.bundles().write(&case("20240118T104000Z-1")).unwrap();
-    for name in ["report.html", "report.md", "evidence.pcapng"] {
-        fs::copy(place.join(name), format!("/tmp/w/7rec-{name}")).unwrap();
-    }
-}
