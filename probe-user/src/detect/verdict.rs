@@ -142,6 +142,7 @@ impl Name {
 
 /// What there is to say at one instant (`GET /api/v1/verdict`). Keys are added, never renamed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Verdict {
     /// Version of the JSON form.
     pub schema: u32,
