@@ -19,7 +19,7 @@ use crate::{
     },
     export::push::Push,
     record::{
-        bundle::{Bundles, Case},
+        bundle::{Bundles, Case, FOLDER},
         evidence::Evidence,
         history::History,
         host::Host,
@@ -30,8 +30,6 @@ use crate::{
     snapshot::{DetectorState, IncidentCount, Judgement, Snapshot},
 };
 
-/// Folder of the bundles in the state folder.
-const BUNDLES: &str = "bundles";
 /// An open incident is written down so often, in ticks.
 const KEEP_EVERY: u32 = 10;
 
@@ -191,7 +189,7 @@ impl Disk {
     fn open(folder: &Path, config: &Config) -> Result<(Self, Kept)> {
         let mut store = Store::open(folder)?;
         let kept = store.load()?;
-        let bundles = Bundles::open(folder.join(BUNDLES), config.record.keep)?;
+        let bundles = Bundles::open(folder.join(FOLDER), config.record.keep)?;
         let open = kept.incidents.iter().filter(|incident| incident.is_open()).count();
         info!(folder = %folder.display(), known = kept.incidents.len(), open, "incidents are kept");
         let (keeper, scribe) = (Keeper::start(store)?, Scribe::start(bundles)?);
