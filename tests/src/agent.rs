@@ -162,6 +162,12 @@ impl<'n> Agent<'n> {
         self.child.id()
     }
 
+    /// The namespace that it is in.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        self.namespace
+    }
+
     /// Its unix socket.
     #[must_use]
     pub fn socket(&self) -> &std::path::Path {

@@ -41,9 +41,9 @@ pub(super) fn places(sources: &Sources, is_alarmed: impl Fn(&Unit) -> bool) -> [
     })
 }
 
-/// One sentence.
-pub(super) fn sentence(finding: &Finding<'_>) -> String {
-    let (at, lost) = (at(finding), finding.parts.first().map(amount).unwrap_or_default());
+/// One sentence. `affected`: interfaces of all units.
+pub(super) fn sentence(finding: &Finding<'_>, affected: &[String]) -> String {
+    let (at, lost) = (at(finding, affected), finding.parts.first().map(amount).unwrap_or_default());
     let (seconds, count) = (seconds(finding), number(finding.parts.first().map_or(0, |part| part.excess)));
     let sentence = match (finding.name, &finding.why) {
         (Name::None, Why::Late) => {
@@ -71,7 +71,7 @@ pub(super) fn sentence(finding: &Finding<'_>) -> String {
         (Name::NetworkMalformed, _) => format!("{}{}", malformed(finding, &at), below(finding)),
         (Name::RemoteMalformed, _) => format!(
             "Somebody far away sends malformed frames to {at} ({} in {seconds}); neither this host nor the network is at fault",
-            number(finding.malformed)
+            number(finding.malformed())
         ),
         (Name::Link, _) => {
             format!("The cable, the optics or the port of {at} is bad: {count} frames arrived damaged in {seconds}")
@@ -82,7 +82,7 @@ pub(super) fn sentence(finding: &Finding<'_>) -> String {
             let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
             let missing = missing.get(..LISTED.min(missing.len())).unwrap_or_default().join("; ");
             let what =
-                if finding.malformed > 0 && !finding.loses { "Malformed frames come" } else { "Packets are lost" };
+                if finding.malformed() > 0 && !finding.loses { "Malformed frames come" } else { "Packets are lost" };
             format!("{what}, and whose fault it is cannot be told from here, because this is not seen: {missing}{more}")
         }
         (Name::Unknown, Why::TooFewFlows(flows)) => format!(
@@ -118,8 +118,8 @@ fn network(finding: &Finding<'_>, at: &str) -> String {
 }
 
 fn malformed(finding: &Finding<'_>, at: &str) -> String {
-    let frames = number(finding.malformed);
-    let who = if finding.counts.malformed_local > 0 {
+    let frames = number(finding.malformed());
+    let who = if finding.malformed_local > 0 {
         format!("A device on the network segment of {at} makes malformed frames ({frames} in {})", seconds(finding))
     } else {
         format!(
@@ -146,7 +146,7 @@ fn below(finding: &Finding<'_>) -> &'static str {
 }
 
 fn mixture(finding: &Finding<'_>) -> String {
-    let malformed = Some(format!("{} malformed frames", number(finding.malformed))).filter(|_| finding.malformed > 0);
+    let malformed = Some(format!("{} malformed frames", number(finding.malformed()))).filter(|_| finding.malformed() > 0);
     let parts = finding.parts.iter().take(3).map(|part| {
         let share = finding.share(part).map_or_else(String::new, |share| percent(share.ratio));
         format!("{share} is lost {}", place(part.name))
@@ -173,12 +173,11 @@ const fn place(name: Name) -> &'static str {
 pub(super) fn evidence(finding: &Finding<'_>, others: &[Finding<'_>], unaffected: &[String]) -> Vec<String> {
     let at = unit(finding.unit);
     let mut lines = Vec::new();
-    if finding.malformed > 0 {
-        let counts = finding.counts;
+    if finding.malformed() > 0 {
         lines.push(format!(
             "{at}: {} malformed frames that only a neighbour on this segment can have made, {} that may come from anywhere",
-            number(counts.malformed_local),
-            number(counts.malformed_path)
+            number(finding.malformed_local),
+            number(finding.malformed_path)
         ));
     }
     for part in &finding.parts {
@@ -233,10 +232,10 @@ fn is_part_of(other: &Finding<'_>, finding: &Finding<'_>) -> bool {
     other.name == finding.name && other.sources.interfaces.iter().any(|name| finding.sources.interfaces.contains(name))
 }
 
-/// What this host has lost at the same time.
+/// What this host has lost at the same time. Malformed frames, which it turns away, are no loss.
 fn own(finding: &Finding<'_>) -> String {
     let lost = |places: &[Place]| -> u64 {
-        let classes = Class::ALL.iter().filter(|class| **class != Class::Noise);
+        let classes = Class::ALL.iter().filter(|class| !matches!(class, Class::Noise | Class::Malformed));
         let all = classes
             .flat_map(|class| places.iter().map(move |place| finding.counts.own[*place as usize][*class as usize]));
         all.sum()
@@ -250,16 +249,24 @@ fn own(finding: &Finding<'_>) -> String {
 }
 
 /// What to do, each a command and what it is for.
-pub(super) fn next_steps(finding: &Finding<'_>) -> Vec<String> {
+pub(super) fn next_steps(finding: &Finding<'_>, affected: &[String]) -> Vec<String> {
     let name = if finding.why == Why::Late { Name::None } else { finding.name };
-    let device = finding.sources.interfaces.first().map_or("DEV", String::as_str);
+    let names = interfaces(finding, affected);
+    let device = names.first().map_or("DEV", String::as_str);
     let steps = texts::of_verdict(name).next_steps.iter();
     steps.map(|(command, purpose)| format!("{}  ({purpose})", command.replace("DEV", device))).collect()
 }
 
-fn at(finding: &Finding<'_>) -> String {
-    let names = &finding.sources.interfaces;
-    if names.is_empty() { unit(finding.unit).to_owned() } else { list(names, NAMED) }
+fn at(finding: &Finding<'_>, affected: &[String]) -> String {
+    let names = interfaces(finding, affected);
+    if names.is_empty() { unit(finding.unit).to_owned() } else { list(&names, NAMED) }
+}
+
+/// Interfaces of a finding that are affected, or all of them if it is not known which.
+fn interfaces(finding: &Finding<'_>, affected: &[String]) -> Vec<String> {
+    let all = &finding.sources.interfaces;
+    let affected: Vec<String> = all.iter().filter(|name| affected.contains(name)).cloned().collect();
+    if affected.is_empty() { all.clone() } else { affected }
 }
 
 fn list(names: &[String], most: usize) -> String {

@@ -322,8 +322,10 @@ pub(super) struct Finding<'w> {
     pub(super) uncounted_drops: u64,
     /// Loss detectors that are alarmed.
     pub(super) loses: bool,
-    /// Malformed frames of the scope that is alarmed.
-    pub(super) malformed: u64,
+    /// Malformed frames that only a neighbour on this segment can have made, if they are alarmed.
+    pub(super) malformed_local: u64,
+    /// The same, of those that may come from anywhere.
+    pub(super) malformed_path: u64,
     /// Beside malformed frames: what is lost would have been the network's, too.
     pub(super) network_loses: bool,
 }
@@ -384,11 +386,12 @@ impl<'w> Finding<'w> {
             parts,
             uncounted_drops,
             loses: WAYS.iter().any(|(kind, _)| is_alarmed(*kind)),
-            malformed: 0,
+            malformed_local: if is_alarmed(Kind::MalformedLocal) { counts.malformed_local } else { 0 },
+            malformed_path: if is_alarmed(Kind::MalformedPath) { counts.malformed_path } else { 0 },
             network_loses: false,
         };
         (finding.name, finding.why) = finding.by_loss();
-        finding.add_malformed(is_alarmed(Kind::MalformedLocal), is_alarmed(Kind::MalformedPath));
+        finding.add_malformed();
         finding
     }
 
@@ -408,7 +411,12 @@ impl<'w> Finding<'w> {
 
     /// What is lost beyond the usual, or malformed.
     fn lost(&self) -> u64 {
-        self.parts.iter().map(|part| part.excess).sum::<u64>() + self.malformed
+        self.parts.iter().map(|part| part.excess).sum::<u64>() + self.malformed()
+    }
+
+    /// Malformed frames of a scope that is alarmed.
+    pub(super) fn malformed(&self) -> u64 {
+        self.malformed_local + self.malformed_path
     }
 
     /// All that could have lost it. Drops that the probe missed are somebody's, and may be this host's.
@@ -457,16 +465,14 @@ impl<'w> Finding<'w> {
 
     /// Whose malformed frames these are. Of local scope: of a device of this segment, whoever loses what; of path scope:
     /// anybody's, unless connections that have nothing in common but the way come damaged.
-    fn add_malformed(&mut self, local: bool, path: bool) {
-        // An alarm outlasts what it is about.
-        let (local, path) = (local && self.counts.malformed_local > 0, path && self.counts.malformed_path > 0);
+    fn add_malformed(&mut self) {
+        // An alarm outlasts what it is about, and nobody is accused for what is past.
+        let (local, path) = (self.malformed_local > 0, self.malformed_path > 0);
         let has_way_in_common = |damaged: Damaged| damaged.flows >= LEAST_FLOWS && damaged.networks >= LEAST_NETWORKS;
         let accuses = local || (path && self.window.damaged.is_some_and(has_way_in_common));
         if !local && !path {
             return;
         }
-        self.malformed =
-            if local { self.counts.malformed_local } else { 0 } + if path { self.counts.malformed_path } else { 0 };
         self.network_loses = self.name.is_network();
         let missing = self.sources.missing_for(Name::NetworkMalformed);
         (self.name, self.why) = match self.name {
@@ -493,9 +499,9 @@ impl<'w> Finding<'w> {
         let missing = self.sources.missing.values().flatten().cloned().collect();
         Verdict {
             verdict: self.name,
-            sentence: sentence::sentence(self),
+            sentence: sentence::sentence(self, &blank.affected),
             evidence: sentence::evidence(self, others, &blank.unaffected),
-            next_steps: sentence::next_steps(self),
+            next_steps: sentence::next_steps(self, &blank.affected),
             unit: sentence::unit(self.unit).to_owned(),
             shares: self.parts.iter().filter_map(share).collect(),
             lost_segments: self.parts.iter().map(|part| part.excess).sum(),

@@ -18,6 +18,7 @@ mod flows;
 mod harm;
 mod heartbeat;
 mod http;
+mod incident;
 mod incidents;
 mod links;
 mod losses;
@@ -97,6 +98,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             malformed::host_trials(),
             cli::host_trials(),
             incidents::host_trials(),
+            incident::host_trials(),
         ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
@@ -104,5 +106,5 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// What the trials that compare have found.
 pub(crate) fn tables() -> String {
-    losses::table() + &wire::tables()
+    losses::table() + &wire::tables() + &incident::table()
 }

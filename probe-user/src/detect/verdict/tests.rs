@@ -196,6 +196,14 @@ const ROWS: &[Row] = &[
         Name::NetworkMalformed,
         "makes malformed frames",
     ),
+    ("malformed frames that are past", |_| {}, &[Kind::MalformedLocal], Name::None, "Nothing is lost"),
+    (
+        "malformed frames that are past, while the network loses",
+        |c| c.lost[IN] = 500,
+        &[Kind::MalformedLocal, Kind::NetworkIn],
+        Name::NetworkIn,
+        "The network, not this machine, loses",
+    ),
     (
         "a scanner",
         |c| c.malformed_path = 50,
@@ -288,6 +296,23 @@ const ROWS: &[Row] = &[
         "The network, not this machine, loses",
     ),
 ];
+
+/// Of a group's interfaces those are named that are affected, and what is turned away as malformed is not lost.
+#[test]
+fn names_who_is_affected() {
+    let sources = Sources::of(&snapshot(vec![uplink("eth0", "ethernet", "igb"), uplink("eth1", "ethernet", "igb")]));
+    let mut counts = Counts { malformed_local: 50, ..quiet() };
+    own(&mut counts, Place::Within, Class::Malformed, 50);
+    let eth1 = Unit::Interface("eth1".into());
+    let alarmed = [&group(), &eth1].map(|unit| detectors(unit, &[Kind::MalformedLocal], &[])).concat();
+    let units = [(group(), counts.clone()), (Unit::Interface("eth0".into()), quiet()), (eth1, counts)];
+    let verdict = judge(&Window { units: units.into(), ..window(quiet()) }, &alarmed, &sources);
+    assert_eq!((verdict.affected, verdict.unaffected), (vec!["eth1".to_owned()], vec!["eth0".to_owned()]));
+    assert!(verdict.sentence.contains("segment of eth1 makes"), "{}", verdict.sentence);
+    assert!(verdict.next_steps[0].contains("--interface eth1 "), "{:?}", verdict.next_steps);
+    let own = "this host in the same time: 0 lost receiving, 0 passing on, 0 sending, the usual included";
+    assert!(verdict.evidence.iter().any(|line| line == own), "{:?}", verdict.evidence);
+}
 
 #[test]
 fn verdicts() {

@@ -173,9 +173,10 @@ fn expose(snapshot: Snapshot, format: Format) -> String {
     Exporter::new(move || Arc::clone(&snapshot)).expose(format).unwrap()
 }
 
-/// The exposition without the zeros of the closed list, which grows with every check.
+/// The exposition without the zeros of closed lists.
 fn without_zeros(exposition: &str) -> String {
-    let zero = |line: &str| line.starts_with("lossprobe_malformed_frames_total") && line.ends_with(" 0");
+    let is_listed = |line: &str| line.starts_with("lossprobe_malformed_frames_total") || line.contains("{verdict=");
+    let zero = |line: &str| is_listed(line) && line.ends_with(" 0");
     exposition.split_inclusive('\n').filter(|line| !zero(line.trim_end())).collect()
 }
 
