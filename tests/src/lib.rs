@@ -23,6 +23,7 @@ pub mod raw;
 pub mod relay;
 pub mod route;
 pub mod run;
+pub mod simulation;
 pub mod statistics;
 pub mod temporary;
 pub mod topology;

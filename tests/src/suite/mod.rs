@@ -32,6 +32,7 @@ mod roles;
 mod roles_ports;
 mod tables;
 mod tunnels;
+mod verdict;
 mod watch;
 mod wire;
 mod xdp_failed;
@@ -92,6 +93,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             wire::host_trials(),
             malformed::host_trials(),
             cli::host_trials(),
+            verdict::trials(),
         ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
@@ -99,5 +101,5 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// What the trials that compare have found.
 pub(crate) fn tables() -> String {
-    losses::table() + &wire::tables()
+    losses::table() + &wire::tables() + &verdict::tables()
 }
