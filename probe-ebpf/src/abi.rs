@@ -390,7 +390,7 @@ pub enum Checksum {
     Hardware = 2,
     /// The kernel has looked, before it merged segments.
     Gro = 3,
-    /// Nobody has: there was no budget left.
+    /// Nobody has: there was no budget left, or there is none (UDP).
     Budget = 4,
 }
 

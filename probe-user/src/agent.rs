@@ -1,6 +1,7 @@
 //! The daemon: one thread that follows interfaces, takes a snapshot every second and answers requests.
 
 pub(crate) mod examples;
+mod judge;
 
 use std::{
     io::Write as _,
@@ -17,18 +18,20 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
+use self::judge::Judge;
 use crate::{
     collect::links::{LinkEvent, Watcher},
     config::Config,
     control::Order,
+    detect::verdict::Verdict,
     export::{
         Listeners, Source, serve,
         watch::{Lines, Watchers},
     },
     inspect::stats,
     kernel::preflight,
-    probe::Probe,
-    record::evidence::Evidence,
+    probe::{Probe, peers::Since},
+    record::{evidence::Evidence, incidents::Incidents},
     snapshot::{Flows, Snapshot, State},
 };
 
@@ -46,6 +49,7 @@ const FLOWS_SHOWN: usize = 100;
 /// The probe, shared by the follower and the server on the agent's one thread.
 struct Shared {
     probe: Mutex<Probe>,
+    judge: Mutex<Judge>,
     latest: Mutex<Arc<Snapshot>>,
     watchers: Watchers,
 }
@@ -53,6 +57,10 @@ struct Shared {
 impl Shared {
     fn probe(&self) -> MutexGuard<'_, Probe> {
         self.probe.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judge(&self) -> MutexGuard<'_, Judge> {
+        self.judge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn latest(&self) -> MutexGuard<'_, Arc<Snapshot>> {
@@ -68,7 +76,7 @@ impl Source for Shared {
     fn read(&self) -> Arc<Snapshot> {
         let mut probe = self.probe();
         match probe.snapshot() {
-            Ok(snapshot) => Arc::new(snapshot),
+            Ok(snapshot) => Arc::new(Snapshot { judgement: Some(self.judge().shown()), ..snapshot }),
             Err(error) => {
                 error!("reading the counters failed: {error:#}");
                 probe.collect_error("maps");
@@ -101,6 +109,14 @@ impl Source for Shared {
         probe.kept().map_err(|error| format!("{error:#}"))
     }
 
+    fn verdict(&self) -> Result<Verdict, String> {
+        Ok(self.judge().verdict().clone())
+    }
+
+    fn incidents(&self) -> Result<Incidents, String> {
+        Ok(self.judge().incidents())
+    }
+
     fn watch(&self) -> Result<Lines, String> {
         self.watchers.subscribe()
     }
@@ -130,7 +146,9 @@ async fn serve_and_follow(config: Config) -> Result<()> {
     let address = listeners.address()?;
     let (mut probe, watcher) = start(Arc::new(config.clone())).await?;
     let latest = Mutex::new(Arc::new(probe.snapshot()?));
-    let shared = Arc::new(Shared { probe: Mutex::new(probe), latest, watchers: Watchers::default() });
+    // Behind the probe, which has given up privileges: its threads never had them.
+    let judge = Mutex::new(Judge::start(&config)?);
+    let shared = Arc::new(Shared { probe: Mutex::new(probe), judge, latest, watchers: Watchers::default() });
     let (stop, stopped) = watch::channel(());
     let server = tokio::spawn(serve(listeners, Arc::clone(&shared) as Arc<dyn Source>, closed(stopped)));
     let mut follower = tokio::spawn(follow(Arc::clone(&shared), watcher));
@@ -150,6 +168,7 @@ async fn serve_and_follow(config: Config) -> Result<()> {
     examples.abort();
     shared.watchers.close();
     server.await.context("the server ended abnormally")??;
+    shared.judge().end();
     outcome
 }
 
@@ -243,6 +262,7 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
         .ok();
     let mut summary = summary.then(|| Source::latest(&*shared));
     let mut count = 0_u32;
+    let mut since = Since::default();
     loop {
         ticks.tick().await;
         count = count.wrapping_add(1);
@@ -263,6 +283,9 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
             warn!("no evidence is kept: {error:#}");
         }
         let snapshot = Arc::new(shared.probe().snapshot().context("read the counters")?);
+        judge(&shared, &snapshot, &mut since);
+        let judgement = Some(shared.judge().shown());
+        let snapshot = Arc::new(Snapshot { judgement, ..Arc::unwrap_or_clone(snapshot) });
         *shared.latest() = Arc::clone(&snapshot);
         if let Some(shown) = summary.take_if(|_| count.is_multiple_of(SUMMARY_EVERY)) {
             let table = stats::render_table(&snapshot, Some(&shown), None, false);
@@ -270,4 +293,16 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
             summary = writeln!(std::io::stdout(), "{table}").is_ok().then_some(snapshot);
         }
     }
+}
+
+/// Has a second judged.
+fn judge(shared: &Shared, snapshot: &Arc<Snapshot>, since: &mut Since) {
+    let peers = if shared.judge().wants_peers() {
+        let peers = shared.probe().peers(since);
+        peers.inspect_err(|error| warn!("it is not known who is affected: {error:#}")).ok().flatten()
+    } else {
+        since.forget();
+        None
+    };
+    shared.judge().take(snapshot, peers, || Source::evidence(shared).ok());
 }

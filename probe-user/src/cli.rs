@@ -26,7 +26,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 ///
 /// `agent` counts for as long as it runs and exports Prometheus metrics; `stats` shows the same counters on the
 /// terminal, from a running agent or by attaching for a few seconds; `watch` shows losses one by one as they happen; `capture` writes malformed frames to a file for Wireshark; `explain` says what a name in them means; `analyze` judges a capture file by the
-/// same rules; `doctor` says what is possible on this machine; `pause`, `resume` and `detach` control a running agent. All only look: no frame is changed, held back or dropped, and
+/// same rules; `incidents` and `report` tell what went wrong, when, and whose fault it was; `doctor` says what is possible on this machine; `pause`, `resume` and `detach` control a running agent. All only look: no frame is changed, held back or dropped, and
 /// nothing stays attached after they end.
 #[derive(Debug, Parser)]
 #[command(name = "lossprobe", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -78,6 +78,15 @@ pub enum Command {
     /// they belong to. Addresses are shown to who may open the agent's socket, and are never metrics.
     #[command(after_help = FLOWS_EXAMPLES)]
     Flows(FlowsArgs),
+    /// List what went wrong on this node: when, for how long, how badly, and whose fault it was.
+    ///
+    /// Asks a running agent; where none answers, the folder in which one has kept them.
+    #[command(after_help = INCIDENTS_EXAMPLES)]
+    Incidents(IncidentsArgs),
+    /// Write an incident down: timeline, graphs, verdict with its evidence, what was not affected, and a text for the
+    /// provider's support.
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
     /// Examine this machine: what the agent could count here, and what would be missing.
     Doctor(DoctorArgs),
     /// For the build, not for people.
@@ -104,6 +113,8 @@ Examples:
   lossprobe capture -w proof.pcapng      malformed frames for Wireshark, until Ctrl-C
   lossprobe explain qdisc_overlimit      what a reason means, and what to do about it
   lossprobe analyze trace.pcapng         what is wrong in a capture, and on which side of it TCP loses
+  lossprobe incidents                    what went wrong here, when, and whose fault it was
+  lossprobe report -o incident.html      the latest incident as a page with graphs
 
 Exit codes: 0 done, 1 failed, 2 usage.";
 
@@ -133,10 +144,24 @@ Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown ke
   flow_sample = 1
   evidence_payload = 16
   redact = false
+  state_dir = \"/var/lib/lossprobe\"
+  history = 30
+  keep_incidents = 50
+  keep_mib = 256
+  push_url = \"https://alerts.example.net/lossprobe\"
+  push_format = \"json\"
+  push_ca_file = \"/etc/lossprobe/ca.pem\"
+  push_header_file = \"/etc/lossprobe/push-header\"
+  [objective]  # what was promised, in percent of 30 days, and what may be lost in good time
+  percent = 99.9
+  acceptable_loss_percent = 0.5
+  [incident]  # how long it must be better to ease, and as usual to be over
+  eases_after = \"1m\"
+  closes_after = \"10m\"
   [drop_classes]  # by the kernel's reason: capacity, malformed, config, policy, noise or unknown
   neigh_failed = \"noise\"
 
-Endpoints: /metrics, /healthz, /readyz, /api/v1/snapshot.
+Endpoints: /metrics, /healthz, /readyz, /api/v1/snapshot, /api/v1/verdict, /api/v1/incidents.
 Exit codes: 0 ended by a signal, 1 failed, 2 usage.";
 
 const STATS_EXAMPLES: &str = "\
@@ -146,6 +171,7 @@ Examples:
   lossprobe stats --interval 1                          rates every second until Ctrl-C
   lossprobe stats --for 30s                             without an agent: watch for 30 s
   lossprobe stats --losses                              what this host has lost, and where
+  lossprobe stats --senders                             who has sent malformed frames last
   lossprobe stats --agent http://127.0.0.1:9976         ask an agent by HTTP
 
 Exit codes: 0 done, 1 failed, 2 usage.";
@@ -193,6 +219,30 @@ that were lost before they came by; SEEN AGAIN, those that came by twice: lost b
 node, or behind the network on the other side; NOT NEEDED, of how many of these the receiver
 said that it had them (RFC 2883).
 Exit codes: 0 done, 1 failed (no agent answers, or you may not talk to it), 2 usage.";
+
+const INCIDENTS_EXAMPLES: &str = "\
+Examples:
+  lossprobe incidents                            all that are known, the newest first
+  lossprobe incidents 20240118                   the one whose name begins so: course, verdict, evidence
+  lossprobe incidents --output json | jq '.incidents[] | select(.state != \"closed\")'
+  lossprobe incidents --state-dir /mnt/node7     from another node's folder, without an agent
+
+ONSET is an estimate; it is earlier than the moment of detection, which `lossprobe incidents ID` shows.
+PEAK is the share of TCP segments that was lost when it was worst.
+Exit codes: 0 done, 1 failed (no agent answers and there is no folder, or no incident is called so),
+2 usage.";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  lossprobe report                               the newest incident, as Markdown
+  lossprobe report 20240118 -o incident.html     one as a page with graphs that needs no network
+  lossprobe report --format html >incident.html  the same by format
+
+A report may be made while an incident goes on; it then tells what was known at that time. Times are
+UTC. Of a closed one it is the report in its folder, beside which are the frames (evidence.pcapng),
+the counters second by second (CSV) and the machine (host.txt); `lossprobe incidents ID` says where.
+It has addresses of frames' senders: read it before you pass it on.
+Exit codes: 0 done, 1 failed (nothing is known of it, or it cannot be written), 2 usage.";
 
 const WATCH_EXAMPLES: &str = "\
 Examples:
@@ -361,9 +411,78 @@ pub struct AgentArgs {
     #[arg(long, conflicts_with = "evidence_payload")]
     pub redact: bool,
 
+    /// Keep incidents in this folder, so that a restart goes on with them; `none` for memory only [default: systemd's
+    /// `STATE_DIRECTORY`, else none]
+    ///
+    /// It is made if it is not there. The latest 256 incidents stay, at most 16 MiB; what cannot be read is set aside in its
+    /// folder `broken`.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// What is kept of incidents.
+    #[command(flatten)]
+    pub record: RecordArgs,
+    /// Where incidents are told.
+    #[command(flatten)]
+    pub push: PushArgs,
+
     /// Print a short summary to standard output every few seconds [default: off]
     #[arg(long)]
     pub summary: bool,
+}
+
+/// What is kept of incidents.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct RecordArgs {
+    /// Remember every counter, second by second, for N minutes, 1 to 240 [default: 30]
+    ///
+    /// An incident's folder has what came before it. It takes at most 8 MiB, however many minutes are asked for; the older
+    /// half is kept in steps of ten seconds.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=240))]
+    pub history: Option<u32>,
+
+    /// Keep the folders of at most N incidents, 1 to 10000; the oldest go [default: 50]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub keep_incidents: Option<u32>,
+
+    /// Keep at most N MiB of them, 1 to 1048576; the oldest go, the latest stays whatever its size [default: 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub keep_mib: Option<u32>,
+}
+
+/// Where incidents are told.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PushArgs {
+    /// Tell incidents to this address by HTTP POST, `http` or `https` [default: nobody]
+    ///
+    /// Nothing else ever leaves this host by itself. What cannot be delivered is tried again until it is taken or refused;
+    /// if the receiver is away for long, the oldest of 64 changes make room. With --redact addresses are left out. The log
+    /// has a line for each change, too, with or without this flag.
+    #[arg(long, value_name = "URL")]
+    pub push_url: Option<String>,
+
+    /// What is told there [default: json]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub push_format: Option<PushFormat>,
+
+    /// Certificates (PEM) of those who may vouch for it [default: the usual authorities of the web]
+    #[arg(long, value_name = "FILE")]
+    pub push_ca_file: Option<PathBuf>,
+
+    /// Header fields that go with each request, one a line, as in `Authorization: Bearer TOKEN` [default: none]
+    ///
+    /// The file is read for each request, so a token may change.
+    #[arg(long, value_name = "FILE")]
+    pub push_header_file: Option<PathBuf>,
+}
+
+/// What is told of incidents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PushFormat {
+    /// Each change of an incident, as an object with the incident as it is then
+    #[default]
+    Json,
+    /// Alerts for an Alertmanager (API v2), repeated every minute while they hold
+    Alertmanager,
 }
 
 /// What each interface is to the node, and how its frames are counted.
@@ -424,6 +543,13 @@ pub struct StatsArgs {
     /// It is a sum since the agent's start, and so goes without --interval.
     #[arg(long, conflicts_with = "interval")]
     pub losses: bool,
+
+    /// Show who has sent malformed frames last, by interface, MAC address, VLAN and reason
+    ///
+    /// The last senders on a segment need not be the devices that have damaged the frames. Only a running agent knows
+    /// them (64 of each interface, the busiest), and tells them on its unix socket only.
+    #[arg(long, conflicts_with_all = ["losses", "interval", "watch", "agent"])]
+    pub senders: bool,
 
     /// Without an agent: attach and watch for so long (500ms, 5s, 2m) [default: 5s]
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, conflicts_with = "interval")]
@@ -718,6 +844,63 @@ pub struct FlowsArgs {
     pub output: Output,
 }
 
+/// `lossprobe incidents`.
+#[derive(Args, Debug)]
+pub struct IncidentsArgs {
+    /// Show only the one that is called so, or begins so, whole
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+
+    /// Who knows of them.
+    #[command(flatten)]
+    pub knowledge: KnowledgeArgs,
+
+    /// How to print them
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
+}
+
+/// `lossprobe report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// The one that is called so, or begins so [default: the newest]
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+
+    /// How to write it [default: html for a file that is called so, else md]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<ReportFormat>,
+
+    /// Write it to this file; `-` for standard output [default: standard output]
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+
+    /// Who knows of it.
+    #[command(flatten)]
+    pub knowledge: KnowledgeArgs,
+}
+
+/// Who knows of incidents.
+#[derive(Args, Debug)]
+pub struct KnowledgeArgs {
+    /// The agent's unix socket, and nothing else [default: /run/lossprobe/lossprobe.sock, then the state folder]
+    #[arg(long, value_name = "PATH", conflicts_with = "state_dir")]
+    pub socket: Option<PathBuf>,
+
+    /// The folder of an agent's --state-dir, without asking an agent [default: /var/lib/lossprobe if no agent answers]
+    #[arg(long, value_name = "FOLDER")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// Markdown.
+    Md,
+    /// A page with graphs that needs no network.
+    Html,
+}
+
 /// Which interfaces are meant.
 #[derive(Args, Clone, Debug, Default)]
 pub struct SelectionArgs {
@@ -861,6 +1044,9 @@ mod tests {
             ("lossprobe stats --for 5s --interval 1", false),
             ("lossprobe stats --losses --for 5s --output json", true),
             ("lossprobe stats --losses --interval 1", false),
+            ("lossprobe stats --senders --interface eth0 --socket /tmp/x --output json", true),
+            ("lossprobe stats --senders --agent http://localhost:1", false),
+            ("lossprobe stats --senders --for 1s", false),
             ("lossprobe stats --socket /tmp/x --agent http://localhost:1", false),
             ("lossprobe doctor --interface eth0 --config x.toml --output json --max-interfaces 8", true),
             ("lossprobe doctor --listen 127.0.0.1:1", false),
@@ -895,6 +1081,14 @@ mod tests {
             ("lossprobe analyze x.pcap y.pcap", false),
             ("lossprobe analyze x.pcap --vantage eth0", false),
             ("lossprobe analyze x.pcap --top 10001", false),
+            ("lossprobe incidents", true),
+            ("lossprobe incidents 2024 --output json --socket /tmp/x", true),
+            ("lossprobe incidents --state-dir /tmp --socket /tmp/x", false),
+            ("lossprobe report", true),
+            ("lossprobe report 2024 --format html -o x.html --state-dir /tmp", true),
+            ("lossprobe report --format pdf", false),
+            ("lossprobe agent --history 5 --keep-incidents 3 --keep-mib 10", true),
+            ("lossprobe agent --history 0", false),
             ("lossprobe internal metrics-table", true),
             ("lossprobe", false),
         ] {

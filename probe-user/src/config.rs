@@ -6,6 +6,9 @@
 
 mod capture;
 mod file;
+mod incidents;
+mod push;
+mod record;
 mod roles;
 mod selection;
 #[cfg(test)]
@@ -13,6 +16,7 @@ mod tests;
 mod watch;
 
 use std::{
+    ffi::OsString,
     io::IsTerminal,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
@@ -27,6 +31,9 @@ use tracing::level_filters::LevelFilter;
 
 pub use self::{
     capture::{CaptureConfig, Destination},
+    incidents::{DEFAULT_OBJECTIVE_PERCENT, IncidentConfig},
+    push::{PushConfig, Receiver},
+    record::RecordConfig,
     roles::{Roles, tunnel_ports},
     selection::{Selection, UnknownInterface},
     watch::{DEFAULT_RATE, Filter, Network, Reasons, WatchConfig},
@@ -55,6 +62,8 @@ pub const MAX_INTERFACES: u32 = probe_ebpf::abi::SLOT_LINES;
 pub const DEFAULT_FLOWS: u32 = 32_768;
 /// Most that can be asked for: a gigabyte is not this tool's to take.
 pub const MAX_FLOWS: u32 = 1 << 20;
+/// Where an agent's incidents are looked for unless told otherwise: systemd's `StateDirectory=lossprobe`.
+pub const DEFAULT_STATE: &str = "/var/lib/lossprobe";
 /// How long `stats` watches without an agent unless told otherwise.
 pub const DEFAULT_WATCH: Duration = Duration::from_secs(5);
 /// Longest path that `struct sockaddr_un` holds with its final NUL, in bytes (unix(7)).
@@ -117,10 +126,25 @@ pub struct Config {
     pub flow_sample: u32,
     /// How much of a malformed frame is kept as evidence.
     pub proof: Proof,
+    /// What is kept of incidents.
+    pub record: RecordConfig,
+    /// To whom incidents are told.
+    pub push: PushConfig,
     /// Classes of drop reasons.
     pub classes: Classes,
+    /// What an incident is, and where incidents are kept.
+    pub incidents: IncidentConfig,
     /// Whether to print a summary every few seconds.
     pub summary: bool,
+}
+
+/// What decides where neither flag nor file does.
+#[derive(Clone, Debug, Default)]
+struct Surroundings {
+    /// Standard error is a terminal.
+    on_terminal: bool,
+    /// The folder that systemd has made for a unit with `StateDirectory=`.
+    state_directory: Option<OsString>,
 }
 
 impl Config {
@@ -137,7 +161,11 @@ impl Config {
             None => String::new(),
         };
         let path = args.config.as_deref().unwrap_or(Path::new(""));
-        Self::merge(args, &Source { path, text: &text }, std::io::stderr().is_terminal())
+        let surroundings = Surroundings {
+            on_terminal: std::io::stderr().is_terminal(),
+            state_directory: std::env::var_os("STATE_DIRECTORY"),
+        };
+        Self::merge(args, &Source { path, text: &text }, &surroundings)
     }
 
     /// Validates a file's text as it stands, without any flag; `path` appears in errors only.
@@ -145,7 +173,7 @@ impl Config {
     /// # Errors
     /// What is wrong, where, and what to do.
     pub fn from_toml(path: &Path, text: &str) -> Result<Self, UsageError> {
-        Self::merge(&AgentArgs::default(), &Source { path, text }, false)
+        Self::merge(&AgentArgs::default(), &Source { path, text }, &Surroundings::default())
     }
 
     /// What the probe of `lossprobe stats` is to do where there is no agent: count these interfaces, serve nothing.
@@ -165,7 +193,10 @@ impl Config {
             flows: DEFAULT_FLOWS,
             flow_sample: 1,
             proof: Proof::default(),
+            record: RecordConfig::default(),
+            push: PushConfig::default(),
             classes: Classes::default(),
+            incidents: IncidentConfig::default(),
             summary: false,
         }
     }
@@ -219,7 +250,7 @@ impl Config {
         !self.xdp.is_default()
     }
 
-    fn merge(args: &AgentArgs, source: &Source<'_>, on_terminal: bool) -> Result<Self, UsageError> {
+    fn merge(args: &AgentArgs, source: &Source<'_>, surroundings: &Surroundings) -> Result<Self, UsageError> {
         // Everything in the file is validated, also what a flag replaces: a broken file must not hide behind a flag.
         let file = source.parse()?;
         let file_include = source.list(&file.interface, pattern)?;
@@ -237,7 +268,11 @@ impl Config {
         let file_flows = source.value(file.flows.as_ref(), |number| flows(*number))?;
         let file_sample = source.value(file.flow_sample.as_ref(), |number| flow_sample(*number))?;
         let file_payload = source.value(file.evidence_payload.as_ref(), |number| evidence_payload(*number))?;
+        let file_record = RecordConfig::of_file(source, &file)?;
+        let file_push = push::Written::in_file(source, &file)?;
         let classes = source.classes(&file.drop_classes)?;
+        let state_directory = surroundings.state_directory.as_deref();
+        let incidents = IncidentConfig::new(args.state_dir.as_deref(), source, &file, state_directory)?;
 
         let or = |flags: Vec<Pattern>, file| if flags.is_empty() { file } else { flags };
         let include = or(flag_globs(&args.selection.interface, "--interface")?, file_include);
@@ -248,7 +283,8 @@ impl Config {
             if args.plan.tunnel_port.is_empty() { file_tunnels } else { flag_tunnels(&args.plan.tunnel_port)? };
         let flag_socket = args.socket.as_deref().map(socket).transpose().map_err(|fault| fault.at("--socket"))?;
         let socket = flag_socket.or(file_socket);
-        let default_format = if on_terminal { LogFormat::Text } else { LogFormat::Json };
+        let default_format = if surroundings.on_terminal { LogFormat::Text } else { LogFormat::Json };
+        let redact = args.redact || file.redact.unwrap_or(false);
         Ok(Self {
             selection: Selection::new(include, &exclude)?,
             roles: Roles::new(uplinks, tracked, tunnels)?,
@@ -262,8 +298,11 @@ impl Config {
             max_interfaces: args.max_interfaces.or(file_max),
             flows: args.flows.or(file_flows).unwrap_or(DEFAULT_FLOWS),
             flow_sample: args.flow_sample.or(file_sample).unwrap_or(1),
-            proof: proof(args.redact || file.redact.unwrap_or(false), args.evidence_payload.or(file_payload))?,
+            record: file_record.with_flags(args.record),
+            proof: proof(redact, args.evidence_payload.or(file_payload))?,
+            push: PushConfig::new(push::Written::as_flags(&args.push)?.or(file_push), redact)?,
             classes,
+            incidents,
             summary: args.summary,
         })
     }
@@ -278,6 +317,8 @@ pub struct StatsConfig {
     pub output: Output,
     /// Losses by place instead of what was counted by interface.
     pub losses: bool,
+    /// Senders of malformed frames instead.
+    pub senders: bool,
     /// Where the numbers come from.
     pub origin: Origin,
     /// `Some`: repeat with rates, that far apart. `None`: show once.
@@ -328,6 +369,7 @@ impl StatsConfig {
             selection: Selection::from_flags(&args.selection.interface, &args.selection.exclude)?,
             output: args.output,
             losses: args.losses,
+            senders: args.senders,
             origin,
             interval: args.interval,
             watch: args.watch.unwrap_or(DEFAULT_WATCH),

@@ -335,4 +335,61 @@ mod tests {
         interface.attached = vec![Attachment { hook: "xdp".into(), ..Attachment::default() }];
         assert_eq!(figures(&interface)[0], Vec::<u64>::new(), "nothing is in front of native XDP");
     }
+
+    /// One loss that several sources tell of is one, and each has its class.
+    #[test]
+    fn losses_of_our_own() {
+        let drop = |reason: &str, class: Class, packets| Drop {
+            netns: "own".into(),
+            interface: "e".into(),
+            reason: reason.into(),
+            class: class.id().into(),
+            packets,
+            ..Drop::default()
+        };
+        let lost = |direction: &str, cause: &str, class: Class, packets| DeviceCounter {
+            direction: direction.into(),
+            cause: cause.into(),
+            class: class.id().into(),
+            packets,
+            ..DeviceCounter::default()
+        };
+        let by_xdp = Drop { xdp: true, ..drop("not_specified", Class::Policy, 3) };
+        let snapshot = Snapshot {
+            drops: vec![
+                drop("cpu_backlog", Class::Capacity, 1),
+                by_xdp,
+                drop("netfilter_drop", Class::Policy, 10),
+                drop("ip_outnoroutes", Class::Config, 20),
+                drop("not_specified", Class::Unknown, 30),
+                drop("no_socket", Class::Noise, 1_000),
+                drop("qdisc_drop", Class::Capacity, 4),
+                drop("tc_egress", Class::Policy, 5),
+                Drop { interface: "f".into(), ..drop("netfilter_drop", Class::Policy, 1_000) },
+                Drop { netns: "other".into(), ..drop("netfilter_drop", Class::Policy, 1_000) },
+            ],
+            ..Snapshot::default()
+        };
+        let counters = vec![
+            lost("ingress", "missed", Class::Capacity, 100),
+            lost("ingress", "no_buffer", Class::Capacity, 90),
+            lost("ingress", "xdp_drop", Class::Policy, 2),
+            lost("ingress", "crc", Class::Malformed, 1_000),
+            lost("egress", "carrier", Class::Malformed, 6),
+        ];
+        let queue = |dropped_packets| vec![Qdisc { dropped_packets, ..Qdisc::default() }];
+        let mut interface = Interface {
+            name: "e".into(),
+            device: Device { counters, ..Device::default() },
+            qdiscs: queue(15),
+            ..Interface::default()
+        };
+        // capacity, malformed, config, policy, noise, unknown
+        let within = [0, 0, 20, 10, 0, 30];
+        assert_eq!(own_losses(&snapshot, &interface), [[101, 0, 0, 3, 0, 0], within, [4, 6, 0, 5, 0, 0]]);
+        interface.qdiscs = queue(16);
+        assert_eq!(own_losses(&snapshot, &interface)[2], [5, 6, 0, 5, 0, 0], "the discipline knows of one more");
+        interface.attached = vec![Attachment { hook: "xdp".into(), ..Attachment::default() }];
+        assert_eq!(own_losses(&snapshot, &interface)[0], [100, 0, 0, 0, 0, 0], "the hook is in front of the rest");
+    }
 }

@@ -9,7 +9,7 @@ use probe_user::{
     config::{CaptureConfig, Config, StatsConfig, WatchConfig, control_socket},
     control::{self, Order},
     export::metrics,
-    inspect::{capture, doctor, explain, flows, watch},
+    inspect::{capture, doctor, explain, flows, incidents, report, senders, watch},
     standalone,
 };
 use tracing::level_filters::LevelFilter;
@@ -33,7 +33,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Stats(args) => {
             log_to_stderr(LogFormat::Text, LevelFilter::WARN);
-            standalone::run(StatsConfig::from_args(&args)?)?;
+            let config = StatsConfig::from_args(&args)?;
+            if config.senders { senders::run(&config)? } else { standalone::run(config)? }
         }
         Command::Doctor(args) => {
             let config = Config::from_args(&args.for_agent())?;
@@ -57,6 +58,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Flows(args) => {
             log_to_stderr(LogFormat::Text, LevelFilter::WARN);
             flows::run(&control_socket(args.socket.as_deref())?, args.top as usize, args.output)?;
+        }
+        Command::Incidents(args) => {
+            log_to_stderr(LogFormat::Text, LevelFilter::WARN);
+            incidents::run(&args)?;
+        }
+        Command::Report(args) => {
+            log_to_stderr(LogFormat::Text, LevelFilter::WARN);
+            report::run(&args)?;
         }
         Command::Explain(args) => explain::run(&args)?,
         Command::Analyze(args) => {

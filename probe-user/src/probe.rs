@@ -7,6 +7,7 @@ mod events;
 mod evidence;
 mod flows;
 mod hooks;
+pub mod peers;
 mod ports;
 mod roles;
 mod sent;

@@ -4,6 +4,7 @@
 //! Counters are totals since the agent's start and never fall; the unit of packets is wire segments. The JSON form is
 //! a contract (`GET /api/v1/snapshot`): keys are added, never renamed.
 
+mod judgement;
 mod sources;
 mod wire;
 
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::judgement::{DetectorState, IncidentCount, Judgement};
 pub use self::sources::{
     Balance, Device, DeviceCounter, Explained, Host, Occupancy, Passed, ProtocolError, Qdisc, Rings, Side, Softnet,
     Trap,
@@ -69,6 +71,9 @@ pub struct Snapshot {
     pub host: Host,
     /// The probe's honesty about itself.
     pub probe: Probe,
+    /// What was made of it; `None` where nobody judges, as without an agent.
+    #[serde(default)]
+    pub judgement: Option<Judgement>,
 }
 
 /// Places in the kernel that a snapshot shows.

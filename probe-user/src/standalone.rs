@@ -1,11 +1,6 @@
 //! `lossprobe stats`: from a running agent, else by attaching for a while.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -21,7 +16,7 @@ use crate::{
     inspect::{
         client::{self, FetchError},
         losses::Losses,
-        stats,
+        print, stats,
     },
     kernel::{load::own_netns, preflight},
     probe::Probe,
@@ -166,23 +161,12 @@ fn select(mut snapshot: Snapshot, selection: &Selection) -> Result<Snapshot> {
 
 /// `false`: the reader, `head` perhaps, has seen enough.
 fn print(config: &StatsConfig, snapshot: &Snapshot, previous: Option<&Snapshot>) -> Result<bool> {
-    let mut out = std::io::stdout().lock();
-    let text = match config.output {
-        Output::Json if config.losses => Losses::of(snapshot).json(),
-        Output::Json => stats::render_json(snapshot, previous),
-        Output::Table => {
-            let terminal = out.is_terminal();
-            let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-            let width = terminal_size::terminal_size_of(&out).map(|(width, _)| width.0);
-            if config.losses {
-                Losses::of(snapshot).table(width, colour)
-            } else {
-                stats::render_table(snapshot, previous, width, colour)
-            }
-        }
-    };
-    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        outcome => outcome.map(|()| true).context("write to standard output"),
-    }
+    print::print(|page| {
+        Ok(match config.output {
+            Output::Json if config.losses => Losses::of(snapshot).json(),
+            Output::Json => stats::render_json(snapshot, previous),
+            Output::Table if config.losses => Losses::of(snapshot).table(page.width, page.colour),
+            Output::Table => stats::render_table(snapshot, previous, page.width, page.colour),
+        })
+    })
 }

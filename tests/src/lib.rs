@@ -29,4 +29,5 @@ pub mod temporary;
 pub mod topology;
 pub mod traffic;
 pub mod wait;
+pub mod webhook;
 pub mod wire;

@@ -271,6 +271,19 @@ impl Namespace {
     /// When the name is taken.
     pub fn vxlan(&self, name: &str, lower: &str, vni: u32, remote: IpAddr) -> Result<()> {
         let link = LinkVxlan::new(name, vni).dev(self.index(lower)?).port(4789).up();
+        self.add_vxlan(name, link, remote)
+    }
+
+    /// The same of network 7 on another port, with checksums in the outer datagrams.
+    ///
+    /// # Errors
+    /// When the name is taken.
+    pub fn vxlan_with_checksums(&self, name: &str, lower: &str, port: u16, remote: IpAddr) -> Result<()> {
+        let link = LinkVxlan::new(name, 7).dev(self.index(lower)?).port(port).udp_csum(true).up();
+        self.add_vxlan(name, link, remote)
+    }
+
+    fn add_vxlan(&self, name: &str, link: LinkMessageBuilder<LinkVxlan>, remote: IpAddr) -> Result<()> {
         let link = match remote {
             IpAddr::V4(remote) => link.remote(remote),
             IpAddr::V6(remote) => link.remote6(remote),

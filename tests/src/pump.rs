@@ -63,7 +63,9 @@ impl Datagrams {
         let mut buffer = [0; 2 * DATAGRAM_BYTES];
         let end = self.next + count as u64;
         while self.next < end {
-            let burst = self.next..end.min(self.next + BURST as u64);
+            // The first one alone: few of those that wait for a neighbour's address are kept.
+            let burst_size = if self.next == 0 { 1 } else { BURST as u64 };
+            let burst = self.next..end.min(self.next + burst_size);
             for number in burst.clone() {
                 self.from.send(&datagram(number)).with_context(|| format!("send datagram {number}"))?;
             }

@@ -1,11 +1,18 @@
 //! The TOML file, as it is spelled: every value with its place for the error message.
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Fault, UsageError};
+use super::{
+    Fault, UsageError,
+    incidents::{IncidentTable, ObjectiveTable},
+};
 use crate::classes::{Class, Classes};
 
 /// The file as it is spelled. Each value keeps its place for the error message.
@@ -28,6 +35,16 @@ pub(super) struct File {
     pub(super) flow_sample: Option<Spanned<i64>>,
     pub(super) evidence_payload: Option<Spanned<i64>>,
     pub(super) redact: Option<bool>,
+    pub(super) state_dir: Option<Spanned<String>>,
+    pub(super) objective: ObjectiveTable,
+    pub(super) incident: IncidentTable,
+    pub(super) history: Option<Spanned<i64>>,
+    pub(super) keep_incidents: Option<Spanned<i64>>,
+    pub(super) keep_mib: Option<Spanned<i64>>,
+    pub(super) push_url: Option<Spanned<String>>,
+    pub(super) push_format: Option<Spanned<String>>,
+    pub(super) push_ca_file: Option<PathBuf>,
+    pub(super) push_header_file: Option<PathBuf>,
     pub(super) drop_classes: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 

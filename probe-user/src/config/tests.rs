@@ -3,7 +3,7 @@ use crate::{classes::Class, cli::PlanArgs};
 
 fn config(text: &str, args: &AgentArgs) -> Result<Config, String> {
     let source = Source { path: Path::new("a.toml"), text };
-    Config::merge(args, &source, false).map_err(|error| error.to_string())
+    Config::merge(args, &source, &Surroundings::default()).map_err(|error| error.to_string())
 }
 
 fn selection(interface: &[&str], exclude: &[&str]) -> Result<Selection, String> {
@@ -141,6 +141,16 @@ fn bad_files() {
             "tunnel_port = ['1', '2', '3']",
             "--tunnel-port: no room for vxlan on UDP port 3; name two ports of each kind",
         ),
+        ("state_dir = ''", "a.toml:1:13: key state_dir: `` is no absolute path; "),
+        ("[objective]\npercent = 101", "a.toml:2:11: key percent: 101 is not above 0 and at most 100; "),
+        ("[objective]\npercent = nan", "a.toml:2:11: key percent: NaN is not above 0 and at most 100; "),
+        ("[objective]\npercents = 1", "a.toml:2:1: key percents: unknown field `percents`, expected `percent` or"),
+        (
+            "[objective]\nacceptable_loss_percent = 0",
+            "a.toml:2:27: key acceptable_loss_percent: 0 is not between 0 and 100; ",
+        ),
+        ("[incident]\neases_after = '1 day'", "a.toml:2:15: key eases_after: `1 day`: `day` is no unit; "),
+        ("[incident]\ncloses_after = '30s'", "a.toml:2:16: key closes_after: an incident would be over after `30s`, "),
         ("track = ['eth0:']", "a.toml:1:10: key track: `` is no name of a track group; "),
         ("track = [':x']", "a.toml:1:10: key track: the glob is empty; "),
         ("track = ['all', 'eth0']", "--track: `all` or `none` stands beside another value; give it alone, or globs"),
@@ -154,6 +164,41 @@ fn bad_files() {
         println!("{error}");
         assert!(error.starts_with(expected), "{text:?}: {error}");
     }
+}
+
+#[test]
+fn incidents() {
+    let by_default = config("", &AgentArgs::default()).expect("nothing is wrong").incidents;
+    assert_eq!(by_default, IncidentConfig::default());
+    let text = "state_dir = '/var/lib/x'\n[objective]\npercent = 99\nacceptable_loss_percent = 1.5\n\
+                [incident]\neases_after = '5s'\ncloses_after = '100s'\n";
+    let of_file = config(text, &AgentArgs::default()).expect("a good file").incidents;
+    assert_eq!((of_file.state_dir, of_file.objective_percent), (Some("/var/lib/x".into()), 99.0));
+    let thresholds = of_file.thresholds;
+    assert_eq!((thresholds.eases_after_ms, thresholds.closes_after_ms), (5_000, 100_000));
+    assert!((thresholds.acceptable_ratio - 0.015).abs() < 1e-9);
+    let patient = config("[incident]\neases_after = '1h'", &AgentArgs::default()).expect("good").incidents.thresholds;
+    assert_eq!(patient.closes_after_ms, 3_600_000, "what eases for an hour is not over after ten minutes");
+
+    // The flag, the file, systemd.
+    for (flag, file, systemd, expected) in [
+        (None, "", None, None),
+        (None, "", Some("/run/a:/run/b"), Some("/run/a")),
+        (None, "", Some(""), None),
+        (None, "state_dir = '/f'", Some("/run/a"), Some("/f")),
+        (None, "state_dir = 'none'", Some("/run/a"), None),
+        (Some("/x"), "state_dir = '/f'", Some("/run/a"), Some("/x")),
+        (Some("none"), "state_dir = '/f'", Some("/run/a"), None),
+    ] {
+        let args = AgentArgs { state_dir: flag.map(Into::into), ..AgentArgs::default() };
+        let surroundings = Surroundings { state_directory: systemd.map(Into::into), ..Surroundings::default() };
+        let source = Source { path: Path::new("a.toml"), text: file };
+        let config = Config::merge(&args, &source, &surroundings).expect("good");
+        assert_eq!(config.incidents.state_dir, expected.map(PathBuf::from), "{flag:?} {file} {systemd:?}");
+    }
+    let args = AgentArgs { state_dir: Some("lossprobe".into()), ..AgentArgs::default() };
+    let said = config("", &args).expect_err("not absolute");
+    assert!(said.starts_with("--state-dir: `lossprobe` is no absolute path; name a folder"), "{said}");
 }
 
 #[test]

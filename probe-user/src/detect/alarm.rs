@@ -319,3 +319,6 @@ impl Missed {
         missed
     }
 }
+
+#[cfg(test)]
+mod tests;

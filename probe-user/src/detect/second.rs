@@ -167,3 +167,173 @@ fn totals(snapshot: &Snapshot, interface: &Interface) -> Counts {
         link_errors: damaged.filter(|counter| counter.class == "malformed").map(|counter| counter.packets).sum(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        classes::Class,
+        snapshot::{DeviceCounter, Drop, Malformed, SideLoss},
+    };
+
+    /// An uplink of the group `uplinks` of which every figure is `times` something.
+    fn interface(name: &str, times: u64) -> Interface {
+        let events = |again: u64, needless: u64, refilled: u64| {
+            let events = [("retransmit_seen", again), ("dsack", needless), ("hole_filled_retransmit", refilled)];
+            events.map(|(event, count)| (event.to_owned(), count * times)).into()
+        };
+        let lost = |(side, segments): (&str, u64)| {
+            (side.to_owned(), SideLoss { segments: segments * times, ..SideLoss::default() })
+        };
+        let wire = Wire {
+            ingress: events(3, 5, 7),
+            egress: events(11, 13, 17),
+            lost: [("network_in", 19), ("network_out", 23), ("inside", 29)].map(lost).into(),
+            ..Wire::default()
+        };
+        let malformed = |direction: &str, severity: &str, scope: &str, frames: u64| Malformed {
+            direction: direction.into(),
+            severity: severity.into(),
+            scope: scope.into(),
+            frames: frames * times,
+            ..Malformed::default()
+        };
+        let device = |cause: &str, kind: &str, class: &str, packets: u64| DeviceCounter {
+            direction: "ingress".into(),
+            cause: cause.into(),
+            kind: kind.into(),
+            class: class.into(),
+            packets: packets * times,
+            ..DeviceCounter::default()
+        };
+        let mut interface = Interface {
+            name: name.into(),
+            ifindex: name.bytes().map(u32::from).sum(),
+            role: "uplink".into(),
+            track: "uplinks".into(),
+            wire: Some(wire),
+            malformed: vec![
+                malformed("ingress", "error", "local", 31),
+                malformed("ingress", "error", "path", 37),
+                malformed("ingress", "warning", "local", 1_000),
+                malformed("egress", "error", "local", 1_000),
+            ],
+            ..Interface::default()
+        };
+        interface.device.counters = vec![
+            device("crc", "error", "malformed", 41),
+            device("missed", "dropped", "capacity", 43),
+            device("fifo", "dropped", "capacity", 2),
+        ];
+        (interface.ingress.tcp_segments, interface.egress.tcp_segments) = (100 * times, 200 * times);
+        (interface.ingress.frames, interface.egress.frames) = (300 * times, 400 * times);
+        interface
+    }
+
+    fn snapshot(uptime_ms: u64, interfaces: Vec<Interface>) -> Snapshot {
+        Snapshot { uptime_ms, interfaces, ..Snapshot::default() }
+    }
+
+    fn once() -> Counts {
+        let mut counts = Counts {
+            segments: [100, 200],
+            frames: [300, 400],
+            lost: [19, 23, 29],
+            seen_again: [3, 11],
+            not_needed: [13, 5],
+            refilled: [7, 17],
+            malformed_local: 31,
+            malformed_path: 37,
+            link_errors: 41,
+            ..Counts::default()
+        };
+        counts.own[Place::Before as usize][Class::Capacity as usize] = 43;
+        counts
+    }
+
+    #[test]
+    fn what_has_come_to_it() {
+        let at = |uptime_ms, times: u64| snapshot(uptime_ms, vec![interface("a", times), interface("b", 2 * times)]);
+        let second = Second::between(&at(5_000, 1), &at(6_100, 2));
+        assert_eq!((second.uptime_ms, second.duration_ms), (6_100, 1_100));
+        let [mut twice, mut thrice] = [once(), once()];
+        twice.add(&once());
+        thrice.add(&twice);
+        let expected = [
+            (Unit::Group("uplinks".into()), thrice),
+            (Unit::Interface("a".into()), once()),
+            (Unit::Interface("b".into()), twice),
+        ];
+        assert_eq!(second.units, expected.into());
+    }
+
+    #[test]
+    fn who_is_judged() {
+        let units = |change: fn(&mut Interface, &mut Interface)| {
+            let (mut was, mut is) = (interface("a", 1), interface("a", 2));
+            change(&mut was, &mut is);
+            let second = Second::between(&snapshot(1_000, vec![was]), &snapshot(2_000, vec![is]));
+            second.units.into_keys().collect::<Vec<_>>()
+        };
+        let (group, uplink) = (Unit::Group("uplinks".to_owned()), Unit::Interface("a".to_owned()));
+        for (name, change, expected) in [
+            ("both", (|_, _| {}) as fn(&mut Interface, &mut Interface), vec![group.clone(), uplink.clone()]),
+            (
+                "a track point that is no uplink",
+                |was, is| (was.role, is.role) = ("port".into(), "port".into()),
+                vec![group],
+            ),
+            (
+                "an uplink that is not followed",
+                |was, is| (was.track, is.track) = Default::default(),
+                vec![uplink.clone()],
+            ),
+            ("of another group now", |_, is| is.track = "others".into(), vec![uplink]),
+            ("neither", |was, is| (was.track, was.role, is.track, is.role) = Default::default(), vec![]),
+            ("followed from now on", |was, _| was.wire = None, vec![]),
+            ("another one of this name", |was, _| was.ifindex = 1, vec![]),
+            ("another one of this number", |was, _| was.name = "b".into(), vec![]),
+            ("it has begun anew", |_, is| is.ingress.frames = 299, vec![]),
+            ("its losses have begun anew", |_, is| *is.wire.as_mut().unwrap() = Wire::default(), vec![]),
+        ] {
+            assert_eq!(units(change), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn time_in_which_nothing_is_counted() {
+        let at = |uptime_ms, state| Snapshot { state, ..snapshot(uptime_ms, vec![interface("a", uptime_ms)]) };
+        let units = |earlier: Snapshot, later: Snapshot| Second::between(&earlier, &later).units.len();
+        assert_eq!(units(at(1, State::Running), at(2, State::Running)), 2);
+        assert_eq!(units(at(1, State::Paused), at(2, State::Running)), 0);
+        assert_eq!(units(at(1, State::Running), at(2, State::Detached)), 0);
+        assert_eq!(units(at(2, State::Running), at(1, State::Running)), 0, "another agent");
+        assert_eq!(units(at(2, State::Running), at(2, State::Running)), 0);
+    }
+
+    /// The discipline's count comes first, then the kernel's: one loss.
+    #[test]
+    fn a_source_that_catches_up() {
+        let at = |uptime_ms, by_kernel, by_queue| {
+            let mut interface = interface("a", 1);
+            interface.qdiscs =
+                vec![crate::snapshot::Qdisc { dropped_packets: by_queue, ..crate::snapshot::Qdisc::default() }];
+            let drop = Drop {
+                netns: "own".into(),
+                interface: "a".into(),
+                reason: "qdisc_drop".into(),
+                class: "policy".into(),
+                packets: by_kernel,
+                ..Drop::default()
+            };
+            Snapshot { drops: vec![drop], ..snapshot(uptime_ms, vec![interface]) }
+        };
+        let behind = |earlier: &Snapshot, later: &Snapshot| {
+            let second = Second::between(earlier, later);
+            let own = second.units[&Unit::Interface("a".into())].own[Place::Behind as usize];
+            [own[Class::Capacity as usize], own[Class::Policy as usize]]
+        };
+        assert_eq!(behind(&at(1, 0, 0), &at(2, 0, 9)), [9, 0]);
+        assert_eq!(behind(&at(2, 0, 9), &at(3, 9, 9)), [0, 9], "never less than nothing");
+    }
+}

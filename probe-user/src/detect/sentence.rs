@@ -54,7 +54,9 @@ pub(super) fn sentence(finding: &Finding<'_>) -> String {
             format!("This machine itself loses what comes in by {at}: it had no room for {count} packets in {seconds}")
         }
         (Name::LocalTx, _) => {
-            format!("This machine itself loses what goes out by {at}: its queues had no room for {count} packets in {seconds}")
+            format!(
+                "This machine itself loses what goes out by {at}: its queues had no room for {count} packets in {seconds}"
+            )
         }
         (Name::LocalPolicy, _) => format!(
             "This machine drops packets of {at} because it is told to, by a packet filter, XDP or BPF: {count} in {seconds}"
@@ -79,7 +81,8 @@ pub(super) fn sentence(finding: &Finding<'_>) -> String {
             let more = missing.len().saturating_sub(LISTED);
             let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
             let missing = missing.get(..LISTED.min(missing.len())).unwrap_or_default().join("; ");
-            let what = if finding.malformed > 0 && !finding.loses { "Malformed frames come" } else { "Packets are lost" };
+            let what =
+                if finding.malformed > 0 && !finding.loses { "Malformed frames come" } else { "Packets are lost" };
             format!("{what}, and whose fault it is cannot be told from here, because this is not seen: {missing}{more}")
         }
         (Name::Unknown, Why::TooFewFlows(flows)) => format!(
@@ -101,13 +104,17 @@ pub(super) fn sentence(finding: &Finding<'_>) -> String {
 fn network(finding: &Finding<'_>, at: &str) -> String {
     let lost = finding.parts.first().map(amount).unwrap_or_default();
     let (who, comes) = if finding.scope == "one_remote" {
-        ("One remote peer's way, not the network as a whole,", "its packets reach")
+        ("The way of one remote peer, not the network as a whole,", "its packets reach")
     } else {
-        ("The network", "they reach")
+        ("The network, not this machine,", "they reach")
     };
-    let whither = if finding.name == Name::NetworkIn { format!("before {comes} {at}") } else { format!("after they have left {at}") };
+    let whither = if finding.name == Name::NetworkIn {
+        format!("before {comes} {at}")
+    } else {
+        format!("after they have left {at}")
+    };
     let whither = if finding.both_ways { format!("both ways, most of them {whither}") } else { whither };
-    format!("{who} loses packets {whither} ({lost} in {}), and this machine does not", seconds(finding))
+    format!("{who} loses packets {whither}: {lost} in {}", seconds(finding))
 }
 
 fn malformed(finding: &Finding<'_>, at: &str) -> String {
@@ -115,10 +122,15 @@ fn malformed(finding: &Finding<'_>, at: &str) -> String {
     let who = if finding.counts.malformed_local > 0 {
         format!("A device on the network segment of {at} makes malformed frames ({frames} in {})", seconds(finding))
     } else {
-        format!("The network damages frames of healthy connections before they reach {at} ({frames} in {})", seconds(finding))
+        format!(
+            "The network damages frames of healthy connections before they reach {at} ({frames} in {})",
+            seconds(finding)
+        )
     };
     let lost = finding.parts.iter().find(|part| part.name.is_network());
-    let lost = lost.filter(|_| finding.loses).map_or_else(String::new, |part| format!(", and {} is lost on the way", amount(part)));
+    let lost = lost
+        .filter(|_| finding.loses)
+        .map_or_else(String::new, |part| format!(", and {} of the segments are lost on the way", percent(ratio(part))));
     who + &lost
 }
 
@@ -173,7 +185,8 @@ pub(super) fn evidence(finding: &Finding<'_>, others: &[Finding<'_>], unaffected
         let share = finding.share(part).map_or_else(String::new, |share| {
             format!("; {} of all that is lost, at least {}", percent(share.ratio), percent(share.lower))
         });
-        let usual = if part.name == Name::Link { format!("{:.2} in a second", part.usual) } else { percent(part.usual) };
+        let usual =
+            if part.name == Name::Link { format!("{:.2} in a second", part.usual) } else { percent(part.usual) };
         lines.push(format!("{at}: {} lost {}, usually {usual}{share}", amount(part), place(part.name)));
     }
     if finding.name.accuses() {
@@ -183,11 +196,18 @@ pub(super) fn evidence(finding: &Finding<'_>, others: &[Finding<'_>], unaffected
         let (again, needless) = (finding.counts.seen_again[way], finding.counts.not_needed[way]);
         if needless > 0 {
             let way = ["in", "out"][way];
-            lines.push(format!("{at}: of {} segments sent again on the way {way}, {} had not been needed", number(again), number(needless)));
+            lines.push(format!(
+                "{at}: of {} segments sent again on the way {way}, {} had not been needed",
+                number(again),
+                number(needless)
+            ));
         }
     }
     if finding.uncounted_drops > 0 {
-        lines.push(format!("{} drops of this host could not be counted, and count as if they explained losses", number(finding.uncounted_drops)));
+        lines.push(format!(
+            "{} drops of this host could not be counted, and count as if they explained losses",
+            number(finding.uncounted_drops)
+        ));
     }
     if let Some(peers) = finding.window.peers.filter(|_| finding.loses) {
         lines.push(format!(
@@ -217,7 +237,8 @@ fn is_part_of(other: &Finding<'_>, finding: &Finding<'_>) -> bool {
 fn own(finding: &Finding<'_>) -> String {
     let lost = |places: &[Place]| -> u64 {
         let classes = Class::ALL.iter().filter(|class| **class != Class::Noise);
-        let all = classes.flat_map(|class| places.iter().map(move |place| finding.counts.own[*place as usize][*class as usize]));
+        let all = classes
+            .flat_map(|class| places.iter().map(move |place| finding.counts.own[*place as usize][*class as usize]));
         all.sum()
     };
     format!(
@@ -251,7 +272,7 @@ fn list(names: &[String], most: usize) -> String {
 
 fn seconds(finding: &Finding<'_>) -> String {
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-    let seconds = finding.window.duration_ms as f64 / 1e3;
+    let seconds = finding.duration_ms as f64 / 1e3;
     format!("{seconds:.0} s")
 }
 
@@ -260,10 +281,13 @@ fn amount(part: &Part) -> String {
     if part.name == Name::Link {
         return format!("{} frames", number(part.lost));
     }
-    #[expect(clippy::cast_precision_loss, reason = "what passes in seconds is far below 2^53")]
-    let ratio = part.lost as f64 / part.passed.max(part.lost).max(1) as f64;
     let what = if matches!(part.name, Name::LocalRx | Name::LocalTx) { "packets" } else { "segments" };
-    format!("{}, {} of {} {what}", percent(ratio), number(part.lost), number(part.passed))
+    format!("{} ({} of {} {what})", percent(ratio(part)), number(part.lost), number(part.passed))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "what passes in seconds is far below 2^53")]
+fn ratio(part: &Part) -> f64 {
+    part.lost as f64 / part.passed.max(part.lost).max(1) as f64
 }
 
 /// With as many places as it takes to be more than nothing.
@@ -304,9 +328,14 @@ mod tests {
         for (count, expected) in [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345_678, "12,345,678")] {
             assert_eq!(number(count), expected);
         }
-        for (share, expected) in
-            [(0.0, "0 %"), (0.000_01, "under 0.01 %"), (0.0034, "0.34 %"), (0.0123, "1.2 %"), (0.5, "50 %"), (1.0, "100 %")]
-        {
+        for (share, expected) in [
+            (0.0, "0 %"),
+            (0.000_01, "under 0.01 %"),
+            (0.0034, "0.34 %"),
+            (0.0123, "1.2 %"),
+            (0.5, "50 %"),
+            (1.0, "100 %"),
+        ] {
             assert_eq!(percent(share), expected);
         }
     }

@@ -8,6 +8,7 @@ use super::{second::Unit, verdict::Name};
 use crate::{
     collect::causes::is_repeater,
     snapshot::{Interface, Snapshot, State},
+    topology::Role,
 };
 
 /// Hook segments for each of the device's packets, below which too much passes the hooks by.
@@ -121,20 +122,13 @@ const CAME: &[Name] = &[Name::NetworkIn];
 const ALL: &[Name] = &[Name::NetworkIn, Name::NetworkOut, Name::Inside, Name::NetworkMalformed];
 
 /// The one table. Who adds a source adds a row, and a row to the tests.
-const SOURCES: [Source; 21] = [
+const SOURCES: [Source; 20] = [
     Source {
         shows: "anything, while the agent is paused, detached or stands still",
         of: Of::Point,
         need: [R, R, R],
         verdicts: ALL,
         is_seen: |sight| sight.counts(),
-    },
-    Source {
-        shows: "a way out of this machine: it leads to a guest or another device of this host",
-        of: Of::Point,
-        need: [R, R, R],
-        verdicts: ALL,
-        is_seen: |sight| sight.both(|_, interface| interface.role == "uplink"),
     },
     Source {
         shows: "what comes in (no hook is attached)",
@@ -405,14 +399,18 @@ impl Sources {
                 members.entry(&interface.track).or_default().push(interface);
             }
         }
+        let mut shared = BTreeMap::new();
         for (group, interfaces) in &members {
-            units.insert(Unit::Group((*group).to_owned()), unit(earlier, later, interfaces));
+            let mut own = unit(earlier, later, interfaces);
+            shared.insert(*group, own.missing.clone());
+            own.must_lead_out(interfaces);
+            units.insert(Unit::Group((*group).to_owned()), own);
         }
-        for interface in later.interfaces.iter().filter(|interface| interface.role == "uplink") {
+        for interface in later.interfaces.iter().filter(|interface| interface.role == Role::Uplink.id()) {
             let mut own = unit(earlier, later, &[interface]);
             // A connection may pass any interface of the group: what one does not see looks like a loss at the others.
-            if let Some(group) = units.get(&Unit::Group(interface.track.clone())) {
-                own.missing.clone_from(&group.missing);
+            if let Some(missing) = shared.get(interface.track.as_str()) {
+                own.missing.clone_from(missing);
             }
             units.insert(Unit::Interface(interface.name.clone()), own);
         }
@@ -451,6 +449,14 @@ fn devices<'s>(snapshot: &'s Snapshot, interface: &'s Interface) -> Vec<&'s Inte
 }
 
 impl UnitSources {
+    /// Of a unit that is not known.
+    #[must_use]
+    pub fn nothing() -> Self {
+        let mut nothing = Self::default();
+        nothing.miss(ALL, "anything: this unit is not known here".to_owned());
+        nothing
+    }
+
     fn look(&mut self, earlier: &Snapshot, later: &Snapshot, interface: &Interface, of: Of) {
         let Some(before) = earlier.interfaces.iter().find(|before| before.name == interface.name) else {
             return self.miss(ALL, format!("{}: what it did before it came", interface.name));
@@ -464,6 +470,16 @@ impl UnitSources {
                 Need::Optional if self.blind_spots.len() < MOST_TEXTS => self.blind_spots.push(text),
                 Need::Optional | Need::Nothing => {}
             }
+        }
+    }
+
+    /// What is lost before it comes in from a guest is not lost in the network.
+    fn must_lead_out(&mut self, interfaces: &[&Interface]) {
+        for interface in interfaces.iter().filter(|interface| interface.role != Role::Uplink.id()) {
+            self.miss(
+                ALL,
+                format!("{}: the network, for it leads to a guest or another device of this host", interface.name),
+            );
         }
     }
 

@@ -15,18 +15,15 @@ use super::{
     sentence,
     source::{Sources, UnitSources},
 };
-use crate::{
-    classes::Class,
-    conservation::OwnLosses,
-    derive,
-    snapshot::Share,
-};
+use crate::{classes::Class, conservation::OwnLosses, derive, snapshot::Share};
 
 /// Version of the JSON form.
 pub const SCHEMA: u32 = 1;
 /// Milliseconds that a verdict looks back. What is lost has ripened for two seconds before it counts
 /// ([`derive`](crate::derive)), so what it tells of happened in the five seconds that ended two seconds ago.
 pub const WINDOW_MS: u64 = 5_000;
+/// And where that holds too little to be certain of anything.
+pub const LONG_MS: u64 = 20_000;
 /// Of what is lost beyond the usual, the share that somebody outside must have for certain, and below which nobody leads.
 const LEADS: f64 = 0.8;
 /// The share that this host must have for certain: to look at home first costs little.
@@ -228,6 +225,8 @@ pub struct Window {
     pub duration_ms: u64,
     /// What each unit has seen.
     pub units: BTreeMap<Unit, Counts>,
+    /// The same of a longer time that ended with it, and how long that is; empty where it is not longer.
+    pub long: (u64, BTreeMap<Unit, Counts>),
     /// Who is affected; `None` where that is not known.
     pub peers: Option<Peers>,
     /// `None` where it is not known.
@@ -235,17 +234,24 @@ pub struct Window {
 }
 
 impl Window {
-    /// The latest of these seconds, in their order, that make [`WINDOW_MS`].
+    /// The latest of these seconds, in their order, that make [`WINDOW_MS`], and those that make [`LONG_MS`].
     pub fn of<'s>(seconds: impl DoubleEndedIterator<Item = &'s Second>, time: &str) -> Self {
         let mut window = Self { time: time.to_owned(), ..Self::default() };
+        let (long_ms, long) = &mut window.long;
         for second in seconds.rev() {
-            if window.duration_ms >= WINDOW_MS {
+            if *long_ms >= WINDOW_MS && window.duration_ms == 0 {
+                (window.duration_ms, window.units) = (*long_ms, long.clone());
+            }
+            if *long_ms >= LONG_MS {
                 break;
             }
-            window.duration_ms += second.duration_ms;
+            *long_ms += second.duration_ms;
             for (unit, counts) in &second.units {
-                window.units.entry(unit.clone()).or_default().add(counts);
+                long.entry(unit.clone()).or_default().add(counts);
             }
+        }
+        if window.duration_ms == 0 {
+            (window.duration_ms, window.units) = std::mem::take(&mut window.long);
         }
         window
     }
@@ -303,6 +309,7 @@ pub(super) struct Finding<'w> {
     pub(super) sources: &'w UnitSources,
     pub(super) window: &'w Window,
     pub(super) counts: &'w Counts,
+    pub(super) duration_ms: u64,
     pub(super) name: Name,
     pub(super) why: Why,
     /// The network loses both ways, and no way alone leads.
@@ -318,45 +325,47 @@ pub(super) struct Finding<'w> {
     pub(super) malformed: u64,
 }
 
-/// Judges what is lost in a window. `alarms` are all detectors; `sources` are those of the same time.
+/// Judges what is lost in a window. `alarms` are all detectors; `sources` are those of the same time, the longer one.
 #[must_use]
 pub fn judge(window: &Window, alarms: &[Detector], sources: &Sources) -> Verdict {
     let of_unit = |unit: &Unit| alarms.iter().filter(|alarm| alarm.unit == *unit).collect::<Vec<_>>();
-    let nothing = UnitSources::default();
+    let nothing = UnitSources::nothing();
     let mut findings: Vec<Finding<'_>> = window
         .units
         .iter()
         .map(|(unit, counts)| {
-            let own = sources.units.get(unit).unwrap_or(&nothing);
-            Finding::of((window, unit, counts), &of_unit(unit), (own, sources.uncounted_drops))
+            let own = (sources.units.get(unit).unwrap_or(&nothing), sources.uncounted_drops);
+            let (detectors, of) = (of_unit(unit), |counts, duration_ms| (window, unit, counts, duration_ms));
+            let short = Finding::of(of(counts, window.duration_ms), &detectors, own);
+            let longer = window.long.1.get(unit).filter(|_| short.why == Why::TooFew);
+            let longer = longer.map(|counts| Finding::of(of(counts, window.long.0), &detectors, own));
+            // What led before, and no longer does, is not accused for it.
+            longer.filter(|longer| longer.leader() == short.leader()).unwrap_or(short)
         })
         .collect();
     // Groups stand in front of interfaces, and a sort keeps the order of equals.
     findings.sort_by_key(|finding| Reverse((finding.name.weight(), finding.lost())));
     let is_alarmed = |unit: &Unit| alarms.iter().any(|alarm| alarm.unit == *unit && alarm.alarmed);
-    let [affected, unaffected] = sentence::places(sources, is_alarmed);
-    let blank = Verdict { schema: SCHEMA, time: window.time.clone(), unaffected, ..Verdict::default() };
-    match findings.split_first() {
-        Some((leading, others)) if leading.name != Name::None || leading.why == Why::Late => {
-            Verdict { affected, ..leading.verdict(others, blank) }
-        }
-        first => {
-            let quiet = first.map(|(leading, _)| leading.verdict(&[], blank.clone())).unwrap_or(blank);
-            Verdict { affected: Vec::new(), unit: String::new(), sentence: sentence::HEALTHY.to_owned(), ..quiet }
-        }
-    }
+    let blank = || Verdict { schema: SCHEMA, time: window.time.clone(), ..Verdict::default() };
+    let Some((leading, others)) = findings.split_first() else {
+        return Verdict { sentence: sentence::HEALTHY.to_owned(), ..blank() };
+    };
+    let is_quiet = leading.name == Name::None && leading.why != Why::Late;
+    let [affected, unaffected] = sentence::places(sources, |unit| !is_quiet && is_alarmed(unit));
+    let verdict = leading.verdict(others, Verdict { affected, unaffected, ..blank() });
+    if is_quiet { Verdict { unit: String::new(), ..verdict } } else { verdict }
 }
 
 impl<'w> Finding<'w> {
     fn of(
-        (window, unit, counts): (&'w Window, &'w Unit, &'w Counts),
+        (window, unit, counts, duration_ms): (&'w Window, &'w Unit, &'w Counts, u64),
         detectors: &[&Detector],
         (sources, uncounted_drops): (&'w UnitSources, u64),
     ) -> Self {
         let is_alarmed = |kind: Kind| detectors.iter().any(|detector| detector.kind == kind && detector.alarmed);
         let mut parts: Vec<Part> = WAYS
             .iter()
-            .map(|(kind, name)| part((*kind, *name), lost(*kind, counts), window.duration_ms, detectors))
+            .map(|(kind, name)| part((*kind, *name), lost(*kind, counts), duration_ms, detectors))
             .filter(|part| part.excess > 0)
             .collect();
         parts.sort_by_key(|part| Reverse(part.excess));
@@ -365,6 +374,7 @@ impl<'w> Finding<'w> {
             sources,
             window,
             counts,
+            duration_ms,
             name: Name::None,
             why: Why::Named,
             both_ways: false,
@@ -377,6 +387,10 @@ impl<'w> Finding<'w> {
         (finding.name, finding.why) = finding.by_loss();
         finding.add_malformed(is_alarmed(Kind::MalformedLocal), is_alarmed(Kind::MalformedPath));
         finding
+    }
+
+    fn leader(&self) -> Option<Name> {
+        self.parts.first().map(|part| part.name)
     }
 
     /// What is lost beyond the usual, or malformed.
@@ -493,7 +507,12 @@ fn is_late(counts: &Counts, way: usize) -> bool {
 }
 
 /// What was lost in one way, beyond what is usual and one standard deviation of it.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and not negative")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small and not negative"
+)]
 fn part((kind, name): (Kind, Name), (lost, passed): (u64, u64), duration_ms: u64, detectors: &[&Detector]) -> Part {
     let detector = detectors.iter().find(|detector| detector.kind == kind);
     let usual = detector.map_or(0.0, |detector| detector.baseline);

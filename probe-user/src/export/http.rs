@@ -16,6 +16,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::{get, post},
 };
+use serde::Serialize;
 use serde_json::json;
 use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
@@ -33,13 +34,19 @@ use super::{
 };
 use crate::{
     control::Order,
+    detect::verdict::Verdict,
     event,
-    record::evidence::{self, Evidence},
+    record::{
+        evidence::{self, Evidence},
+        incidents::{self, Incidents, hide_addresses},
+    },
     snapshot::{Flows, Snapshot, State as AgentState},
 };
 
 /// Where the worst connections are.
 pub const FLOWS: &str = "/api/v1/flows";
+/// Where the verdict is.
+pub const VERDICT: &str = "/api/v1/verdict";
 /// Where everything lies that is for programs and no scraper.
 const API: &str = "/api/";
 /// Pause after an accept that failed for want of descriptors or memory; trying again at once would spin.
@@ -79,6 +86,22 @@ pub trait Source: Send + Sync + 'static {
     /// With why there are none, one line for a human.
     fn evidence(&self) -> Result<Evidence, String> {
         Err("no evidence is kept here".to_owned())
+    }
+
+    /// Whose fault it is, if anything is wrong.
+    ///
+    /// # Errors
+    /// With why that is not known, one line for a human.
+    fn verdict(&self) -> Result<Verdict, String> {
+        Err("nothing is judged here".to_owned())
+    }
+
+    /// What has gone wrong.
+    ///
+    /// # Errors
+    /// With why that is not known, one line for a human.
+    fn incidents(&self) -> Result<Incidents, String> {
+        Err("nothing is judged here".to_owned())
     }
 
     /// What happens from now on, as lines of JSON.
@@ -164,16 +187,20 @@ struct Answers {
 fn routers(source: Arc<dyn Source>) -> (Router, Router) {
     let read = Arc::clone(&source);
     let answers = Arc::new(Answers { source, exporter: Exporter::new(move || read.read()) });
-    let pages = Router::new()
+    let common = Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(readyz))
         .route("/api/v1/snapshot", get(snapshot))
         .fallback(async || error(StatusCode::NOT_FOUND, "no such page; / lists what there is"));
+    let pages = common.clone().route(VERDICT, get(public_verdict)).route(incidents::PATH, get(public_incidents));
     // Packets and addresses are for who may open the socket.
-    let private = pages.clone().route(event::PATH, get(watch)).route(FLOWS, get(flows));
-    let private = private.route(evidence::PATH, get(kept));
+    let private = common.route(event::PATH, get(watch)).route(FLOWS, get(flows));
+    let private = private
+        .route(evidence::PATH, get(kept))
+        .route(VERDICT, get(async |State(answers): State<Arc<Answers>>| answer(answers.source.verdict())))
+        .route(incidents::PATH, get(async |State(answers): State<Arc<Answers>>| answer(answers.source.incidents())));
     let orders = Order::ALL.into_iter().fold(private, |router, order| {
         let obey = move |State(answers): State<Arc<Answers>>| async move {
             match answers.source.obey(order) {
@@ -262,15 +289,28 @@ async fn watch(State(answers): State<Arc<Answers>>, Extension(endless): Extensio
 }
 
 async fn flows(State(answers): State<Arc<Answers>>) -> Response {
-    match answers.source.flows() {
-        Ok(flows) => Json(flows).into_response(),
-        Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, &cause),
-    }
+    answer(answers.source.flows())
 }
 
 async fn kept(State(answers): State<Arc<Answers>>) -> Response {
-    match answers.source.evidence() {
-        Ok(evidence) => Json(evidence).into_response(),
+    answer(answers.source.evidence())
+}
+
+/// What everybody may read: no addresses.
+async fn public_verdict(State(answers): State<Arc<Answers>>) -> Response {
+    answer(answers.source.verdict().map(|mut verdict| {
+        hide_addresses(&mut verdict);
+        verdict
+    }))
+}
+
+async fn public_incidents(State(answers): State<Arc<Answers>>) -> Response {
+    answer(answers.source.incidents().map(Incidents::public))
+}
+
+fn answer(document: Result<impl Serialize, String>) -> Response {
+    match document {
+        Ok(document) => Json(document).into_response(),
         Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, &cause),
     }
 }
@@ -281,6 +321,8 @@ async fn index() -> Html<&'static str> {
         env!("CARGO_PKG_VERSION"),
         "</h1><ul><li><a href=/metrics>/metrics</a> for Prometheus\
          <li><a href=/api/v1/snapshot>/api/v1/snapshot</a> the same as JSON, once a second\
+         <li><a href=/api/v1/verdict>/api/v1/verdict</a> whose fault it is, if anything is wrong\
+         <li><a href=/api/v1/incidents>/api/v1/incidents</a> what has gone wrong\
          <li><a href=/healthz>/healthz</a> the agent runs\
          <li><a href=/readyz>/readyz</a> every selected interface is attached or refused</ul>\n"
     ))

@@ -17,7 +17,10 @@ use super::{
     format::{Format, to_text},
     samples,
 };
-use crate::snapshot::{Snapshot, State};
+use crate::{
+    detect::verdict::Name,
+    snapshot::{IncidentCount, Snapshot, State},
+};
 
 /// What a metric's value does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +173,7 @@ pub const METRICS: &[Metric] = &[
         unit: "",
         labels: &["interface", "result"],
         help: "Transport checksums (TCP, UDP, ICMP) of packets that came in at a track point: good and bad were looked at \
-               here, hardware by the network card or left for it to finish, gro by the kernel, budget by nobody.",
+               here, hardware by the network card or left for it to finish, gro by the kernel, budget by nobody (no budget left, or UDP without one).",
         samples: samples::checksums,
     },
     Metric {
@@ -430,6 +433,68 @@ pub const METRICS: &[Metric] = &[
         samples: |snapshot, to| to.add([], snapshot.probe.evidence_lost),
     },
     Metric {
+        name: "lossprobe_verdict",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &["verdict"],
+        help: "Whose fault it is: 1 for the verdict of the last second, 0 for the others; none if nothing is wrong.",
+        samples: |snapshot, to| {
+            if let Some(judgement) = &snapshot.judgement {
+                Name::ALL.iter().for_each(|name| to.add([name.id()], u64::from(judgement.verdict == name.id())));
+            }
+        },
+    },
+    Metric {
+        name: "lossprobe_incident_active",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &["verdict"],
+        help: "Incidents that are not over, by verdict; unknown while nobody is named.",
+        samples: |snapshot, to| by_verdict(snapshot, to, |count| count.active),
+    },
+    Metric {
+        name: "lossprobe_incidents_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &["verdict"],
+        help: "Incidents by the first verdict that named somebody, unknown if none did until they were over.",
+        samples: |snapshot, to| by_verdict(snapshot, to, |count| count.total),
+    },
+    Metric {
+        name: "lossprobe_detector_alarmed",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &["unit", "kind"],
+        help: "Whether more is lost, or comes malformed, than usual; unit is a track group or an uplink.",
+        samples: |snapshot, to| {
+            let detectors = snapshot.judgement.iter().flat_map(|judgement| &judgement.detectors);
+            detectors.for_each(|detector| to.add([&detector.unit, &detector.kind], detector.alarmed.into()));
+        },
+    },
+    Metric {
+        name: "lossprobe_push_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &["result"],
+        help: "Changes of incidents that were told to the receiver of --push-url: delivered, rejected (it does not want \
+               them), dropped (too many waited); retried are attempts that failed and were followed by another.",
+        samples: |snapshot, to| {
+            let pushed = snapshot.judgement.iter().filter_map(|judgement| judgement.pushed.as_ref()).flatten();
+            pushed.for_each(|(result, changes)| to.add([result], *changes));
+        },
+    },
+    Metric {
+        name: "lossprobe_incident_write_failed_total",
+        kind: Kind::Counter,
+        unit: "",
+        labels: &[],
+        help: "Times that an incident or its bundle could not be written to the state folder; absent without --state-dir.",
+        samples: |snapshot, to| {
+            let failed = snapshot.judgement.iter().filter_map(|judgement| judgement.not_written);
+            failed.for_each(|times| to.add([], times));
+        },
+    },
+    Metric {
         name: "lossprobe_collect_errors_total",
         kind: Kind::Counter,
         unit: "",
@@ -440,6 +505,14 @@ pub const METRICS: &[Metric] = &[
         },
     },
 ];
+
+fn by_verdict<'s>(snapshot: &Snapshot, to: &mut Samples<'s>, of: impl Fn(&IncidentCount) -> u64) {
+    if let Some(judgement) = &snapshot.judgement {
+        for name in Name::ALL.iter().filter(|name| **name != Name::None) {
+            to.add([name.id()], judgement.incidents.get(name.id()).map_or(0, &of));
+        }
+    }
+}
 
 /// The README's table of metrics: Markdown, one row per metric, ends with a newline.
 #[must_use]

@@ -5,9 +5,10 @@ mod format;
 pub mod http;
 mod listen;
 pub mod metrics;
+pub mod push;
 pub(crate) mod samples;
 pub mod watch;
 
 pub use format::Format;
-pub use http::{FLOWS, Limits, Source, serve};
+pub use http::{FLOWS, Limits, Source, VERDICT, serve};
 pub use listen::Listeners;

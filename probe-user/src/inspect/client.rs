@@ -22,7 +22,10 @@ use crate::{
     control::Order,
     event::{self, Message},
     export::FLOWS,
-    record::evidence::{self, Evidence},
+    record::{
+        evidence::{self, Evidence},
+        incidents::{self, Incidents},
+    },
     snapshot::{Flows, SCHEMA, Snapshot, State},
 };
 
@@ -200,6 +203,14 @@ pub async fn flows(socket: &Path) -> Result<Flows, FetchError> {
 /// [`FetchError::NoAgent`] only if nobody listens there.
 pub async fn evidence(socket: &Path) -> Result<Evidence, FetchError> {
     document(socket, evidence::PATH, "it keeps no evidence").await
+}
+
+/// The incidents that the agent on `socket` knows.
+///
+/// # Errors
+/// [`FetchError::NoAgent`] only if nobody listens there.
+pub async fn incidents(socket: &Path) -> Result<Incidents, FetchError> {
+    document(socket, incidents::PATH, "it knows no incidents").await
 }
 
 /// What the agent on `socket` answers at `path`; where it has no such page, `absent` is why.

@@ -1,4 +1,4 @@
-//! Where events come from: a running agent's stream, or programs of our own.
+//! Where events come from: a running agent's stream, or programs of our own until there is one.
 
 use std::{collections::VecDeque, path::Path, sync::Arc, time::Duration};
 
@@ -43,12 +43,22 @@ impl Feed {
 
     /// The next message. Nothing is lost where the future is dropped.
     pub(super) async fn next(&mut self) -> Result<Message> {
-        match self {
-            Self::Agent { stream, socket } => {
-                let message = stream.next().await.with_context(|| format!("watch the agent on {socket}"))?;
-                message.with_context(|| format!("the agent on {socket} has ended"))
+        loop {
+            match self {
+                Self::Agent { stream, socket } => {
+                    let message = stream.next().await.with_context(|| format!("watch the agent on {socket}"))?;
+                    return message.with_context(|| format!("the agent on {socket} has ended"));
+                }
+                Self::Own(own) => {
+                    if let Some(message) = own.next().await? {
+                        return Ok(message);
+                    }
+                    // It may be of another network namespace, and sees what we do not.
+                    if let Ok(stream) = client::watch(Path::new(DEFAULT_SOCKET)).await {
+                        *self = Self::Agent { stream, socket: DEFAULT_SOCKET.to_owned() };
+                    }
+                }
             }
-            Self::Own(own) => own.next().await,
         }
     }
 
@@ -117,13 +127,17 @@ impl Own {
         })
     }
 
-    async fn next(&mut self) -> Result<Message> {
+    /// `None` once a second.
+    async fn next(&mut self) -> Result<Option<Message>> {
         loop {
             if let Some(message) = self.waiting.pop_front() {
-                return Ok(message);
+                return Ok(Some(message));
             }
             tokio::select! {
-                _ = self.beats.tick() => self.probe.beat()?,
+                _ = self.beats.tick() => {
+                    self.probe.beat()?;
+                    return Ok(None);
+                }
                 event = self.links.next() => self.probe.apply(event.context("follow the interfaces")?),
                 _ = self.reads.tick() => self.read()?,
             }

@@ -1,14 +1,12 @@
 //! `lossprobe flows`: the connections that have lost most, as a running agent knows them.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    path::Path,
-};
+use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
     client,
+    print::print,
     stats::{Listing, Page, Style, printable},
 };
 use crate::{
@@ -24,19 +22,13 @@ use crate::{
 pub fn run(socket: &Path, top: usize, output: Output) -> Result<()> {
     let mut flows = agent::runtime()?.block_on(client::flows(socket))?;
     flows.flows.truncate(top);
-    let mut out = std::io::stdout().lock();
-    let text = match output {
-        Output::Json => serde_json::to_string(&flows)? + "\n",
-        Output::Table => {
-            let width = terminal_size::terminal_size_of(&out).map(|(width, _)| width.0);
-            render(&flows, &Page { width, colour: out.is_terminal() && std::env::var_os("NO_COLOR").is_none() })
-        }
-    };
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // `head` has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome.context("write to standard output"),
-    }
+    print(|page| {
+        Ok(match output {
+            Output::Json => serde_json::to_string(&flows)?,
+            Output::Table => render(&flows, page),
+        })
+    })
+    .map(|_| ())
 }
 
 fn render(flows: &Flows, page: &Page) -> String {

@@ -55,7 +55,7 @@ impl Probe {
 }
 
 /// Segments that a connection has lost, on whichever side.
-fn lost(name: &FlowName) -> u64 {
+pub(super) fn lost(name: &FlowName) -> u64 {
     let of = |at: usize| {
         u64::from(name.lost_before[at]) + u64::from(name.seen_again[at].saturating_sub(name.not_needed[at]))
     };

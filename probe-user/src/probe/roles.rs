@@ -244,12 +244,13 @@ impl Probe {
         }
     }
 
-    /// Whether somebody else's XDP program is on an uplink, a track point, or what that bundles. The kernel does not announce
-    /// a program that comes by a link of its own. Where it cannot be read, what was seen last stays, and the failure is counted.
+    /// Whether somebody else's XDP program is on an uplink, a track point, or what that bundles. A program that
+    /// comes by a link of its own need not be announced. Where it cannot be read, what was seen last stays, and the failure is counted.
     pub(super) fn look_for_xdp(&mut self, interfaces: &mut [snapshot::Interface]) {
         let now = Instant::now();
         let is_due = self.xdp_asked.is_none_or(|asked| now.duration_since(asked) >= XDP_EVERY);
-        let matters = |interface: &snapshot::Interface| interface.role == Role::Uplink.id() || !interface.track.is_empty();
+        let matters =
+            |interface: &snapshot::Interface| interface.role == Role::Uplink.id() || !interface.track.is_empty();
         let points: BTreeSet<String> =
             interfaces.iter().filter(|interface| matters(interface)).map(|interface| interface.name.clone()).collect();
         let is_asked =

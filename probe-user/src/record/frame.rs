@@ -8,6 +8,7 @@ use probe_ebpf::{
     abi::Direction,
     classify::{Finding, Meta},
     reason::Malformed,
+    thorough,
     wire::ethernet,
 };
 
@@ -82,7 +83,15 @@ fn explanation(event: &Event, bytes: &[u8]) -> String {
     let at = event.offset.unwrap_or_default();
     let reason = Malformed::ALL.iter().find(|reason| reason.id() == event.reason);
     match (reason, u16::try_from(at)) {
-        (Some(reason), Ok(at)) => explain(bytes, meta(event, bytes), Finding { reason: *reason, at }),
+        (Some(reason), Ok(at)) => {
+            let meta = meta(event, bytes);
+            let mut text = explain(bytes, meta, Finding { reason: *reason, at });
+            // What is too dear for every frame is looked at in those that were kept.
+            if let Some(beyond) = thorough::judge(bytes, meta).finding.filter(|it| !it.reason.is_judged_at_hooks()) {
+                let _infallible = write!(text, "; also {}", explain(bytes, meta, beyond));
+            }
+            text
+        }
         _of_another_build => format!("{} at byte {at}", event.reason),
     }
 }
@@ -136,6 +145,23 @@ mod tests {
             let comment = Frame::of(&event).unwrap().comment;
             assert!(comment.starts_with(&numbers(offset)), "{comment}");
         }
+    }
+
+    /// A runt by the hook's word, with the label that never is on a wire (RFC 3032 2.1): no hook looks at labels.
+    #[test]
+    fn what_only_user_space_looks_for_is_told_beside_it() {
+        let frame = "02000000000b02000000000a8847000031404500001d00014000401126cd0a0000010a000002";
+        let event = Event {
+            reason: "eth_runt".to_owned(),
+            bytes: frame.to_owned(),
+            offset: Some(0),
+            packet_bytes: 47,
+            ..malformed()
+        };
+        let comment = Frame::of(&event).unwrap().comment;
+        assert!(comment.starts_with("eth_runt: 47 bytes, not 60 or more, at byte 0; "), "{comment}");
+        assert!(comment.contains("; also mpls_implicit_null: "), "{comment}");
+        assert!(!Frame::of(&malformed()).unwrap().comment.contains("; also "));
     }
 
     #[test]

@@ -155,7 +155,10 @@ const NETWORK_MALFORMED: Text = Text {
         "a machine on the same segment that is faulty or hostile",
     ],
     next_steps: &[
-        ("lossprobe capture --interface DEV --count 20 -w evidence.pcapng", "the frames, each with what is wrong with it"),
+        (
+            "lossprobe capture --interface DEV --count 20 -w evidence.pcapng",
+            "the frames, each with what is wrong with it",
+        ),
         ("lossprobe watch --type malformed --interface DEV --output json", "which kinds, from which source addresses"),
         ("lossprobe report", "all of that for the provider's support; ask who owns the source addresses"),
     ],

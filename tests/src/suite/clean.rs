@@ -13,7 +13,6 @@ use tests::{
     frames::{B, Checksum, Mac, ethernet},
     metrics::Metrics,
     namespace::Namespace,
-    program,
     pump::{Datagrams, Path},
     run::{is_full, requires_module, trial},
     topology::{Bridged, LEFT, Pair, RIGHT, RIGHT6},
@@ -132,13 +131,7 @@ fn clean_traffic_that_others_carry() -> Result<()> {
     for (namespace, lower, remote, own) in
         [(left, "a", RIGHT, Ipv4Addr::new(10, 7, 0, 1)), (right, "b", LEFT, Ipv4Addr::new(10, 7, 0, 2))]
     {
-        // Says whether the kernel has such devices.
-        requires_module("vxlan", namespace.vxlan("vx", lower, 7, remote.into()))?;
-        namespace.delete("vx")?;
-        let remote = remote.to_string();
-        let kind = ["type", "vxlan", "id", "7", "dev", lower, "remote", &remote, "dstport", "4096", "udpcsum"];
-        program::run(namespace, "ip", &[&["link", "add", "vx"][..], &kind].concat(), "")?;
-        namespace.up("vx")?;
+        requires_module("vxlan", namespace.vxlan_with_checksums("vx", lower, 4096, remote.into()))?;
         namespace.address("vx", own, 24)?;
     }
     let agent = Agent::start(switch, &["--track", "p1", "--track", "p2", "--ports", "each"])?;

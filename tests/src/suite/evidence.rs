@@ -12,7 +12,7 @@ use libtest_mimic::Trial;
 use probe_ebpf::reason::Malformed;
 use probe_user::{event::Event, record::evidence::Evidence};
 use tests::{
-    agent::Agent,
+    agent::{Agent, lossprobe},
     frames::{A, B, Checksum, Frame, ethernet, plain},
     http,
     run::trial,
@@ -77,8 +77,7 @@ fn unfinished(protocol: u16, bytes: u16) -> Checksum {
 /// What becomes of a checksum, with the reason if it is wrong; `None`: nothing.
 type Outcome = Option<(&'static str, Option<Malformed>)>;
 
-/// Each frame alone at a fresh agent, and what has to become of its checksum; `None`: nothing, it has none or it is not the
-/// header's.
+/// Each frame alone at a fresh agent, and what has to become of its checksum; `None`: nothing, it is not the header's.
 fn checksums_are_looked_at() -> Result<()> {
     let link = || ethernet(B, A);
     let udp = |checksum| link().ip4().udp_with(1000, 2000, move |udp| udp.checksum = checksum);
@@ -107,7 +106,7 @@ fn checksums_are_looked_at() -> Result<()> {
             bad(Malformed::TcpCsum),
         ),
         ("UDP", udp(Checksum::Right).payload(100), good),
-        ("UDP, none", udp(Checksum::Value(0)).payload(100), none),
+        ("UDP, none", udp(Checksum::Value(0)).payload(100), Some(("budget", None))),
         // It may carry what is to be finished: no card has brought it.
         ("UDP, wrong", udp(wrong).payload(100), Some(("hardware", None))),
         ("UDP, to be finished", udp(unfinished(17, 108)).payload(100), Some(("hardware", None))),
@@ -339,6 +338,10 @@ fn who_has_sent_them() -> Result<()> {
         Ok(senders[0].senders.len())
     };
     eventually(SOON, "three senders", check)?;
+    let socket = agent.socket().to_str().context("path")?;
+    let output = lossprobe(right, &["stats", "--senders", "--socket", socket, "--output", "json"])?;
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(shown == serde_json::json!({ "schema": 1, "senders": kept(&agent)?.senders }), "{shown}");
     let many: Vec<_> = (0..2000_u16).map(|number| broken(from(number as u8, 1 + (number >> 8) as u8))).collect();
     sender.send(&many)?;
     eventually(SOON, "all are counted", || {

@@ -26,6 +26,7 @@ mod oracle;
 mod physical;
 pub(crate) mod privilege;
 mod programs;
+pub(crate) mod push;
 mod retransmit;
 mod retransmit_types;
 mod roles;
@@ -69,6 +70,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         cli::trials(),
         programs::trials(),
         privilege::trials(),
+        push::trials(),
         doctor::trials(),
         memory::trials(),
         watch::trials(),
@@ -84,6 +86,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             oracle::trials(),
             capture::host_trials(),
             privilege::host_trials(),
+            push::host_trials(),
             drops::host_trials(),
             losses::host_trials(),
             attach::host_trials(),

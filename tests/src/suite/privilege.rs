@@ -81,7 +81,7 @@ fn privileges(agent: &Agent<'_>) -> Result<Value> {
 }
 
 /// Every thread holds two capabilities and no more, for good, and is filtered.
-fn confined(pid: u32) -> Result<()> {
+pub(super) fn confined(pid: u32) -> Result<()> {
     let mut threads = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task")).context("list threads")? {
         let status = fs::read_to_string(thread?.path().join("status"))?;

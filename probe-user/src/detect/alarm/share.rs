@@ -94,6 +94,12 @@ impl Share {
         *self = Self { baseline, ..Self::default() };
     }
 
+    /// Seconds that it holds.
+    #[cfg(test)]
+    pub(super) fn seconds(&self) -> usize {
+        self.window.seconds()
+    }
+
     fn score(&self) -> f64 {
         self.segments.score().max(self.seconds.score())
     }

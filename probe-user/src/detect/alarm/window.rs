@@ -38,6 +38,11 @@ impl Window {
         last.find(|second| second.2 > 0).map(|second| second.0.saturating_sub(second.1))
     }
 
+    #[cfg(test)]
+    pub(super) fn seconds(&self) -> usize {
+        self.seconds.len()
+    }
+
     /// Of the last milliseconds.
     pub(super) fn of(&self, now_ms: u64, last_ms: u64) -> Sum {
         let seconds = self.seconds.iter().rev().take_while(|second| now_ms.saturating_sub(second.0) < last_ms);

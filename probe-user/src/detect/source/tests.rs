@@ -195,11 +195,8 @@ fn lost_counts(map: &str, count: u64) -> MapUpdateFailed {
 #[test]
 fn a_foreign_program_with_a_counter_hides_nothing() {
     let mut interface = uplink("eth0", "veth", "veth");
-    interface.device = Device {
-        foreign_xdp: true,
-        counters: vec![counter("xdp_drop", "ethtool_driver")],
-        ..Device::default()
-    };
+    interface.device =
+        Device { foreign_xdp: true, counters: vec![counter("xdp_drop", "ethtool_driver")], ..Device::default() };
     let seen = Sources::of(&snapshot(vec![interface]));
     assert_eq!(seen.units[&group()].missing, BTreeMap::new());
 }
@@ -224,6 +221,16 @@ fn a_bundle_is_as_good_as_its_members() {
     let missing = seen(vec![member("eth0", "igb"), blind]).missing;
     assert!(missing[&Name::NetworkIn].iter().all(|text| text.starts_with("eth1: ")), "{missing:?}");
     assert!(seen(vec![member("eth0", "ena")]).is_virtual);
+}
+
+/// Of a group that a port has part in the network cannot be named; of its uplink it can.
+#[test]
+fn a_port_in_the_group_of_an_uplink() {
+    let port = Interface { role: "port".into(), ..uplink("tap0", "tun", "tun") };
+    let sources = Sources::of(&snapshot(vec![uplink("eth0", "veth", "veth"), port]));
+    assert!(!sources.units[&group()].missing_for(Name::NetworkIn).is_empty());
+    assert_eq!(sources.units[&Unit::Interface("eth0".into())].missing, BTreeMap::new());
+    assert!(!sources.units.contains_key(&Unit::Interface("tap0".into())), "only uplinks are judged alone");
 }
 
 /// A connection may pass any interface of its group.

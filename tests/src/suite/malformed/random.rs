@@ -76,7 +76,7 @@ pub(super) fn fast_path_implies_classifier() -> Result<()> {
     ensure!(of_kind * 2000 > total, "only {of_kind} of {total} frames took the fast path as {rare:?}");
     for outcome in [Layer::End, Layer::Other, Layer::Unseen, Layer::Control] {
         let count = outcomes[outcome as usize];
-        ensure!(count * 500 > total, "only {count} of {total} frames end in {outcome:?}");
+        ensure!(count * 1000 > total, "only {count} of {total} frames end in {outcome:?}");
     }
     Ok(())
 }

@@ -1,0 +1,216 @@
+//! What becomes of each second: it is judged, recorded, and where an incident changes, that is told and written down.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result};
+use tracing::{info, warn};
+
+use crate::{
+    config::Config,
+    detect::{
+        Detection,
+        alarm::Detector,
+        incident::{Incident, Kept, What},
+        verdict::{Name, Peers, Verdict},
+    },
+    export::push::Push,
+    record::{
+        bundle::{Bundles, Case},
+        evidence::Evidence,
+        history::History,
+        host::Host,
+        incidents::Incidents,
+        scribe::Scribe,
+        store::{Keeper, Store},
+    },
+    snapshot::{DetectorState, IncidentCount, Judgement, Snapshot},
+};
+
+/// Folder of the bundles in the state folder.
+const BUNDLES: &str = "bundles";
+/// An open incident is written down so often, in ticks.
+const KEEP_EVERY: u32 = 10;
+
+/// Judges, records and tells.
+pub(super) struct Judge {
+    detection: Detection,
+    history: History,
+    push: Push,
+    host: Arc<Host>,
+    /// `None` where incidents are kept in memory only.
+    disk: Option<Disk>,
+    totals: BTreeMap<Name, u64>,
+    ticks: u32,
+}
+
+/// The state folder.
+struct Disk {
+    keeper: Keeper,
+    scribe: Scribe,
+    /// Incidents whose bundle is to be written.
+    due: BTreeSet<String>,
+    failed: u64,
+}
+
+impl Judge {
+    /// Starts threads, so the privileges must have been given up.
+    ///
+    /// # Errors
+    /// If the state folder cannot be used.
+    pub(super) fn start(config: &Config) -> Result<Self> {
+        let settings = &config.incidents;
+        let (disk, kept) = match &settings.state_dir {
+            Some(folder) => {
+                let (disk, kept) = Disk::open(folder, config).context("use the state folder")?;
+                (Some(disk), kept)
+            }
+            None => {
+                info!("incidents are kept in memory only; --state-dir keeps them, and a folder for each");
+                (None, Kept::default())
+            }
+        };
+        Ok(Self {
+            detection: Detection::new(settings.thresholds, settings.objective_percent, kept),
+            history: History::new(config.record.history),
+            push: Push::start(&config.push)?,
+            host: Arc::new(Host::read()),
+            disk,
+            totals: BTreeMap::new(),
+            ticks: 0,
+        })
+    }
+
+    /// Whether it should be looked who is affected.
+    pub(super) fn wants_peers(&self) -> bool {
+        self.detection.is_alarmed()
+    }
+
+    /// Takes what a second has brought. `evidence` is asked only where a bundle is to be written.
+    pub(super) fn take(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        peers: Option<Peers>,
+        evidence: impl FnOnce() -> Option<Evidence>,
+    ) {
+        self.ticks = self.ticks.wrapping_add(1);
+        self.history.add(snapshot);
+        for change in self.detection.add(snapshot, peers) {
+            let Some(incident) = self.detection.incidents().get(&change.id) else { continue };
+            self.push.tell(incident, change.what);
+            let is_counted = match change.what {
+                What::Judged => true,
+                What::Closed => incident.judged.is_none(),
+                What::Opened | What::State(_) | What::Verdict(_) => false,
+            };
+            if is_counted {
+                *self.totals.entry(named(incident)).or_default() += 1;
+            }
+            if let Some(disk) = &mut self.disk {
+                disk.keeper.keep(incident);
+                // Before somebody is named there is nothing to show.
+                if incident.judged.is_some() || change.what == What::Closed {
+                    disk.due.insert(change.id);
+                }
+            }
+        }
+        if self.ticks.is_multiple_of(KEEP_EVERY)
+            && let Some(disk) = &self.disk
+        {
+            self.detection.incidents().open().for_each(|incident| disk.keeper.keep(incident));
+            disk.keeper.keep_month(self.detection.incidents().month());
+        }
+        self.write_bundles(snapshot, evidence);
+    }
+
+    fn write_bundles(&mut self, snapshot: &Arc<Snapshot>, evidence: impl FnOnce() -> Option<Evidence>) {
+        let Some(disk) = &mut self.disk else { return };
+        for written in disk.scribe.written() {
+            match written.outcome {
+                Ok(folder) => self.detection.bundled(&written.id, &folder),
+                Err(_said) => disk.failed += 1,
+            }
+        }
+        let Some(id) = disk.due.pop_first() else { return };
+        // It is kept for a while after it is over, so it is known but for a flood of others.
+        let Some(incident) = self.detection.incidents().get(&id) else { return };
+        let case = Case {
+            incident: incident.clone(),
+            recording: self.history.recording(),
+            evidence: evidence(),
+            host: Arc::clone(&self.host),
+            snapshot: Arc::clone(snapshot),
+        };
+        if !disk.scribe.offer(case) {
+            disk.due.insert(id);
+        }
+    }
+
+    /// What there is to say now.
+    pub(super) const fn verdict(&self) -> &Verdict {
+        self.detection.verdict()
+    }
+
+    /// All incidents that are known.
+    pub(super) fn incidents(&self) -> Incidents {
+        Incidents::new(self.detection.incidents().iter().cloned().collect())
+    }
+
+    /// What is shown beside a snapshot.
+    pub(super) fn shown(&self) -> Judgement {
+        let mut incidents: BTreeMap<Name, IncidentCount> = BTreeMap::new();
+        for (name, total) in &self.totals {
+            incidents.entry(*name).or_default().total = *total;
+        }
+        for incident in self.detection.incidents().open() {
+            incidents.entry(named(incident)).or_default().active += 1;
+        }
+        let pushed = self.push.counts();
+        Judgement {
+            verdict: self.verdict().verdict.id().to_owned(),
+            incidents: incidents.into_iter().map(|(name, count)| (name.id().to_owned(), count)).collect(),
+            detectors: self.detection.detectors().iter().map(shown).collect(),
+            pushed: pushed.map(|counts| counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()),
+            not_written: self.disk.as_ref().map(|disk| disk.failed + disk.keeper.failed()),
+        }
+    }
+
+    /// The end: what is open is written down as it is, and what waits to be told is told if that takes no time.
+    pub(super) fn end(&self) {
+        if let Some(disk) = &self.disk {
+            self.detection.incidents().open().for_each(|incident| disk.keeper.keep(incident));
+        }
+        self.push.close();
+    }
+}
+
+impl Disk {
+    fn open(folder: &Path, config: &Config) -> Result<(Self, Kept)> {
+        let mut store = Store::open(folder)?;
+        let kept = store.load()?;
+        let bundles = Bundles::open(folder.join(BUNDLES), config.record.keep)?;
+        let open = kept.incidents.iter().filter(|incident| incident.is_open()).count();
+        info!(folder = %folder.display(), known = kept.incidents.len(), open, "incidents are kept");
+        let (keeper, scribe) = (Keeper::start(store)?, Scribe::start(bundles)?);
+        Ok((Self { keeper, scribe, due: BTreeSet::new(), failed: 0 }, kept))
+    }
+}
+
+/// What an incident counts as: `unknown` while nobody is named.
+fn named(incident: &Incident) -> Name {
+    if incident.verdict == Name::None { Name::Unknown } else { incident.verdict }
+}
+
+fn shown(detector: &Detector) -> DetectorState {
+    DetectorState {
+        unit: detector.unit.name().to_owned(),
+        kind: detector.kind.id().to_owned(),
+        alarmed: detector.alarmed,
+        score_ratio: if detector.threshold > 0.0 { detector.score / detector.threshold } else { 0.0 },
+        baseline: detector.baseline,
+        ratio: detector.ratio,
+    }
+}

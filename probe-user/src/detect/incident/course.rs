@@ -1,0 +1,184 @@
+//! How much is lost: over the last ten seconds, and over the whole of an incident in a bounded number of points.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::{COURSE_POINTS, Incident, Point, party::Key};
+use crate::{
+    classes::Class,
+    derive::PathSide,
+    detect::{
+        alarm::Kind,
+        second::{Counts, Place, Second, Unit},
+    },
+};
+
+/// What a share is formed over, in milliseconds.
+const WINDOW_MS: u64 = 10_000;
+/// Segments or frames below which a share says nothing.
+const LEAST: u64 = 200;
+/// Seconds that are remembered, so that an incident's course begins at its onset and not at the alarm.
+const REMEMBERED: usize = 60;
+
+/// What was lost over [`WINDOW_MS`], on the worst unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Level {
+    /// Share of segments lost.
+    pub(super) ratio: Option<f64>,
+    /// The same, or the share of frames that are malformed, whichever is more.
+    pub(super) worst: Option<f64>,
+    /// Malformed frames in a second.
+    pub(super) malformed: f64,
+}
+
+/// The last seconds, and whether each has been counted against the objective.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recent {
+    seconds: VecDeque<(Second, bool)>,
+}
+
+impl Recent {
+    /// Takes a second.
+    pub(super) fn add(&mut self, second: &Second) {
+        self.seconds.push_back((second.clone(), false));
+        while self.seconds.len() > REMEMBERED {
+            self.seconds.pop_front();
+        }
+    }
+
+    /// What is remembered, the oldest first: a place for [`Self::level`], its end as the agent's uptime, and how long it was,
+    /// in milliseconds.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, u64, u64)> {
+        self.seconds.iter().enumerate().map(|(at, (second, _))| (at, second.uptime_ms, second.duration_ms))
+    }
+
+    /// Takes note that this second is counted against the objective. Returns how long it was, 0 if it had been.
+    pub(super) fn use_up(&mut self, at: usize) -> u64 {
+        match self.seconds.get_mut(at) {
+            Some((second, is_used)) if !*is_used => {
+                *is_used = true;
+                second.duration_ms
+            }
+            _ => 0,
+        }
+    }
+
+    /// What `watched` detectors' units had lost when this second was over.
+    pub(super) fn level(&self, at: usize, watched: &BTreeSet<Key>) -> Level {
+        let Some(end_ms) = self.seconds.get(at).map(|(last, _)| last.uptime_ms) else { return Level::default() };
+        let seconds = self.seconds.range(..=at).rev().map(|(second, _)| second);
+        let window: Vec<_> = seconds.take_while(|second| second.uptime_ms + WINDOW_MS > end_ms).collect();
+        let window_ms: u64 = window.iter().map(|second| second.duration_ms).sum();
+        let sums = |(unit, kind): &Key| {
+            let counts = window.iter().filter_map(|second| second.units.get(unit));
+            let (part, whole) = counts.map(|counts| share(*kind, counts)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+            ratio(part, whole).filter(|_| whole >= LEAST)
+        };
+        let largest = |malformed: bool| {
+            let keys = watched.iter().filter(|(_, kind)| malformed || !is_malformed(*kind));
+            keys.filter_map(sums).max_by(f64::total_cmp)
+        };
+        let frames = |unit: &Unit| -> u64 {
+            let counts = window.iter().filter_map(|second| second.units.get(unit));
+            counts.map(|counts| counts.malformed_local + counts.malformed_path).sum()
+        };
+        let units: BTreeSet<&Unit> = watched.iter().map(|(unit, _)| unit).collect();
+        // A group's interfaces have what the group has: the same frames are not counted twice.
+        let (groups, interfaces): (Vec<&Unit>, Vec<_>) =
+            units.into_iter().partition(|unit| matches!(unit, Unit::Group(_)));
+        let of_groups: u64 = groups.into_iter().map(frames).sum();
+        let of_interfaces: u64 = interfaces.into_iter().map(frames).sum();
+        let malformed = ratio(of_groups.max(of_interfaces) * 1_000, window_ms).unwrap_or(0.0);
+        Level { ratio: largest(false), worst: largest(true), malformed }
+    }
+}
+
+const fn is_malformed(kind: Kind) -> bool {
+    matches!(kind, Kind::MalformedLocal | Kind::MalformedPath)
+}
+
+/// What is lost, of what.
+fn share(kind: Kind, counts: &Counts) -> (u64, u64) {
+    let [segments_in, segments_out] = counts.segments;
+    let [frames_in, frames_out] = counts.frames;
+    let lost = |side: PathSide| counts.lost[side as usize];
+    let own = |place: Place, class: Class| {
+        let at = Class::ALL.into_iter().position(|known| known == class);
+        at.map_or(0, |at| counts.own[place as usize][at])
+    };
+    // What nobody had sent again nobody has missed.
+    let missed = |class| {
+        let all: u64 = [Place::Before, Place::Within, Place::Behind].into_iter().map(|place| own(place, class)).sum();
+        all.min(counts.seen_again.iter().sum())
+    };
+    match kind {
+        Kind::NetworkIn => (lost(PathSide::NetworkIn), segments_in + lost(PathSide::NetworkIn)),
+        Kind::NetworkOut => (lost(PathSide::NetworkOut), segments_out),
+        Kind::Inside => (lost(PathSide::Inside), segments_in + segments_out),
+        Kind::LocalRx => {
+            let before = own(Place::Before, Class::Capacity);
+            (before + own(Place::Within, Class::Capacity), frames_in + before)
+        }
+        Kind::LocalTx => (own(Place::Behind, Class::Capacity), frames_out),
+        Kind::LocalPolicy => (missed(Class::Policy), segments_in + segments_out),
+        Kind::LocalConfig => (missed(Class::Config), segments_in + segments_out),
+        Kind::LocalUnknown => (missed(Class::Unknown), segments_in + segments_out),
+        Kind::MalformedLocal => (counts.malformed_local, frames_in),
+        Kind::MalformedPath => (counts.malformed_path, frames_in),
+        Kind::Link => (counts.link_errors, frames_in + counts.link_errors),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "what passes in ten seconds is far below 2^53")]
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+impl Incident {
+    /// Adds what was lost at this point. `in_last`: how many are in the last point so far.
+    pub(super) fn draw(&mut self, point: Point, in_last: &mut u32) {
+        let begin = begin(point.seconds, self.course_seconds);
+        match self.course.last_mut() {
+            Some(last) if last.seconds >= begin => {
+                *last = mean(last, *in_last, &point);
+                *in_last = in_last.saturating_add(1);
+            }
+            _ => {
+                self.course.push(Point { seconds: begin, ..point });
+                *in_last = 1;
+            }
+        }
+        while self.course.len() > COURSE_POINTS {
+            self.widen();
+        }
+    }
+
+    /// Makes each point stand for twice the time.
+    fn widen(&mut self) {
+        self.course_seconds = self.course_seconds.max(1).saturating_mul(2);
+        let mut wider: Vec<Point> = Vec::with_capacity(COURSE_POINTS / 2 + 1);
+        for point in &self.course {
+            let begin = begin(point.seconds, self.course_seconds);
+            match wider.last_mut() {
+                Some(last) if last.seconds >= begin => *last = mean(last, 1, point),
+                _ => wider.push(Point { seconds: begin, ..*point }),
+            }
+        }
+        self.course = wider;
+    }
+}
+
+/// Where the stretch of the course begins that these seconds since the onset lie in.
+fn begin(seconds: f64, width: u32) -> f64 {
+    let width = f64::from(width.max(1));
+    (seconds.max(0.0) / width).floor() * width
+}
+
+/// A point that was the mean of so many, and one more.
+fn mean(old: &Point, count: u32, new: &Point) -> Point {
+    let of = |old: f64, new: f64| (old * f64::from(count) + new) / (f64::from(count) + 1.0);
+    let ratio = match (old.ratio, new.ratio) {
+        (Some(old), Some(new)) => Some(of(old, new)),
+        (old, new) => old.or(new),
+    };
+    Point { seconds: old.seconds, ratio, malformed: of(old.malformed, new.malformed) }
+}
