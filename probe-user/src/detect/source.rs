@@ -432,7 +432,7 @@ fn unit(earlier: &Snapshot, later: &Snapshot, interfaces: &[&Interface]) -> Unit
         unit.look(earlier, later, interface, Of::Point);
         let devices = devices(later, interface);
         if devices.is_empty() {
-            unit.miss(ALL, format!("{}: the devices that it bundles", interface.name));
+            unit.miss(ALL, &format!("{}: the devices that it bundles", interface.name));
         }
         devices.iter().for_each(|device| unit.look(earlier, later, device, Of::Device));
     }
@@ -453,20 +453,20 @@ impl UnitSources {
     #[must_use]
     pub fn nothing() -> Self {
         let mut nothing = Self::default();
-        nothing.miss(ALL, "anything: this unit is not known here".to_owned());
+        nothing.miss(ALL, "anything: this unit is not known here");
         nothing
     }
 
     fn look(&mut self, earlier: &Snapshot, later: &Snapshot, interface: &Interface, of: Of) {
         let Some(before) = earlier.interfaces.iter().find(|before| before.name == interface.name) else {
-            return self.miss(ALL, format!("{}: what it did before it came", interface.name));
+            return self.miss(ALL, &format!("{}: what it did before it came", interface.name));
         };
         let sight = Sight { earlier: (earlier, before), later: (later, interface) };
         let column = (DeviceKind::of(interface) as usize).min(DeviceKind::Pair as usize);
         for source in SOURCES.iter().filter(|source| source.of == of && !(source.is_seen)(&sight)) {
             let text = format!("{}: {}", interface.name, source.shows);
             match source.need[column] {
-                Need::Required => self.miss(source.verdicts, text),
+                Need::Required => self.miss(source.verdicts, &text),
                 Need::Optional if self.blind_spots.len() < MOST_TEXTS => self.blind_spots.push(text),
                 Need::Optional | Need::Nothing => {}
             }
@@ -476,18 +476,16 @@ impl UnitSources {
     /// What is lost before it comes in from a guest is not lost in the network.
     fn must_lead_out(&mut self, interfaces: &[&Interface]) {
         for interface in interfaces.iter().filter(|interface| interface.role != Role::Uplink.id()) {
-            self.miss(
-                ALL,
-                format!("{}: the network, for it leads to a guest or another device of this host", interface.name),
-            );
+            let text = format!("{}: the network, for it leads to a guest or another device of this host", interface.name);
+            self.miss(ALL, &text);
         }
     }
 
-    fn miss(&mut self, verdicts: &[Name], text: String) {
+    fn miss(&mut self, verdicts: &[Name], text: &str) {
         for verdict in verdicts {
             let missing = self.missing.entry(*verdict).or_default();
             if missing.len() < MOST_TEXTS {
-                missing.push(text.clone());
+                missing.push(text.to_owned());
             }
         }
     }

@@ -339,8 +339,7 @@ pub fn judge(window: &Window, alarms: &[Detector], sources: &Sources) -> Verdict
             let short = Finding::of(of(counts, window.duration_ms), &detectors, own);
             let longer = window.long.1.get(unit).filter(|_| short.why == Why::TooFew);
             let longer = longer.map(|counts| Finding::of(of(counts, window.long.0), &detectors, own));
-            // What led before, and no longer does, is not accused for it.
-            longer.filter(|longer| longer.leader() == short.leader()).unwrap_or(short)
+            longer.filter(|longer| short.may_agree(longer)).unwrap_or(short)
         })
         .collect();
     // Groups stand in front of interfaces, and a sort keeps the order of equals.
@@ -389,8 +388,18 @@ impl<'w> Finding<'w> {
         finding
     }
 
-    fn leader(&self) -> Option<Name> {
-        self.parts.first().map(|part| part.name)
+    /// Whether the latest seconds, in which too little was lost to say, do not contradict a longer time: whoever leads there
+    /// may have most of it here. Who no longer does is not accused for what is past.
+    fn may_agree(&self, longer: &Self) -> bool {
+        let Some(leader) = longer.parts.first() else { return false };
+        let is_its = |part: &&Part| part.name == leader.name || (longer.both_ways && part.name.is_network());
+        let its = self.parts.iter().filter(is_its).map(|part| part.excess).sum();
+        derive::Share::of(its, self.whole(leader.name)).is_some_and(|share| share.upper >= LEADS)
+    }
+
+    /// What somebody's share is of: for whoever is outside also what this host may have lost besides.
+    fn whole(&self, name: Name) -> u64 {
+        self.all() + if name.accuses() { doubtful(self.counts) } else { 0 }
     }
 
     /// What is lost beyond the usual, or malformed.
@@ -409,7 +418,7 @@ impl<'w> Finding<'w> {
             let is_late = self.loses && (0..2).any(|way| is_late(self.counts, way));
             return (Name::None, if is_late { Why::Late } else { Why::Named });
         };
-        let whole = self.all() + if first.name.accuses() { doubtful(self.counts) } else { 0 };
+        let whole = self.whole(first.name);
         let Some(mut share) = derive::Share::of(first.excess, whole) else { return (Name::None, Why::Named) };
         let ways = || self.parts.iter().filter(|part| matches!(part.name, Name::NetworkIn | Name::NetworkOut));
         let mut named = vec![first.name];
@@ -541,13 +550,19 @@ fn lost(kind: Kind, counts: &Counts) -> (u64, u64) {
     (lost.saturating_sub(other), passed)
 }
 
-/// What this host may have lost besides: of what was sent again only that counts as dropped by policy, configuration or for
-/// no reason which want of room does not explain, and it may be the other way round.
+/// What this host may have lost besides. What was sent again is explained by want of room, configuration, policy and no reason
+/// in turn, and it may be any other way round.
 fn doubtful(counts: &Counts) -> u64 {
-    let of = |own: OwnLosses| Missed::default().add(&Counts { own, ..counts.clone() }).iter().sum::<u64>();
-    let mut without_room = counts.own;
-    without_room.iter_mut().for_each(|place| place[Class::Capacity as usize] = 0);
-    of(without_room).saturating_sub(of(counts.own))
+    let missed = |own: OwnLosses| Missed::default().add(&Counts { own, ..counts.clone() }).iter().sum::<u64>();
+    let alone = |class: Class| {
+        missed(counts.own.map(|place| {
+            let mut only = [0; Class::ALL.len()];
+            only[class as usize] = place[class as usize];
+            only
+        }))
+    };
+    let each: u64 = [Class::Config, Class::Policy, Class::Unknown].map(alone).iter().sum();
+    each.saturating_sub(missed(counts.own))
 }
 
 #[cfg(test)]

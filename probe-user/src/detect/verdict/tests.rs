@@ -298,7 +298,7 @@ fn verdicts() {
         assert_eq!(verdict.verdict, *expected, "{name}: {verdict:#?}");
         assert!(verdict.sentence.contains(words), "{name}: {}", verdict.sentence);
         assert!(verdict.sentence.ends_with('.') && !verdict.sentence.contains("  "), "{name}: {}", verdict.sentence);
-        assert_eq!(verdict.next_steps.is_empty(), false, "{name}");
+        assert!(!verdict.next_steps.is_empty(), "{name}");
         assert!(verdict.next_steps.iter().all(|step| !step.contains("DEV")), "{name}: {:?}", verdict.next_steps);
         if *expected != Name::None {
             assert_eq!((verdict.unit.as_str(), verdict.evidence.is_empty()), ("uplinks", false), "{name}");
