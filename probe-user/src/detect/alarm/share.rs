@@ -139,7 +139,7 @@ impl Share {
 
 /// What evidence of losses that come in trains is divided by, so that an alarm stays as rare as if they came alone: a
 /// train's length is geometric, (dispersion + 1) / 2 on average, and the sum's exponent (Lundberg's) is to be 1.
-fn trains(dispersion: f64, times: f64) -> f64 {
+pub(super) fn trains(dispersion: f64, times: f64) -> f64 {
     let weight = times.ln();
     1.0 + (dispersion - 1.0) / 2.0 * weight / (1.0 - weight / (times - 1.0))
 }

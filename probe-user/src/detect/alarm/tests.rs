@@ -154,11 +154,37 @@ fn time_to_detect() {
         (100, (1e-4, 1.0), (0.01, 1.0), 10, 20),
         (500, (1e-3, 5.0), (0.01, 1.0), 13, 25),
         (500, (3e-3, 20.0), (0.01, 1.0), 25, 50),
-        (500, (3e-3, 20.0), (0.05, 1.0), 10, 14),
+        (500, (3e-3, 20.0), (0.05, 1.0), 8, 11),
     ] {
         let found = seconds_to_alarm(segments, usual, wrong);
         println!("{segments:6}/s, usually {usual:?}, then {wrong:?} more: {found:?}");
         assert!(found[0] <= half && found[1] <= most, "{segments}/s, {usual:?}, {wrong:?}: {found:?}");
+    }
+}
+
+/// Eight bad seconds every two minutes: whoever takes each for news hears eight pieces of news.
+#[test]
+fn runs_of_bad_seconds_are_learned() {
+    let mut share = Share::default();
+    for second in 1..86_400 {
+        let lost = if second % 120 < 8 { 10 } else { 0 };
+        assert_eq!(share.add(tick(second), lost, 500).times, None, "second {second}");
+    }
+}
+
+/// What makes the mean of e^evidence of a second 1, as it is where segments are lost one by one (Wald 1947).
+#[test]
+fn evidence_of_trains() {
+    for (train, times) in [(1.0_f64, 3.0_f64), (1.0, 1_000.0), (5.0, 3.0), (20.0, 3.0), (20.0, 10.0), (20.0, 1_000.0)] {
+        // With trains of geometric length, which come at random: of a lost segment on average.
+        let is_enough = |divisor: f64| {
+            let grown = (times.ln() / divisor).exp();
+            let left = train - (train - 1.0) * grown;
+            left > 0.0 && (grown - 1.0) / left <= (times - 1.0) / divisor * (1.0 + 1e-9)
+        };
+        let exact = (100..100_000).map(|hundredths| f64::from(hundredths) / 100.0).find(|divisor| is_enough(*divisor));
+        let found = share::trains(2.0 * train - 1.0, times) / exact.unwrap();
+        assert!((0.9..1.1).contains(&found), "trains of {train}, {times} times: {found} of {exact:?}");
     }
 }
 
@@ -462,9 +488,10 @@ fn an_alarm_as_it_is_told() {
     let absent = Second { uptime_ms: 612_000, duration_ms: 1_000, ..Second::default() };
     assert!(alarms.add(&absent).is_empty(), "nothing is known of it");
     assert!(alarms.add(&second(613, |_| {}))[1].alarmed, "it was away for a moment");
-    assert!(!alarms.add(&second(650, |_| {}))[1].alarmed, "it was away for long");
-    alarms.add(&second(5, |_| {}));
-    assert!(!alarms.add(&second(6, |counts| counts.lost[1] = 50))[1].alarmed, "time has begun anew");
+    let lossy = |uptime| second(uptime, |counts| counts.lost[1] = 50);
+    assert!(alarms.add(&lossy(614))[1].alarmed && !alarms.add(&lossy(650))[1].alarmed, "it was away for long");
+    (651..660).for_each(|uptime| assert_eq!(alarms.add(&lossy(uptime))[1].alarmed, uptime > 651));
+    assert!(!alarms.add(&lossy(5))[1].alarmed, "time has begun anew");
 }
 
 #[test]
