@@ -304,7 +304,8 @@ impl Missed {
     pub(super) fn add(&mut self, counts: &Counts) -> [u64; MISSED.len()] {
         // What was dropped before the ingress hook leaves a hole there; what had passed it passes it again, or leaves a hole
         // at egress; what was dropped behind the egress hook passes that again.
-        let again = [counts.refilled[0], counts.seen_again[0] + counts.refilled[1], counts.seen_again[1]];
+        let [in_again, out_again] = [0, 1].map(|at: usize| counts.seen_again[at] + counts.handshakes_again[at]);
+        let again = [counts.refilled[0], in_again + counts.refilled[1], out_again];
         let mut missed = [0; MISSED.len()];
         for ((dropped, waiting), again) in counts.own.iter().zip(&mut self.0).zip(again) {
             let mut left = again.saturating_sub(dropped[Class::Capacity as usize]);

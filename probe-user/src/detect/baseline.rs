@@ -35,8 +35,8 @@ pub struct Brought {
     pub lost: f64,
     /// Of so many.
     pub passed: f64,
-    /// More was lost than is usual, by a margin.
-    pub bad: bool,
+    /// Whether more was lost than is usual, by a margin; `None` where too little has passed to say so.
+    pub bad: Option<bool>,
 }
 
 /// What a path usually loses.
@@ -133,11 +133,11 @@ impl Baseline {
             passed: second.passed,
             squares: differs * differs,
             expected,
-            bad: f64::from(u8::from(second.bad)),
-            runs: f64::from(u8::from(second.bad && !self.was_bad)),
-            seconds: 1.0,
+            bad: one_if(second.bad == Some(true)),
+            runs: one_if(second.bad == Some(true) && !self.was_bad),
+            seconds: one_if(second.bad.is_some()),
         });
-        self.was_bad = second.bad;
+        self.was_bad = second.bad == Some(true);
         self.waiting_ms += second.duration_ms;
         if suspicious && self.waiting_ms < WAITS_MS {
             return;
@@ -156,6 +156,10 @@ impl Baseline {
     pub fn forget(&mut self) {
         (self.waiting, self.waiting_ms) = (Sums::default(), 0);
     }
+}
+
+fn one_if(it_is: bool) -> f64 {
+    if it_is { 1.0 } else { 0.0 }
 }
 
 impl Sums {

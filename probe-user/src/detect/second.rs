@@ -34,6 +34,8 @@ pub struct Counts {
     pub not_needed: [u64; 2],
     /// Holes that a retransmission filled, by direction: lost before this point, whoever has lost it.
     pub refilled: [u64; 2],
+    /// Segments of handshakes (SYN, SYN-ACK) that passed again, by direction.
+    pub handshakes_again: [u64; 2],
     /// What this host has lost, by [`Place`] and [`Class`](crate::classes::Class); of what had passed the ingress hook without noise.
     pub own: OwnLosses,
     /// Malformed frames that came in, errors only, of reasons that only a neighbour on this segment can have made.
@@ -102,11 +104,11 @@ impl Counts {
     }
 
     /// All but `own`.
-    fn counters(&mut self) -> [&mut u64; 16] {
-        let Self { segments, frames, lost, seen_again, not_needed, refilled, .. } = self;
-        let [[came, went], [frames_in, frames_out], [again_in, again_out]] =
-            [segments, frames, seen_again].map(<[u64; 2]>::each_mut);
-        let ([needless_in, needless_out], [refilled_in, refilled_out]) = (not_needed.each_mut(), refilled.each_mut());
+    fn counters(&mut self) -> [&mut u64; 18] {
+        let Self { segments, frames, lost, seen_again, not_needed, refilled, handshakes_again, .. } = self;
+        let [[came, went], [frames_in, frames_out], [again_in, again_out], [needless_in, needless_out]] =
+            [segments, frames, seen_again, not_needed].map(<[u64; 2]>::each_mut);
+        let [[refilled_in, refilled_out], [syn_in, syn_out]] = [refilled, handshakes_again].map(<[u64; 2]>::each_mut);
         let [before, behind, inside] = lost.each_mut();
         [
             came,
@@ -119,6 +121,8 @@ impl Counts {
             needless_out,
             refilled_in,
             refilled_out,
+            syn_in,
+            syn_out,
             before,
             behind,
             inside,
@@ -153,6 +157,7 @@ fn totals(snapshot: &Snapshot, interface: &Interface) -> Counts {
     };
     let damaged = interface.device.counters.iter().filter(|counter| counter.kind == "error");
     let [said_in, said_out] = of("dsack");
+    let (syn, synack) = (of("syn_retransmit"), of("synack_retransmit"));
     Counts {
         segments: [interface.ingress.tcp_segments, interface.egress.tcp_segments],
         frames: [interface.ingress.frames, interface.egress.frames],
@@ -161,6 +166,7 @@ fn totals(snapshot: &Snapshot, interface: &Interface) -> Counts {
         // A receiver says so in the other direction.
         not_needed: [said_out, said_in],
         refilled: of("hole_filled_retransmit"),
+        handshakes_again: [syn[0] + synack[0], syn[1] + synack[1]],
         own: own_losses(snapshot, interface),
         malformed_local: malformed("local"),
         malformed_path: malformed("path"),
@@ -179,8 +185,9 @@ mod tests {
     /// An uplink of the group `uplinks` of which every figure is `times` something.
     fn interface(name: &str, times: u64) -> Interface {
         let events = |again: u64, needless: u64, refilled: u64| {
+            let handshakes = [("syn_retransmit", again + 40), ("synack_retransmit", 2)];
             let events = [("retransmit_seen", again), ("dsack", needless), ("hole_filled_retransmit", refilled)];
-            events.map(|(event, count)| (event.to_owned(), count * times)).into()
+            events.into_iter().chain(handshakes).map(|(event, count)| (event.to_owned(), count * times)).collect()
         };
         let lost = |(side, segments): (&str, u64)| {
             (side.to_owned(), SideLoss { segments: segments * times, ..SideLoss::default() })
@@ -242,6 +249,7 @@ mod tests {
             seen_again: [3, 11],
             not_needed: [13, 5],
             refilled: [7, 17],
+            handshakes_again: [45, 53],
             malformed_local: 31,
             malformed_path: 37,
             link_errors: 41,

@@ -9,7 +9,8 @@ use super::{
 
 /// Over which it is counted.
 const COUNTED_MS: u64 = 10_000;
-/// What is worth an alarm where there is usually nothing: with one in a hundred seconds by itself, once in ten years.
+/// What is worth an alarm where there is usually nothing. Where one comes in a hundred seconds, chance brings as many once in
+/// some years.
 const LEAST: f64 = 5.0;
 /// Time constant of what is usual.
 const USUAL_MS: f64 = 1_800_000.0;

@@ -21,17 +21,20 @@ const LEAST_UNUSUAL: f64 = 1e-3;
 const TIMES: f64 = 3.0;
 /// So much beyond the usual makes a second bad: half of the percent that is to be noticed everywhere.
 const MARGIN: f64 = 0.005;
+/// Of less than this a second cannot be bad: it may be one connection that stands still.
+const BAD_OF: f64 = 20.0;
 /// The share of bad seconds while something is wrong.
 const BAD_WHILE_WRONG: f64 = 0.8;
 /// The most that one second weighs, as a part of an alarm.
 const STEP: f64 = 1.0 / 3.0;
-/// From this part of an alarm on a second is suspicious, and not learned yet.
+/// From this part of an alarm on a second is suspicious, and not learned yet; a bad one always is.
 const SUSPICIOUS: f64 = 0.25;
 
 /// Seconds over which what has passed is evened out: what was lost is known up to as much later.
 pub(super) const SHORT_MS: u64 = 5_000;
-/// The absolute rule: such a share in every one of these seconds, of so many in all.
+/// The absolute rule: such a share in these seconds, most of it in every one, of so many segments.
 const TOO_MUCH: f64 = 0.05;
+const MOST_OF_IT: f64 = 0.8;
 const TOO_MUCH_OF: u64 = 1_000;
 
 /// One detector.
@@ -41,7 +44,7 @@ pub(super) struct Share {
     segments: Cusum,
     seconds: Cusum,
     window: Window,
-    /// Milliseconds for which every second has lost too much.
+    /// Milliseconds for which every second has lost most of what is too much.
     too_much_ms: u64,
     alarm: Alarm,
 }
@@ -55,12 +58,8 @@ impl Share {
         let lost = (lost as f64).min(passed);
         let usual = self.baseline.share();
         let unusual = LEAST_UNUSUAL.max(TIMES * usual).min(0.9);
-        let second = Brought {
-            duration_ms: tick.duration_ms,
-            lost,
-            passed,
-            bad: lost > 0.0 && lost >= (usual + MARGIN) * passed,
-        };
+        let bad = (passed >= BAD_OF).then(|| lost > 0.0 && lost >= (usual + MARGIN) * passed);
+        let second = Brought { duration_ms: tick.duration_ms, lost, passed, bad };
         self.weigh(tick, second, unusual);
         let ratio = (short.passed > 0).then(|| short.lost as f64 / short.passed as f64);
         if let Some(lasted_ms) = self.alarm.lasted_ms(tick.now_ms) {
@@ -76,7 +75,8 @@ impl Share {
             self.alarm.begin(tick.now_ms, onset_ms);
             self.baseline.forget();
         } else {
-            self.baseline.learn(second, self.score() >= SUSPICIOUS * tick.threshold);
+            let suspicious = bad == Some(true) || self.score() >= SUSPICIOUS * tick.threshold;
+            self.baseline.learn(second, suspicious);
         }
         State {
             score: self.score(),
@@ -113,27 +113,33 @@ impl Share {
             / trains(self.baseline.dispersion(), unusual / self.baseline.share());
         self.segments.add(began_ms, segments.min(STEP * most), most);
         let bad_share = self.baseline.bad_share();
-        if bad_share < BAD_WHILE_WRONG {
-            let hits = if second.bad { 1.0 } else { 0.0 };
-            let seconds = evidence(hits, 1.0, bad_share, BAD_WHILE_WRONG) / (2.0 * self.baseline.bad_together() - 1.0);
-            self.seconds.add(began_ms, seconds, most);
+        if let Some(bad) = second.bad.filter(|_| bad_share < BAD_WHILE_WRONG) {
+            let hits = if bad { 1.0 } else { 0.0 };
+            let seconds = evidence(hits, 1.0, bad_share, BAD_WHILE_WRONG);
+            // Of runs of geometric length the dispersion.
+            self.seconds.add(began_ms, seconds / (2.0 * self.baseline.bad_together() - 1.0), most);
         }
-        let too_much = second.lost >= TOO_MUCH * second.passed;
+        let too_much = second.lost >= MOST_OF_IT * TOO_MUCH * second.passed;
         self.too_much_ms = if too_much { self.too_much_ms + tick.duration_ms } else { 0 };
     }
 
     /// When what is wrong began, if something is.
     fn fires(&self, tick: Tick, short: Sum) -> Option<u64> {
-        let reached = |sum: &Cusum| sum.onset_ms().filter(|_| sum.score() >= tick.threshold);
+        let sums = [&self.segments, &self.seconds];
+        if sums.iter().any(|sum| sum.score() >= tick.threshold) {
+            // A sum that comes down slowly may have left zero long before.
+            let well_up = sums.iter().filter(|sum| sum.score() >= tick.threshold / 2.0);
+            return well_up.filter_map(|sum| sum.onset_ms()).max();
+        }
         let throughout = self.too_much_ms >= SHORT_MS - SHORT_MS / 10 && short.passed >= TOO_MUCH_OF;
-        let absolute = || throughout.then(|| tick.now_ms.saturating_sub(self.too_much_ms));
-        reached(&self.segments).or_else(|| reached(&self.seconds)).or_else(absolute)
+        let too_much = short.lost as f64 >= TOO_MUCH * short.passed as f64;
+        (throughout && too_much).then(|| tick.now_ms.saturating_sub(self.too_much_ms))
     }
 }
 
 /// What evidence of losses that come in trains is divided by, so that an alarm stays as rare as if they came alone: a
 /// train's length is geometric, (dispersion + 1) / 2 on average, and the sum's exponent (Lundberg's) is to be 1.
-fn trains(dispersion: f64, times: f64) -> f64 {
+pub(super) fn trains(dispersion: f64, times: f64) -> f64 {
     let weight = times.ln();
     1.0 + (dispersion - 1.0) / 2.0 * weight / (1.0 - weight / (times - 1.0))
 }
