@@ -61,7 +61,7 @@ impl Warm {
     /// Lets the detectors learn.
     #[must_use]
     pub fn new(setting: Setting) -> Self {
-        let observer = Observer::new(&blank(setting.card));
+        let observer = Observer::new(blank(setting.card));
         let node = Node::new([setting.segments; 2], setting.usual);
         let mut warm = Self { node, observer, random: Random::new(setting.seed) };
         let mut is_alarmed = true;

@@ -1,4 +1,5 @@
-//! The agent's part: snapshots in, what its detectors and its judge say out.
+//! The agent's part: snapshots in, what its detectors and its judge say out. As [`probe_user::detect::Detection`] does it, but
+//! that a snapshot's memory is used again, and that it is judged only when somebody asks.
 
 use std::collections::VecDeque;
 
@@ -7,7 +8,7 @@ use probe_user::{
         alarm::{Alarms, Detector},
         second::Second,
         source::Sources,
-        verdict::{Damaged, Peers, Verdict, Window, judge},
+        verdict::{Damaged, LONG_MS, Peers, Verdict, WINDOW_MS, Window, judge},
     },
     snapshot::Snapshot,
 };
@@ -15,13 +16,16 @@ use probe_user::{
 use super::node::Node;
 
 /// Seconds that a verdict looks back.
-const SECONDS: usize = 5;
+const SECONDS: usize = (LONG_MS / 1_000) as usize;
 
 /// One agent.
 #[derive(Clone, Debug)]
 pub(super) struct Observer {
-    /// The latest is the last one.
+    shape: Snapshot,
+    /// The latest, and one every five seconds of the time that a verdict looks back.
     snapshots: VecDeque<Snapshot>,
+    /// Those that are not needed any more.
+    spare: Vec<Snapshot>,
     seconds: VecDeque<Second>,
     alarms: Alarms,
     detectors: Vec<Detector>,
@@ -29,28 +33,42 @@ pub(super) struct Observer {
 
 impl Observer {
     /// Of a node of which each snapshot has this shape.
-    pub(super) fn new(shape: &Snapshot) -> Self {
-        let snapshots = (0..=SECONDS).map(|_| shape.clone()).collect();
-        Self { snapshots, seconds: VecDeque::new(), alarms: Alarms::default(), detectors: Vec::new() }
+    pub(super) fn new(shape: Snapshot) -> Self {
+        let snapshots = [shape.clone()].into();
+        let (seconds, alarms, detectors, spare) = Default::default();
+        Self { shape, snapshots, spare, seconds, alarms, detectors }
     }
 
     /// Changes what all snapshots have in common.
     pub(super) fn reshape(&mut self, change: fn(&mut Snapshot)) {
-        self.snapshots.iter_mut().for_each(change);
+        change(&mut self.shape);
+        self.snapshots.iter_mut().chain(&mut self.spare).for_each(change);
     }
 
     /// Takes a snapshot. Whether anything is alarmed.
     pub(super) fn look(&mut self, node: &mut Node) -> bool {
-        self.snapshots.rotate_left(1);
-        let [.., earlier, later] = self.snapshots.make_contiguous() else { return false };
-        node.show(later);
-        let second = Second::between(earlier, later);
+        let mut later = self.spare.pop().unwrap_or_else(|| self.shape.clone());
+        node.show(&mut later);
+        let second = Second::between(self.snapshots.back().unwrap_or(&self.shape), &later);
         self.alarms.add(&second).clone_into(&mut self.detectors);
+        self.remember(later);
         if self.seconds.len() == SECONDS {
             self.seconds.pop_front();
         }
         self.seconds.push_back(second);
         self.is_alarmed(|_| true)
+    }
+
+    fn remember(&mut self, later: Snapshot) {
+        let age_ms = |snapshot: &Snapshot| later.uptime_ms - snapshot.uptime_ms;
+        let before_last_ms = self.snapshots.iter().rev().nth(1).map(age_ms);
+        if before_last_ms.is_some_and(|age_ms| age_ms < WINDOW_MS) {
+            self.spare.extend(self.snapshots.pop_back());
+        }
+        while self.snapshots.get(1).is_some_and(|second| age_ms(second) >= LONG_MS) {
+            self.spare.extend(self.snapshots.pop_front());
+        }
+        self.snapshots.push_back(later);
     }
 
     /// Whether one of these detectors is alarmed.
@@ -61,9 +79,7 @@ impl Observer {
     /// Whose fault it is.
     pub(super) fn judge(&self, peers: Option<Peers>, damaged: Option<Damaged>) -> Verdict {
         let window = Window { peers, damaged, ..Window::of(self.seconds.iter(), "") };
-        let (Some(first), Some(last)) = (self.snapshots.front(), self.snapshots.back()) else {
-            return Verdict::default();
-        };
-        judge(&window, &self.detectors, &Sources::between(first, last))
+        let later = self.snapshots.back().unwrap_or(&self.shape);
+        judge(&window, &self.detectors, &Sources::between(self.snapshots.front().unwrap_or(later), later))
     }
 }
