@@ -26,7 +26,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 ///
 /// `agent` counts for as long as it runs and exports Prometheus metrics; `stats` shows the same counters on the
 /// terminal, from a running agent or by attaching for a few seconds; `watch` shows losses one by one as they happen; `capture` writes malformed frames to a file for Wireshark; `explain` says what a name in them means; `analyze` judges a capture file by the
-/// same rules; `incidents` and `report` tell what went wrong, when, and whose fault it was; `doctor` says what is possible on this machine; `pause`, `resume` and `detach` control a running agent. All only look: no frame is changed, held back or dropped, and
+/// same rules; `verdict`, `incidents` and `report` tell what went wrong, when, and whose fault it was; `doctor` says what is possible on this machine; `pause`, `resume` and `detach` control a running agent. All only look: no frame is changed, held back or dropped, and
 /// nothing stays attached after they end.
 #[derive(Debug, Parser)]
 #[command(name = "lossprobe", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -78,6 +78,9 @@ pub enum Command {
     /// they belong to. Addresses are shown to who may open the agent's socket, and are never metrics.
     #[command(after_help = FLOWS_EXAMPLES)]
     Flows(FlowsArgs),
+    /// Is it us? Say whose fault it is, if anything is wrong
+    #[command(after_help = VERDICT_EXAMPLES)]
+    Verdict(VerdictArgs),
     /// List what went wrong on this node: when, for how long, how badly, and whose fault it was.
     ///
     /// Asks a running agent; where none answers, the folder in which one has kept them.
@@ -220,15 +223,25 @@ node, or behind the network on the other side; NOT NEEDED, of how many of these 
 said that it had them (RFC 2883).
 Exit codes: 0 done, 1 failed (no agent answers, or you may not talk to it), 2 usage.";
 
+const VERDICT_EXAMPLES: &str = "\
+Examples:
+  lossprobe verdict                           what the agent says now
+  lossprobe verdict --for 30s                 the gravest of half a minute; without an agent by attaching
+  lossprobe verdict --output json | jq -r .sentence
+  lossprobe explain network_in                what a verdict means, and what to do
+
+Exit codes: 0 nothing is wrong, or it is a matter of this host, its guests or its cable, 1 failed, 2 usage, 3 the network,
+4 not known.";
+
 const INCIDENTS_EXAMPLES: &str = "\
 Examples:
   lossprobe incidents                            all that are known, the newest first
-  lossprobe incidents 20240118                   the one whose name begins so: course, verdict, evidence
+  lossprobe incidents 20240118                   the one whose name begins so: times, evidence
   lossprobe incidents --output json | jq '.incidents[] | select(.state != \"closed\")'
   lossprobe incidents --state-dir /mnt/node7     from another node's folder, without an agent
 
-ONSET is an estimate; it is earlier than the moment of detection, which `lossprobe incidents ID` shows.
-PEAK is the share of TCP segments that was lost when it was worst.
+ONSET is an estimate, earlier than the moment of detection; PEAK the share of TCP segments that was
+lost when it was worst.
 Exit codes: 0 done, 1 failed (no agent answers and there is no folder, or no incident is called so),
 2 usage.";
 
@@ -842,6 +855,27 @@ pub struct FlowsArgs {
     /// How to print them
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,
+}
+
+/// `lossprobe verdict`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct VerdictArgs {
+    /// Which interfaces are meant, where there is no agent.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+
+    /// How to show it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Output,
+
+    /// Watch for so long (500ms, 30s, 2m) [default: say what the agent says now; without an agent 30s]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub watch: Option<Duration>,
+
+    /// Ask the agent on this unix socket, and fail if there is none [default: /run/lossprobe/lossprobe.sock if an
+    /// agent answers there, else attach without an agent]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
 }
 
 /// `lossprobe incidents`.

@@ -9,7 +9,7 @@ use probe_user::{
     config::{CaptureConfig, Config, StatsConfig, WatchConfig, control_socket},
     control::{self, Order},
     export::metrics,
-    inspect::{capture, doctor, explain, flows, incidents, report, senders, watch},
+    inspect::{capture, doctor, explain, flows, incidents, report, senders, verdict, watch},
     standalone,
 };
 use tracing::level_filters::LevelFilter;
@@ -66,6 +66,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Report(args) => {
             log_to_stderr(LogFormat::Text, LevelFilter::WARN);
             report::run(&args)?;
+        }
+        Command::Verdict(args) => {
+            log_to_stderr(LogFormat::Text, LevelFilter::WARN);
+            return Ok(ExitCode::from(verdict::run(&args)?));
         }
         Command::Explain(args) => explain::run(&args)?,
         Command::Analyze(args) => {

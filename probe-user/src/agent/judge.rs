@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
     config::Config,
@@ -19,7 +19,7 @@ use crate::{
     },
     export::push::Push,
     record::{
-        bundle::{Bundles, Case},
+        bundle::{self, Bundles, Case},
         evidence::Evidence,
         history::History,
         host::Host,
@@ -30,10 +30,10 @@ use crate::{
     snapshot::{DetectorState, IncidentCount, Judgement, Snapshot},
 };
 
-/// Folder of the bundles in the state folder.
-const BUNDLES: &str = "bundles";
 /// An open incident is written down so often, in ticks.
 const KEEP_EVERY: u32 = 10;
+/// And its bundle: what is older than the recorder remembers would be lost.
+const BUNDLE_EVERY: u32 = 300;
 
 /// Judges, records and tells.
 pub(super) struct Judge {
@@ -73,10 +73,13 @@ impl Judge {
                 (None, Kept::default())
             }
         };
+        let detection = Detection::new(settings.thresholds, settings.objective_percent, kept);
+        let push = Push::start(&config.push)?;
+        detection.incidents().open().for_each(|incident| push.tell(incident, What::State(incident.state)));
         Ok(Self {
-            detection: Detection::new(settings.thresholds, settings.objective_percent, kept),
+            detection,
             history: History::new(config.record.history),
-            push: Push::start(&config.push)?,
+            push,
             host: Arc::new(Host::read()),
             disk,
             totals: BTreeMap::new(),
@@ -117,11 +120,15 @@ impl Judge {
                 }
             }
         }
-        if self.ticks.is_multiple_of(KEEP_EVERY)
-            && let Some(disk) = &self.disk
-        {
-            self.detection.incidents().open().for_each(|incident| disk.keeper.keep(incident));
-            disk.keeper.keep_month(self.detection.incidents().month());
+        if let Some(disk) = &mut self.disk {
+            let open = self.detection.incidents().open();
+            if self.ticks.is_multiple_of(BUNDLE_EVERY) {
+                let judged = open.filter(|incident| incident.judged.is_some());
+                disk.due.extend(judged.map(|incident| incident.id.clone()));
+            } else if self.ticks.is_multiple_of(KEEP_EVERY) {
+                open.for_each(|incident| disk.keeper.keep(incident));
+                disk.keeper.keep_month(self.detection.incidents().month());
+            }
         }
         self.write_bundles(snapshot, evidence);
     }
@@ -191,7 +198,7 @@ impl Disk {
     fn open(folder: &Path, config: &Config) -> Result<(Self, Kept)> {
         let mut store = Store::open(folder)?;
         let kept = store.load()?;
-        let bundles = Bundles::open(folder.join(BUNDLES), config.record.keep)?;
+        let bundles = Bundles::open(folder.join(bundle::FOLDER), config.record.keep)?;
         let open = kept.incidents.iter().filter(|incident| incident.is_open()).count();
         info!(folder = %folder.display(), known = kept.incidents.len(), open, "incidents are kept");
         let (keeper, scribe) = (Keeper::start(store)?, Scribe::start(bundles)?);

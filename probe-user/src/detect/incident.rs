@@ -42,7 +42,7 @@ pub enum State {
     /// A detector has alarmed; there is no verdict yet.
     #[default]
     Opening,
-    /// There is a verdict, and it goes on.
+    /// There is a verdict, or for half a minute none that names anybody, and it goes on.
     Active,
     /// Less is lost than at the peak, and still too much.
     Easing,

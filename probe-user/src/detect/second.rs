@@ -19,6 +19,16 @@ pub enum Unit {
     Interface(String),
 }
 
+impl Unit {
+    /// Name of the group or of the interface.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Group(name) | Self::Interface(name) => name,
+        }
+    }
+}
+
 /// What one unit has seen between two snapshots. In wire segments, unless said otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {

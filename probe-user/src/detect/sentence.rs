@@ -129,7 +129,7 @@ fn malformed(finding: &Finding<'_>, at: &str) -> String {
     };
     let lost = finding.parts.iter().find(|part| part.name.is_network());
     let lost = lost
-        .filter(|_| finding.loses)
+        .filter(|_| finding.network_loses)
         .map_or_else(String::new, |part| format!(", and {} of the segments are lost on the way", percent(ratio(part))));
     who + &lost
 }

@@ -476,7 +476,8 @@ impl UnitSources {
     /// What is lost before it comes in from a guest is not lost in the network.
     fn must_lead_out(&mut self, interfaces: &[&Interface]) {
         for interface in interfaces.iter().filter(|interface| interface.role != Role::Uplink.id()) {
-            let text = format!("{}: the network, for it leads to a guest or another device of this host", interface.name);
+            let text =
+                format!("{}: the network, for it leads to a guest or another device of this host", interface.name);
             self.miss(ALL, &text);
         }
     }

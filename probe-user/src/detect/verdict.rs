@@ -142,6 +142,7 @@ impl Name {
 
 /// What there is to say at one instant (`GET /api/v1/verdict`). Keys are added, never renamed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Verdict {
     /// Version of the JSON form.
     pub schema: u32,
@@ -323,6 +324,8 @@ pub(super) struct Finding<'w> {
     pub(super) loses: bool,
     /// Malformed frames of the scope that is alarmed.
     pub(super) malformed: u64,
+    /// Beside malformed frames: what is lost would have been the network's, too.
+    pub(super) network_loses: bool,
 }
 
 /// Judges what is lost in a window. `alarms` are all detectors; `sources` are those of the same time, the longer one.
@@ -382,6 +385,7 @@ impl<'w> Finding<'w> {
             uncounted_drops,
             loses: WAYS.iter().any(|(kind, _)| is_alarmed(*kind)),
             malformed: 0,
+            network_loses: false,
         };
         (finding.name, finding.why) = finding.by_loss();
         finding.add_malformed(is_alarmed(Kind::MalformedLocal), is_alarmed(Kind::MalformedPath));
@@ -454,6 +458,8 @@ impl<'w> Finding<'w> {
     /// Whose malformed frames these are. Of local scope: of a device of this segment, whoever loses what; of path scope:
     /// anybody's, unless connections that have nothing in common but the way come damaged.
     fn add_malformed(&mut self, local: bool, path: bool) {
+        // An alarm outlasts what it is about.
+        let (local, path) = (local && self.counts.malformed_local > 0, path && self.counts.malformed_path > 0);
         let has_way_in_common = |damaged: Damaged| damaged.flows >= LEAST_FLOWS && damaged.networks >= LEAST_NETWORKS;
         let accuses = local || (path && self.window.damaged.is_some_and(has_way_in_common));
         if !local && !path {
@@ -461,6 +467,7 @@ impl<'w> Finding<'w> {
         }
         self.malformed =
             if local { self.counts.malformed_local } else { 0 } + if path { self.counts.malformed_path } else { 0 };
+        self.network_loses = self.name.is_network();
         let missing = self.sources.missing_for(Name::NetworkMalformed);
         (self.name, self.why) = match self.name {
             Name::None if !accuses => (Name::RemoteMalformed, Why::Named),

@@ -20,8 +20,9 @@ use tokio::{
 
 use crate::{
     control::Order,
+    detect::verdict::Verdict,
     event::{self, Message},
-    export::FLOWS,
+    export::{FLOWS, VERDICT},
     record::{
         evidence::{self, Evidence},
         incidents::{self, Incidents},
@@ -203,6 +204,14 @@ pub async fn flows(socket: &Path) -> Result<Flows, FetchError> {
 /// [`FetchError::NoAgent`] only if nobody listens there.
 pub async fn evidence(socket: &Path) -> Result<Evidence, FetchError> {
     document(socket, evidence::PATH, "it keeps no evidence").await
+}
+
+/// What the agent on `socket` has to say of whose fault it is.
+///
+/// # Errors
+/// [`FetchError::NoAgent`] only if nobody listens there.
+pub async fn verdict(socket: &Path) -> Result<Verdict, FetchError> {
+    document(socket, VERDICT, "it judges nothing").await
 }
 
 /// The incidents that the agent on `socket` knows.

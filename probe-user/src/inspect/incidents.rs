@@ -1,6 +1,7 @@
 //! `lossprobe incidents`: what went wrong and when, as a running agent knows it or as its state folder has it.
 
 use std::{
+    collections::BTreeMap,
     io::{ErrorKind, IsTerminal as _, Write as _, stderr},
     path::{Path, PathBuf},
 };
@@ -21,6 +22,7 @@ use crate::{
         bundle,
         incidents::Incidents,
         report::{self, Block, clock, duration, id, percent},
+        store,
     },
 };
 
@@ -65,9 +67,9 @@ pub(super) enum Knowledge {
 impl Knowledge {
     pub(super) fn from_args(args: &KnowledgeArgs) -> Result<Self> {
         Ok(match (&args.state_dir, &args.socket) {
-            (Some(folder), _) => Self::Folder(folder.join(bundle::FOLDER)),
+            (Some(folder), _) => Self::Folder(folder.clone()),
             (None, Some(socket)) => Self::Agent(control_socket(Some(socket))?, None),
-            (None, None) => Self::Agent(control_socket(None)?, Some(Path::new(DEFAULT_STATE).join(bundle::FOLDER))),
+            (None, None) => Self::Agent(control_socket(None)?, Some(DEFAULT_STATE.into())),
         })
     }
 
@@ -84,18 +86,37 @@ impl Knowledge {
     }
 }
 
-/// The incidents of all bundles. One that cannot be read is said, and hides no other.
-fn read(folder: &Path) -> Result<Incidents> {
-    let read = |bundle: &PathBuf| match bundle::read(bundle) {
-        // The folder may have been moved since.
-        Ok(incident) => Some(Incident { bundle: bundle.display().to_string(), ..incident }),
-        Err(error) => {
-            // Whoever closed it does not want to know.
-            let _unheard = writeln!(stderr(), "lossprobe: passed over: {error:#}");
-            None
+/// The incidents of a state folder: those of its journal, and those of which only the bundle is there (any more). One that
+/// cannot be read is said, and hides no other.
+fn read(state: &Path) -> Result<Incidents> {
+    let mut known = BTreeMap::new();
+    let mut faults = Vec::new();
+    let (journal, bundles) = (state.join(store::JOURNAL).is_dir(), state.join(bundle::FOLDER));
+    ensure!(journal || bundles.is_dir(), "no agent has kept incidents in {}", state.display());
+    if bundles.is_dir() {
+        for place in bundle::bundles(&bundles)? {
+            match bundle::read(&place) {
+                Ok(incident) => drop(known.insert(incident.id.clone(), incident)),
+                Err(error) => faults.push(error),
+            }
         }
+    }
+    if journal {
+        let loaded = store::read(state)?;
+        known.extend(loaded.incidents.into_iter().map(|incident| (incident.id.clone(), incident)));
+        let fault = |(path, error): (PathBuf, anyhow::Error)| error.context(format!("read {}", path.display()));
+        faults.extend(loaded.faults.into_iter().map(fault));
+    }
+    for error in faults {
+        // Whoever closed it does not want to know.
+        let _unheard = writeln!(stderr(), "lossprobe: passed over: {error:#}");
+    }
+    // The folder may have been moved since.
+    let here = |incident: Incident| {
+        let place = bundles.join(&incident.id);
+        Incident { bundle: if place.is_dir() { place.display().to_string() } else { String::new() }, ..incident }
     };
-    Ok(Incidents::new(bundle::bundles(folder)?.iter().filter_map(read).collect()))
+    Ok(Incidents::new(known.into_values().map(here).collect()))
 }
 
 /// The one that is called so, or begins so if only one does; without a name the newest.
@@ -123,7 +144,13 @@ fn list(incidents: &[Incident], page: &Page) -> String {
         if incident.affected.len() > NAMES_SHOWN {
             affected.push_str(" …");
         }
-        let texts = [incident.id.clone(), id(&incident.state), id(&incident.verdict), affected, clock(&incident.onset)];
+        let texts = [
+            incident.id.clone(),
+            id(&incident.state),
+            incident.verdict.id().to_owned(),
+            affected,
+            clock(&incident.onset),
+        ];
         let style = if incident.state == State::Closed { Style::Plain } else { Style::Error };
         (style, texts.iter().map(|text| printable(text)).chain([lasted, percent(incident.peak.ratio)]).collect())
     };
@@ -185,8 +212,12 @@ pub(super) fn stored(incident: &Incident, name: &str) -> Result<String> {
 mod tests {
     use super::*;
     use crate::record::{
-        bundle::tests::{Scratch, case},
+        bundle::{
+            Bundles, Keep,
+            tests::{Scratch, case},
+        },
         report::tests::incident,
+        store::Store,
     };
 
     const PAGE: Page = Page { width: None, colour: false };
@@ -227,7 +258,7 @@ mod tests {
         assert!(!text.contains('\x1b'), "no name steers the terminal");
         for line in [
             "Detected          2024-01-18 10:40:06 UTC, 6.5 s after the onset",
-            "2024-01-18 14:08:00  +3 h 28 min     state acceptable",
+            "2024-01-18 14:08:00  +3 h 28 min   state acceptable",
             "- 5,210 frames with a wrong header checksum in 5 s",
         ] {
             assert!(text.lines().any(|known| known == line), "{line} in {text}");
@@ -237,16 +268,22 @@ mod tests {
     #[test]
     fn from_a_folder_without_an_agent() {
         let scratch = Scratch::new("folder");
-        let mut bundles = scratch.bundles();
+        let mut bundles = Bundles::open(scratch.path.join(bundle::FOLDER), Keep::default()).unwrap();
         for id in ["1", "2", "3"] {
             bundles.write(&case(id)).unwrap();
         }
         std::fs::write(bundles.place("2").join(bundle::INCIDENT), "{").unwrap();
+        let ids = |told: &Incidents| told.incidents.iter().map(|incident| incident.id.clone()).collect::<Vec<_>>();
         let told = read(&scratch.path).unwrap();
-        let ids: Vec<&str> = told.incidents.iter().map(|incident| incident.id.as_str()).collect();
-        assert_eq!(ids, ["3", "1"], "one that is broken hides no other");
+        assert_eq!(ids(&told), ["3", "1"], "one that is broken hides no other");
         assert!(stored(&told.incidents[0], bundle::REPORT_MD).unwrap().starts_with("# Packet loss on node7"));
-        assert!(stored(&named("4"), bundle::REPORT_MD).is_err());
+        let mut store = Store::open(&scratch.path).unwrap();
+        store.keep(&Incident { state: State::Easing, closed: None, ..named("3") }).unwrap();
+        store.keep(&named("4")).unwrap();
+        let told = read(&scratch.path).unwrap();
+        assert_eq!(ids(&told), ["4", "3", "1"]);
+        assert_eq!(told.incidents[1].state, State::Easing, "the journal knows more than the bundle");
+        assert!(stored(&told.incidents[0], bundle::REPORT_MD).is_err(), "there is no bundle of it");
         assert!(read(Path::new("/nonexistent")).is_err());
     }
 }

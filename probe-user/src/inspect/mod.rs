@@ -16,4 +16,5 @@ mod rates;
 pub mod report;
 pub mod senders;
 pub mod stats;
+pub mod verdict;
 pub mod watch;

@@ -18,7 +18,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{BufWriter, ErrorKind, Write as _},
+    io::{self, BufWriter, ErrorKind, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -38,7 +38,7 @@ use super::{
 use crate::{detect::incident::Incident, event::Event, snapshot::Snapshot};
 
 /// Where bundles are in an agent's state folder.
-pub const FOLDER: &str = "incidents";
+pub const FOLDER: &str = "bundles";
 /// Where the incident itself is.
 pub const INCIDENT: &str = "incident.json";
 /// The report as text.
@@ -52,7 +52,7 @@ const LOSS: &str = "loss.csv";
 /// What `evidence.pcapng` has at most, in bytes.
 const MOST_EVIDENCE_BYTES: usize = 4 << 20;
 /// What each file of counters has at most, in bytes.
-const MOST_SERIES_BYTES: usize = 8 << 20;
+const MOST_SERIES_BYTES: u64 = 8 << 20;
 /// Incidents of which is remembered how far they are written.
 const MOST_PROGRESS: usize = 64;
 /// Longest name of an incident, in bytes.
@@ -256,25 +256,22 @@ struct Folder<'f> {
 
 impl Folder<'_> {
     fn put(&self, name: &str, text: &str) -> Result<()> {
-        self.create(name, &[text.as_bytes()])
+        self.create(name, |file| file.write_all(text.as_bytes()))
     }
 
-    fn create(&self, name: &str, parts: &[&[u8]]) -> Result<()> {
+    fn create(&self, name: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
         let path = self.fresh.join(name);
         let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path);
-        file.and_then(|mut file| {
-            parts.iter().try_for_each(|part| file.write_all(part))?;
-            file.sync_all()
-        })
-        .with_context(|| format!("write {}", path.display()))
+        let written = file.and_then(|mut file| fill(&mut file).and_then(|()| file.sync_all()));
+        written.with_context(|| format!("write {}", path.display()))
     }
 
-    /// What an earlier writing has had, nothing if there was none.
-    fn earlier(&self, name: &str) -> Result<Vec<u8>> {
+    /// What an earlier writing has had, `None` if there was none.
+    fn earlier(&self, name: &str) -> Result<Option<File>> {
         let path = self.former.join(name);
-        match fs::read(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            outcome => outcome.with_context(|| format!("read {}", path.display())),
+        match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            outcome => outcome.map(Some).with_context(|| format!("read {}", path.display())),
         }
     }
 
@@ -283,20 +280,30 @@ impl Folder<'_> {
         const HEADER: &[u8] = b"time,uptime_ms,duration_ms,interface,counter,increase\n";
         let name = format!("{}.csv", area.id());
         let earlier = self.earlier(&name)?;
-        let header = if earlier.is_empty() { HEADER } else { &[] };
-        let mut rows = BufWriter::new(Vec::new());
-        'all: for step in recording.steps().filter(|step| step.uptime_ms - step.duration_ms >= written_ms) {
-            for (series, more) in step.changes().filter(|(series, _)| series.area == area) {
-                let (interface, counter) = (field(&series.interface), field(&series.name));
-                let (uptime_ms, duration_ms) = (step.uptime_ms, step.duration_ms);
-                writeln!(rows, "{},{uptime_ms},{duration_ms},{interface},{counter},{more}", step.time)?;
-                if earlier.len() + rows.get_ref().len() > MOST_SERIES_BYTES {
-                    break 'all;
+        let steps = recording.steps().filter(|step| step.uptime_ms - step.duration_ms >= written_ms);
+        self.create(&name, |file| {
+            let mut bytes = match earlier {
+                Some(mut earlier) => io::copy(&mut earlier, file)?,
+                None => 0,
+            };
+            let mut rows = BufWriter::new(file);
+            if bytes == 0 {
+                rows.write_all(HEADER)?;
+            }
+            for step in steps {
+                for (series, more) in step.changes().filter(|(series, _)| series.area == area) {
+                    let (interface, counter) = (field(&series.interface), field(&series.name));
+                    let (uptime_ms, duration_ms) = (step.uptime_ms, step.duration_ms);
+                    let row = format!("{},{uptime_ms},{duration_ms},{interface},{counter},{more}\n", step.time);
+                    bytes += row.len() as u64;
+                    if bytes > MOST_SERIES_BYTES {
+                        return rows.flush();
+                    }
+                    rows.write_all(row.as_bytes())?;
                 }
             }
-        }
-        let rows = rows.into_inner().context("write rows")?;
-        self.create(&name, &[header, &earlier, &rows])
+            rows.flush()
+        })
     }
 
     /// Adds frames that are later than those that are written. Returns when the latest of all was.
@@ -304,13 +311,16 @@ impl Folder<'_> {
         let time = |event: &Event| event.time.parse::<Timestamp>().ok();
         let mut fresh: Vec<_> = frames.iter().filter(|event| time(event) > written).collect();
         fresh.sort_by_cached_key(|event| time(event));
-        let earlier = self.earlier(EVIDENCE)?;
-        let mut file = Vec::new();
+        let mut earlier = Vec::new();
+        if let Some(mut file) = self.earlier(EVIDENCE)? {
+            file.read_to_end(&mut earlier).context("read earlier evidence")?;
+        }
         let mut latest = written;
         if !fresh.is_empty() {
             // What follows in a file is a section of its own: there each has its own interfaces.
             let kernel: String = host.kernel.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
             let mut writer = Writer::begin(Vec::new(), kernel).context("begin a capture")?;
+            let mut whole_bytes = 0;
             for event in fresh {
                 // One that another build has made is no frame, and no reason to have no bundle.
                 let Ok(frame) = Frame::of(event) else { continue };
@@ -318,12 +328,12 @@ impl Folder<'_> {
                 if earlier.len() + writer.get_ref().len() > MOST_EVIDENCE_BYTES {
                     break;
                 }
-                file.clone_from(writer.get_ref());
-                latest = time(event);
+                (whole_bytes, latest) = (writer.get_ref().len(), time(event));
             }
+            earlier.extend(&writer.get_ref()[..whole_bytes]);
         }
-        if !earlier.is_empty() || !file.is_empty() {
-            self.create(EVIDENCE, &[&earlier, &file])?;
+        if !earlier.is_empty() {
+            self.create(EVIDENCE, |file| file.write_all(&earlier))?;
         }
         Ok(latest)
     }
@@ -345,7 +355,7 @@ impl Folder<'_> {
 fn course(incident: &Incident) -> String {
     let rows = incident.course.iter().map(|point| {
         // What is not known is empty, which no reader takes for 0.
-        let ratio = Option::from(point.ratio).map_or_else(String::new, |ratio: f64| ratio.to_string());
+        let ratio = point.ratio.map_or_else(String::new, |ratio| ratio.to_string());
         format!("{},{ratio},{}\n", point.seconds, point.malformed)
     });
     let header = "seconds_since_onset,lost_ratio,malformed_per_second\n".to_owned();

@@ -111,7 +111,8 @@ pub(crate) fn duration(seconds: f64) -> String {
         (0, 0) if seconds < 10.0 && seconds.fract() > 0.05 => format!("{seconds:.1} s"),
         (0, 0) => format!("{rest} s"),
         (0, _) => format!("{minutes} min {rest:02} s"),
-        _ => format!("{hours} h {minutes:02} min"),
+        (..72, _) => format!("{hours} h {minutes:02} min"),
+        _ => format!("{} d {:02} h", hours / 24, hours % 24),
     }
 }
 

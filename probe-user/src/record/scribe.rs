@@ -4,6 +4,7 @@
 use std::{
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -13,6 +14,8 @@ use super::bundle::{Bundles, Case};
 
 /// Bundles that wait to be written. A case holds its incident, evidence of a megabyte or two, and the recorder's steps.
 const WAITING: usize = 2;
+/// How long an agent that ends waits for what is being written.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// What the thread has to say and nobody has heard yet.
 const UNHEARD: usize = 256;
 
@@ -22,7 +25,7 @@ pub struct Scribe {
     /// `None` when it is to end.
     cases: Option<SyncSender<Box<Case>>>,
     written: Receiver<Written>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 /// What became of a bundle.
@@ -51,11 +54,10 @@ impl Scribe {
                 // A disk that stays full is said once.
                 match &outcome {
                     Ok(folder) if is_failing => info!(incident = id, "bundles are written again: {folder}"),
-                    Ok(_) => {}
                     Err(cause) if !is_failing => {
-                        warn!(incident = id, "no bundle is written: {cause}; counting goes on")
+                        warn!(incident = id, "no bundle is written: {cause}; counting goes on");
                     }
-                    Err(_) => {}
+                    Ok(_) | Err(_) => {}
                 }
                 is_failing = outcome.is_err();
                 // Whoever does not listen does not want to know.
@@ -64,7 +66,7 @@ impl Scribe {
         };
         let thread =
             thread::Builder::new().name("bundles".to_owned()).spawn(write).context("start a thread for bundles")?;
-        Ok(Self { cases: Some(cases), written, thread: Some(thread) })
+        Ok(Self { cases: Some(cases), written, thread })
     }
 
     /// Hands a case over, without waiting. Returns whether it is taken; else others are waiting, and it may be offered again.
@@ -84,19 +86,18 @@ impl Scribe {
 }
 
 impl Drop for Scribe {
-    /// What was taken is written before the agent ends.
+    /// What was taken is written before the agent ends, if the disk takes it: half a bundle is none, and does no harm.
     fn drop(&mut self) {
         self.cases = None;
-        if let Some(thread) = self.thread.take() {
-            let _panicked = thread.join();
+        let end = Instant::now() + PATIENCE;
+        while !self.thread.is_finished() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
     use crate::record::bundle::tests::{Scratch, case};
 

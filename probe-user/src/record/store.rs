@@ -43,7 +43,8 @@ const MOST_BROKEN: usize = 16;
 /// Letters of an incident's name.
 const MOST_NAME: usize = 64;
 
-const JOURNAL: &str = "journal";
+/// Where the incidents themselves are.
+pub const JOURNAL: &str = "journal";
 const BROKEN: &str = "broken";
 const MONTH: &str = "month.json";
 const SUFFIX: &str = ".json";

@@ -18,6 +18,7 @@ mod flows;
 mod harm;
 mod heartbeat;
 mod http;
+mod incidents;
 mod links;
 mod losses;
 mod malformed;
@@ -97,6 +98,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             malformed::host_trials(),
             cli::host_trials(),
             verdict::trials(),
+            incidents::host_trials(),
         ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()

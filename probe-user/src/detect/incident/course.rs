@@ -1,6 +1,6 @@
 //! How much is lost: over the last ten seconds, and over the whole of an incident in a bounded number of points.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{COURSE_POINTS, Incident, Point, party::Key};
 use crate::{
@@ -68,32 +68,35 @@ impl Recent {
         let seconds = self.seconds.range(..=at).rev().map(|(second, _)| second);
         let window: Vec<_> = seconds.take_while(|second| second.uptime_ms + WINDOW_MS > end_ms).collect();
         let window_ms: u64 = window.iter().map(|second| second.duration_ms).sum();
-        let sums = |(unit, kind): &Key| {
-            let counts = window.iter().filter_map(|second| second.units.get(unit));
-            let (part, whole) = counts.map(|counts| share(*kind, counts)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let units: BTreeSet<&Unit> = watched.iter().map(|(unit, _)| unit).collect();
+        let sums: BTreeMap<&Unit, Counts> = units.into_iter().map(|unit| (unit, sum(&window, unit))).collect();
+        let of = |(unit, kind): &Key| {
+            let (part, whole) = share(*kind, sums.get(unit)?);
             ratio(part, whole).filter(|_| whole >= LEAST)
         };
         let largest = |malformed: bool| {
             let keys = watched.iter().filter(|(_, kind)| malformed || !is_malformed(*kind));
-            keys.filter_map(sums).max_by(f64::total_cmp)
+            keys.filter_map(of).max_by(f64::total_cmp)
         };
-        let frames = |unit: &Unit| -> u64 {
-            let counts = window.iter().filter_map(|second| second.units.get(unit));
-            counts.map(|counts| counts.malformed_local + counts.malformed_path).sum()
-        };
-        let units: BTreeSet<&Unit> = watched.iter().map(|(unit, _)| unit).collect();
         // A group's interfaces have what the group has: the same frames are not counted twice.
-        let (groups, interfaces): (Vec<&Unit>, Vec<_>) =
-            units.into_iter().partition(|unit| matches!(unit, Unit::Group(_)));
-        let of_groups: u64 = groups.into_iter().map(frames).sum();
-        let of_interfaces: u64 = interfaces.into_iter().map(frames).sum();
-        let malformed = ratio(of_groups.max(of_interfaces) * 1_000, window_ms).unwrap_or(0.0);
+        let frames = |of_groups: bool| -> u64 {
+            let units = sums.iter().filter(|(unit, _)| matches!(unit, Unit::Group(_)) == of_groups);
+            units.map(|(_, counts)| counts.malformed_local + counts.malformed_path).sum()
+        };
+        let malformed = ratio(frames(true).max(frames(false)) * 1_000, window_ms).unwrap_or(0.0);
         Level { ratio: largest(false), worst: largest(true), malformed }
     }
 }
 
 const fn is_malformed(kind: Kind) -> bool {
     matches!(kind, Kind::MalformedLocal | Kind::MalformedPath)
+}
+
+/// What a unit has seen in these seconds.
+fn sum(window: &[&Second], unit: &Unit) -> Counts {
+    let mut sum = Counts::default();
+    window.iter().filter_map(|second| second.units.get(unit)).for_each(|counts| sum.add(counts));
+    sum
 }
 
 /// What is lost, of what.

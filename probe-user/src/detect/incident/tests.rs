@@ -4,7 +4,7 @@ use super::{party::Key, *};
 use crate::{
     classes::Class,
     detect::{
-        alarm::{Detector, Kind},
+        alarm::{Alarms, Detector, Kind},
         objective::Month,
         second::{Counts, Place, Second, Unit},
     },
@@ -25,6 +25,8 @@ struct Host {
     wall: Timestamp,
     uptime_ms: u64,
     alarms: BTreeMap<Key, Alarm>,
+    /// The detectors of the agent, in place of those of the test.
+    real: Option<Alarms>,
     changes: Vec<Change>,
 }
 
@@ -40,7 +42,7 @@ impl Host {
     fn new(thresholds: Thresholds) -> Self {
         let incidents = Incidents::new(thresholds, 99.9, Kept::default());
         let wall = START.parse().unwrap();
-        Self { incidents, thresholds, wall, uptime_ms: 0, alarms: BTreeMap::new(), changes: Vec::new() }
+        Self { incidents, thresholds, wall, uptime_ms: 0, alarms: BTreeMap::new(), real: None, changes: Vec::new() }
     }
 
     /// A second in which these shares are lost, or so many malformed frames come, and the verdict on it.
@@ -55,7 +57,8 @@ impl Host {
             *alarm = Alarm { last_ms: now_ms, seconds: alarm.seconds + 1, ..*alarm };
         }
         self.alarms.retain(|_, alarm| now_ms - alarm.last_ms < QUIET * 1_000);
-        let detectors: Vec<Detector> = self.alarms.iter().map(|((unit, kind), alarm)| alarm.of(unit, *kind)).collect();
+        let mut detectors: Vec<Detector> =
+            self.alarms.iter().map(|((unit, kind), alarm)| alarm.of(unit, *kind)).collect();
         let counts = counts(losses);
         let well = Counts { segments: [5_000; 2], frames: [6_000; 2], ..Counts::default() };
         let units = [
@@ -64,6 +67,9 @@ impl Host {
             (Unit::Interface("eth1".to_owned()), well),
         ];
         let second = Second { uptime_ms: now_ms, duration_ms: 1_000, units: units.into() };
+        if let Some(real) = &mut self.real {
+            detectors = real.add(&second).to_vec();
+        }
         let verdict = Verdict {
             verdict,
             sentence: format!("It is {verdict:?}."),
@@ -186,10 +192,10 @@ fn course_of_the_incident(minute: f64) -> (f64, f64) {
 }
 
 /// The day of incident.md, a minute of it in so many seconds.
-fn day(seconds_per_minute: u64) -> Host {
+fn day(seconds_per_minute: u64, real: Option<Alarms>) -> Host {
     let scale = seconds_per_minute * 1_000;
     let thresholds = Thresholds { eases_after_ms: scale / 2, closes_after_ms: scale * 10, ..Thresholds::default() };
-    let mut host = Host::new(thresholds);
+    let mut host = Host { real, ..Host::new(thresholds) };
     for second in 0..1_400 * seconds_per_minute {
         let (loss, malformed) = course_of_the_incident(second as f64 / seconds_per_minute as f64 - 10.0);
         let verdict = if malformed > 0.0 { Name::NetworkMalformed } else { Name::None };
@@ -204,7 +210,7 @@ fn day(seconds_per_minute: u64) -> Host {
 #[test]
 fn the_day_is_one_incident() {
     for seconds_per_minute in [12, 60] {
-        let host = day(seconds_per_minute);
+        let host = day(seconds_per_minute, None);
         let incident = host.only();
         let minutes = |text: &str| since_start(text) / seconds_per_minute as f64 - 10.0;
         let course: Vec<_> = incident.states.iter().map(|change| (minutes(&change.time), change.state)).collect();
@@ -265,6 +271,23 @@ fn the_day_is_one_incident() {
             assert!((at(minute) - expected).abs() < 0.006, "minute {minute}: {}", at(minute));
         }
     }
+}
+
+#[test]
+fn the_day_is_one_incident_for_the_agents_detectors() {
+    let host = day(60, Some(Alarms::default()));
+    let incident = host.only();
+    let minutes = |text: &str| since_start(text) / 60.0 - 10.0;
+    let course: Vec<_> = incident.states.iter().map(|change| (minutes(&change.time), change.state)).collect();
+    println!("onset {:.2}, noticed {:.2}, {course:.2?}", minutes(&incident.onset), minutes(&incident.detected));
+    assert!(minutes(&incident.onset).abs() < 0.1 && (0.0..10.0 / 60.0).contains(&minutes(&incident.detected)));
+    let [(_, State::Opening), (_, State::Active), .., (acceptable, State::Acceptable), (closed, State::Closed)] =
+        course[..]
+    else {
+        panic!("{course:?}");
+    };
+    assert!((238.0..239.0).contains(&acceptable) && (1_370.0..1_372.0).contains(&closed), "{course:.2?}");
+    assert_eq!((incident.verdict, &incident.unaffected[..]), (Name::NetworkMalformed, &["eth1".to_owned()][..]));
 }
 
 #[test]

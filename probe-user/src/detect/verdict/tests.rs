@@ -580,7 +580,8 @@ fn any_detectors() -> impl Strategy<Value = Vec<Detector>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// What this host loses besides never makes a verdict accuse the network more.
+    /// What this host loses besides never makes a verdict accuse the network more. That a neighbour makes malformed frames is
+    /// no matter of what is lost.
     #[test]
     fn more_local_losses_accuse_nobody_outside(
         counts in any_counts(),
@@ -601,7 +602,10 @@ proptest! {
         let is_local = |kind: Kind| kind.id().starts_with("local_");
         later.iter_mut().filter(|detector| is_local(detector.kind)).for_each(|detector| detector.alarmed |= alarmed);
         let after = judge(&window(&worse, earlier), &later, &seen("igb"));
-        if after.verdict.is_network() || after.verdict == Name::Inside {
+        if after.verdict == Name::NetworkMalformed {
+            let is_seen = |detector: &Detector| detector.kind == Kind::MalformedLocal && detector.alarmed;
+            prop_assert!(worse.malformed_local > 0 && later.iter().any(is_seen), "{:?}", after);
+        } else if after.verdict.is_network() || after.verdict == Name::Inside {
             prop_assert_eq!(after.verdict, before.verdict, "{:?} became {:?}", before, after);
         }
     }

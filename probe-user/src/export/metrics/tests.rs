@@ -5,9 +5,9 @@ use std::{
 
 use super::*;
 use crate::snapshot::{
-    AttachedPorts, Attachment, BadChecksums, Coverage, Device, DeviceCounter, Drop, Interface, Malformed, Map,
-    MapUpdateFailed, PortGroup, Probe, ProtocolError, Qdisc, Retransmitted, SCHEMA, Share, SideLoss, Softnet, Tcp,
-    Traffic, Wire, XdpFailed,
+    AttachedPorts, Attachment, BadChecksums, Coverage, DetectorState, Device, DeviceCounter, Drop, IncidentCount,
+    Interface, Judgement, Malformed, Map, MapUpdateFailed, PortGroup, Probe, ProtocolError, Qdisc, Retransmitted,
+    SCHEMA, Share, SideLoss, Softnet, Tcp, Traffic, Wire, XdpFailed,
 };
 
 /// Connections of which something was lost before they came in.
@@ -152,6 +152,18 @@ fn snapshot() -> Snapshot {
             collect_errors: [("netlink".into(), 1)].into(),
             ..Probe::default()
         },
+        judgement: Some(Judgement {
+            verdict: "network_in".into(),
+            incidents: [("network_in".into(), IncidentCount { active: 1, total: 2 })].into(),
+            detectors: vec![DetectorState {
+                unit: "uplinks".into(),
+                kind: "network_in".into(),
+                alarmed: true,
+                ..DetectorState::default()
+            }],
+            pushed: Some([("delivered".to_owned(), 3)].into()),
+            not_written: Some(1),
+        }),
         ..Snapshot::default()
     }
 }
@@ -240,7 +252,7 @@ fn golden(openmetrics: bool) -> String {
         "counter",
         "",
         "Transport checksums (TCP, UDP, ICMP) of packets that came in at a track point: good and bad were looked at here, \
-         hardware by the network card or left for it to finish, gro by the kernel, budget by nobody.",
+         hardware by the network card or left for it to finish, gro by the kernel, budget by nobody (no budget left, or UDP without one).",
         &[r#"{interface="eth0",result="bad"} 1"#, r#"{interface="eth0",result="gro"} 0"#],
     );
     family(
@@ -462,6 +474,48 @@ fn golden(openmetrics: bool) -> String {
         "",
         "Malformed frames that were to be kept as evidence and found no room, or could not be copied. They are counted.",
         &[" 4"],
+    );
+    family(
+        "lossprobe_verdict",
+        "gauge",
+        "",
+        "Whose fault it is: 1 for the verdict of the last second, 0 for the others; none if nothing is wrong.",
+        &[r#"{verdict="network_in"} 1"#],
+    );
+    family(
+        "lossprobe_incident_active",
+        "gauge",
+        "",
+        "Incidents that are not over, by verdict; unknown while nobody is named.",
+        &[r#"{verdict="network_in"} 1"#],
+    );
+    family(
+        "lossprobe_incidents",
+        "counter",
+        "",
+        "Incidents by the first verdict that named somebody, unknown if none did until they were over.",
+        &[r#"{verdict="network_in"} 2"#],
+    );
+    family(
+        "lossprobe_detector_alarmed",
+        "gauge",
+        "",
+        "Whether more is lost, or comes malformed, than usual; unit is a track group or an uplink.",
+        &[r#"{unit="uplinks",kind="network_in"} 1"#],
+    );
+    family(
+        "lossprobe_push",
+        "counter",
+        "",
+        "Changes of incidents that were told to the receiver of --push-url: delivered, rejected (it does not want them), dropped (too many waited); retried are attempts that failed and were followed by another.",
+        &[r#"{result="delivered"} 3"#],
+    );
+    family(
+        "lossprobe_incident_write_failed",
+        "counter",
+        "",
+        "Times that an incident or its bundle could not be written to the state folder; absent without --state-dir.",
+        &[" 1"],
     );
     family("lossprobe_collect_errors", "counter", "", "Reads of a source that failed.", &[r#"{source="netlink"} 1"#]);
     if openmetrics {

@@ -20,14 +20,16 @@ const HEAD: &str = r#"<!doctype html>
     --line-1: #ff8a80; --line-2: #82b1ff; --line-3: #81c784; }
 }
 body { margin: 0 auto; padding: 1.5rem; max-width: 58rem; color: var(--text); background: var(--paper);
-  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; line-height: 1.25; }
 h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid var(--grid); }
 .lead { font-size: 1.15rem; font-weight: 600; border-left: 4px solid var(--accent); padding-left: 0.8rem; }
 table { border-collapse: collapse; width: 100%; font-size: 0.93rem; }
 th, td { text-align: left; vertical-align: top; padding: 0.3rem 0.6rem 0.3rem 0; border-bottom: 1px solid var(--grid); }
 thead th { color: var(--quiet); font-weight: 600; }
-tbody th { font-weight: 600; }
+tbody th { font-weight: 600; white-space: nowrap; }
+td:not(:last-child) { min-width: 7rem; }
+td:last-child { overflow-wrap: anywhere; }
 pre { background: var(--raised); padding: 1rem; white-space: pre-wrap; font-size: 0.9rem; }
 svg { display: block; width: 100%; height: auto; margin: 0.6rem 0; }
 .title { fill: var(--text); font: 600 13px system-ui, sans-serif; }

@@ -21,7 +21,7 @@ const fn request(name: Name) -> Option<[&'static str; 3]> {
         Name::NetworkMalformed => [
             "A device in your network sends malformed frames to our host",
             "Frames arrived that contradict themselves, of kinds that no router passes on or that came in many connections that were otherwise in order: a device on the segment before this host makes or damages them.",
-            "Please find the device that sends them (source addresses and samples are below and in evidence.pcapng), and tell us what you find.",
+            "Please find the device that sends them (its source addresses are above, samples in evidence.pcapng), and tell us what you find.",
         ],
         Name::Link => [
             "Damaged frames on the link of our host",
@@ -64,8 +64,9 @@ fn letter(incident: &Incident, facts: &Facts<'_>, [subject, what, please]: [&str
     };
     line("Host", facts.host);
     line("Interfaces", &incident.affected.join(", "));
-    let end = incident.closed.as_deref().map_or_else(|| "still going on".to_owned(), |closed| clock(closed) + " UTC");
-    line("Time", &format!("from {} UTC (estimate) until {end}", clock(&incident.onset)));
+    let closed = incident.closed.as_deref();
+    let end = closed.map_or_else(|| ", still going on".to_owned(), |closed| format!(" until {} UTC", clock(closed)));
+    line("Time", &format!("from {} UTC (estimate){end}", clock(&incident.onset)));
     if incident.peak.ratio > 0.0 {
         let peak = format!("{} of TCP segments at {} UTC", percent(incident.peak.ratio), clock(&incident.peak.time));
         line("Worst loss", &peak);

@@ -57,7 +57,7 @@ pub(super) fn summary(incident: &Incident, facts: &Facts<'_>) -> Vec<Block> {
     let mut rows = vec![
         ("Incident", incident.id.clone()),
         ("State", id(&incident.state)),
-        ("Whose fault", format!("{} ({})", side(incident.verdict), id(&incident.verdict))),
+        ("Whose fault", format!("{} ({})", side(incident.verdict), incident.verdict.id())),
         ("Onset (estimate)", format!("{} UTC", clock(&incident.onset))),
         ("Detected", at(&incident.detected)),
         ("Verdict", incident.judged.as_deref().map_or_else(|| "none that names anybody".to_owned(), at)),
@@ -67,7 +67,7 @@ pub(super) fn summary(incident: &Incident, facts: &Facts<'_>) -> Vec<Block> {
     ];
     match &incident.closed {
         Some(closed) => rows.push(("Over", at(closed))),
-        None => rows.push(("Over", "no; this report tells what was known when it was made".to_owned())),
+        None => rows.push(("Over", format!("no; this is what was known at {} UTC", clock(&incident.last_seen)))),
     }
     blocks.push(table(
         vec!["What", "Value"],
@@ -88,8 +88,7 @@ pub(super) fn graphs(incident: &Incident, facts: &Facts<'_>) -> Vec<Block> {
         .chain(judged)
         .chain(states.filter_map(|change| mark(&id(&change.state), &change.time)))
         .collect();
-    let ratios =
-        incident.course.iter().map(|point| (point.seconds, Option::from(point.ratio).map(|ratio: f64| 100.0 * ratio)));
+    let ratios = incident.course.iter().map(|point| (point.seconds, point.ratio.map(|ratio| 100.0 * ratio)));
     let mut charts = vec![Chart {
         title: "Share of TCP segments lost".to_owned(),
         unit: "%",
@@ -149,7 +148,7 @@ fn sides(facts: &Facts<'_>, begin: Option<Timestamp>, marks: Vec<Mark>) -> Optio
     }
     let is_lossy = lines.iter().any(|(_, line)| line.points.iter().any(|(_, lost)| *lost > 0.0));
     is_lossy.then(|| Chart {
-        title: "TCP segments lost in a second, by side".to_owned(),
+        title: "TCP segments lost in a second, by side, as far as it was recorded".to_owned(),
         unit: "",
         begin: Some(begin),
         lines: lines.map(|(_, line)| line).to_vec(),
@@ -165,9 +164,11 @@ pub(super) fn timeline(incident: &Incident) -> Vec<Block> {
     ];
     entries.extend(incident.verdicts.iter().map(|change| {
         let sentence = if change.sentence.is_empty() { side(change.verdict) } else { &change.sentence };
-        (change.time.as_str(), format!("verdict {}: {sentence}", id(&change.verdict)))
+        (change.time.as_str(), format!("verdict {}: {sentence}", change.verdict.id()))
     }));
     entries.extend(incident.states.iter().map(|change| (change.time.as_str(), format!("state {}", id(&change.state)))));
+    let gaps = incident.gaps.iter().map(|gap| (gap.from.as_str(), format!("nobody looks, until {}", clock(&gap.to))));
+    entries.extend(gaps);
     entries.retain(|(time, _)| !time.is_empty());
     // Text sorts as time does only where all have the same number of decimals.
     entries.sort_by_key(|(time, _)| time.parse::<Timestamp>().ok());
@@ -177,11 +178,21 @@ pub(super) fn timeline(incident: &Incident) -> Vec<Block> {
         vec![clock(time), after, what]
     };
     let rows = entries.into_iter().map(row).collect();
-    vec![
+    let mut blocks = vec![
         Block::Section("Timeline"),
         Block::Text("Times are UTC. Add what people did: calls, changes, tickets.".to_owned()),
         table(vec!["Time", "After onset", "What"], rows),
-    ]
+    ];
+    if incident.changes_left_out > 0 {
+        blocks.push(Block::Text(format!("For {} more changes there was no room.", incident.changes_left_out)));
+    }
+    if incident.clock_set_seconds != 0.0 {
+        let set = duration(incident.clock_set_seconds);
+        blocks.push(Block::Text(format!(
+            "This host's clock was set by {set} meanwhile; all times are by the clock as set."
+        )));
+    }
+    blocks
 }
 
 pub(super) fn verdict(incident: &Incident) -> Vec<Block> {
@@ -308,8 +319,8 @@ pub(super) fn objective(incident: &Incident) -> Vec<Block> {
         Block::Section("Objective"),
         Block::Text(format!(
             "In {:.1} minutes of this incident more was lost than is acceptable. An objective of {} % allows {allowed:.1} minutes in \
-             30 days{used}.",
-            objective.minutes_beyond, objective.percent
+             30 days{used}. All incidents of the last 30 days have used {:.1} minutes.",
+            objective.minutes_beyond, objective.percent, objective.minutes_used
         )),
     ]
 }

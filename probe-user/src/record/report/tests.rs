@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     detect::{
-        incident::{Peak, Point, State, StateChange, VerdictChange},
+        incident::{Gap, Peak, Point, State, StateChange, VerdictChange},
         verdict::{Name, Verdict},
     },
     event::{Event, tests::malformed},
@@ -18,7 +18,7 @@ pub(crate) fn incident() -> Incident {
     let change = |time: &str, state| StateChange { time: text(time), state };
     let course = (0..=240).map(|minute| {
         let ratio = if minute < 40 { f64::from(minute) * 0.004 } else { 0.16 * (240.0 - f64::from(minute)) / 200.0 };
-        Point { seconds: f64::from(minute) * 60.0, ratio: ratio.into(), malformed: f64::from(minute % 50) }
+        Point { seconds: f64::from(minute) * 60.0, ratio: Some(ratio), malformed: f64::from(minute % 50) }
     });
     let mut incident = Incident {
         schema: 1,
@@ -28,6 +28,7 @@ pub(crate) fn incident() -> Incident {
         detected: text("2024-01-18T10:40:06.5Z"),
         judged: Some(text("2024-01-18T10:40:12Z")),
         closed: Some(text("2024-01-18T14:40:00Z")),
+        last_seen: text("2024-01-18T14:40:00Z"),
         verdict: Name::NetworkMalformed,
         statement: Verdict {
             sentence: format!("The network loses up to 16 % of what comes to {HOSTILE}, and sends malformed frames."),
@@ -64,6 +65,7 @@ pub(crate) fn incident() -> Incident {
         unaffected: vec![text("eth1")],
         ..Incident::default()
     };
+    incident.gaps = vec![Gap { from: text("2024-01-18T12:00:00Z"), to: text("2024-01-18T12:03:00Z") }];
     incident.objective.percent = 99.9;
     incident.objective.minutes_beyond = 208.0;
     incident.objective.minutes_allowed = 43.2;
@@ -128,6 +130,8 @@ fn a_report_says_all_there_is() {
     assert!(at("verdict network") < at("worst moment") && at("worst moment") < at("state easing"), "{timeline}");
     assert!(timeline.contains("| 2024-01-18 14:08:00 | +3 h 28 min | state acceptable |"), "{timeline}");
 
+    assert!(timeline.contains("| +1 h 20 min | nobody looks, until 2024-01-18 12:03:00 |"), "{timeline}");
+
     let verdict = section(&report, "Verdict and evidence");
     assert!(verdict.contains("| network\\_in | 97 % | 95 % to 98 % |\n| inside | 3.00 % |"), "{verdict}");
     assert!(verdict.contains("hardware offload on eth1") && verdict.contains("see 93 % of all frames"), "{verdict}");
@@ -185,14 +189,19 @@ fn what_is_not_known_is_not_said() {
         detected: "2024-01-18T10:40:05Z".to_owned(),
         peak: Peak { time: "2024-01-18T10:40:05Z".to_owned(), ratio: 0.012 },
         verdict: Name::Unknown,
+        last_seen: "2024-01-18T10:40:09Z".to_owned(),
         ..Incident::default()
     };
     let report = markdown::write(&young, &Facts::default());
     for absent in ["Malformed frames", "Objective", "Files beside", "NaN", "inf"] {
         assert!(!report.contains(absent), "{absent} in {report}");
     }
-    for present in ["**No verdict names anybody yet.**", "| Over | no;", "still going on", "| Affected | none known |"]
-    {
+    for present in [
+        "**No verdict names anybody yet.**",
+        "| Over | no; this is what was known at 2024-01-18 10:40:09 UTC |",
+        "still going on",
+        "| Affected | none known |",
+    ] {
         assert!(report.contains(present), "{present} in {report}");
     }
     let nothing = markdown::write(&Incident::default(), &Facts::default());
@@ -209,6 +218,7 @@ fn lengths_and_shares_are_for_people() {
         (-61.0, "−1 min 01 s"),
         (3_661.0, "1 h 01 min"),
         (82_200.0, "22 h 50 min"),
+        (86_400.0 * 4.0 + 3_600.0, "4 d 01 h"),
     ] {
         assert_eq!(duration(seconds), text);
     }
