@@ -27,12 +27,15 @@ pub struct Cause {
     pub cards: &'static [Card],
     /// What is right. [`Name::None`]: nothing may be said.
     pub right: &'static [Name],
-    /// What is not wrong either. So are `none`, `unknown`, and where one cause alone is at work `mixed`.
+    /// What is not wrong either, and not right: of a pair the half that is this host's, which is seen sooner. So are `none`,
+    /// `unknown` and `mixed`.
     pub tolerated: &'static [Name],
     /// The scope that is right, `""` if any is.
     pub scope: &'static str,
     /// What is not seen.
     blind: fn(&mut Snapshot),
+    /// Seconds for which all but the loss is there before.
+    pub(super) before_s: u64,
     act: fn(&mut Scene<'_>),
 }
 
@@ -66,7 +69,7 @@ const SEEN: fn(&mut Snapshot) = |_| {};
 
 impl Cause {
     const fn new(name: &'static str, right: &'static [Name], act: fn(&mut Scene<'_>)) -> Self {
-        Self { name, cards: EVERYWHERE, right, tolerated: &[], scope: "", blind: SEEN, act }
+        Self { name, cards: EVERYWHERE, right, tolerated: &[], scope: "", blind: SEEN, before_s: 0, act }
     }
 
     const fn on(self, cards: &'static [Card]) -> Self {
@@ -83,6 +86,10 @@ impl Cause {
 
     const fn without(self, blind: fn(&mut Snapshot)) -> Self {
         Self { blind, ..self }
+    }
+
+    const fn behind(self, before_s: u64) -> Self {
+        Self { before_s, ..self }
     }
 
     /// Whether nothing may be said of it.

@@ -84,6 +84,12 @@ impl Warm {
         let Self { mut node, mut observer, .. } = self.clone();
         let (mut random, mut effect) = (Random::new(seed), Effect::default());
         observer.reshape(cause.blind());
+        for _ in 0..cause.before_s {
+            let sent = node.begin(&mut random);
+            cause.act(&mut node, &mut effect, (0, Loss::single(0.0), sent), &mut random);
+            node.end();
+            observer.look(&mut node);
+        }
         let (mut outcome, mut said) = (Outcome::default(), [0_u64; Name::ALL.len()]);
         for second in 0..LASTS_S + AFTER_S {
             let sent = node.begin(&mut random);

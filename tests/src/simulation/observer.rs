@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use probe_user::{
+    derive::RIPENS_AFTER,
     detect::{
         alarm::{Alarms, Detector},
         second::Second,
@@ -15,8 +16,8 @@ use probe_user::{
 
 use super::node::Node;
 
-/// Seconds that a verdict looks back.
-const SECONDS: usize = (LONG_MS / 1_000) as usize;
+/// Seconds that a verdict looks back, and those in which losses ripen.
+const SECONDS: usize = (LONG_MS / 1_000 + RIPENS_AFTER.as_secs()) as usize;
 
 /// One agent.
 #[derive(Clone, Debug)]

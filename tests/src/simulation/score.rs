@@ -84,6 +84,8 @@ pub struct Score {
     pub said: BTreeMap<&'static str, BTreeMap<Name, u64>>,
     /// The first runs in which something wrong was said, in words.
     pub wrong: Vec<String>,
+    /// Runs by what the paths usually lose, of those that count for it.
+    pub usual: BTreeMap<String, Cell>,
     /// Simulated seconds.
     pub seconds: u64,
 }
@@ -111,6 +113,9 @@ impl Score {
         for (cause, said) in more.said {
             let own = self.said.entry(cause).or_default();
             said.into_iter().for_each(|(name, runs)| *own.entry(name).or_default() += runs);
+        }
+        for (usual, cell) in more.usual {
+            self.usual.entry(usual).or_default().join(&cell);
         }
         self.wrong.extend(more.wrong);
         self.seconds += more.seconds;

@@ -44,7 +44,8 @@ pub(super) const CAUSES: &[Cause] = &[
     Cause::new("queue and packet filter", &[Name::Mixed], |scene| {
         queue(scene);
         filter(scene);
-    }),
+    })
+    .tolerating(&[Name::LocalTx, Name::LocalPolicy]),
     // What is not seen.
     Cause::new("ring, and no counter of it", &[Name::Unknown], ring).on(OWN).without(|snapshot| {
         uplinks(snapshot, |uplink| lacks(uplink, &["missed", "no_buffer"]));
@@ -61,6 +62,7 @@ pub(super) const CAUSES: &[Cause] = &[
     })
     .without(|snapshot| {
         snapshot.probe.features.insert("kfree_skb".into(), false);
+        snapshot.drops.clear();
     }),
     Cause::new("packet filter, map of drops full", &[Name::Unknown, Name::Mixed], |scene| {
         let dropped = scene.lost_of(scene.sent[0]);

@@ -28,12 +28,14 @@ pub(super) const CAUSES: &[Cause] = &[
     Cause::new("network before us, among a scanner's", &[Name::NetworkIn], |scene| {
         network_in(scene);
         scanner(scene);
-    }),
+    })
+    .tolerating(&[Name::RemoteMalformed]),
     Cause::new("network behind us, hooks see 90 %", &[Name::Unknown], |scene| {
         network_out(scene);
         scene.uplink.bypassed += scene.sent[0] / 9;
     })
-    .on(&[Card::Physical]),
+    .on(&[Card::Physical])
+    .behind(30),
     Cause::new("one remote, before us", &[Name::NetworkIn], |scene| {
         scene.effect.only = Some(one_remote(scene));
         network_in(scene);
@@ -48,11 +50,13 @@ pub(super) const CAUSES: &[Cause] = &[
         network_in(scene);
         super::local::ring(scene);
     })
+    .tolerating(&[Name::LocalRx])
     .on(&[Card::Physical, Card::Pair]),
     Cause::new("network and queue", &[Name::Mixed], |scene| {
         network_out(scene);
         super::local::queue(scene);
-    }),
+    })
+    .tolerating(&[Name::LocalTx]),
     Cause::new("network and guest", &[Name::Mixed], |scene| {
         network_in(scene);
         guest(scene);
@@ -79,6 +83,12 @@ pub(super) const CAUSES: &[Cause] = &[
         scene.uplink.event(0, Ingress, TcpEvent::IdGap, scene.sent[0] / 100);
     }),
     Cause::new("scanner", &[Name::None, Name::RemoteMalformed], scanner),
+    // It is a policy by which somebody goes away empty, and nobody can tell a scanner by its patience.
+    Cause::new("scanner that asks again", &[Name::None, Name::RemoteMalformed], |scene| {
+        scanner(scene);
+        scene.uplink.event(0, Ingress, TcpEvent::SynRetransmit, scene.sent[0] / 50);
+    })
+    .tolerating(&[Name::LocalPolicy]),
 ];
 
 fn network_in(scene: &mut Scene<'_>) {
@@ -132,11 +142,10 @@ fn late(scene: &mut Scene<'_>) {
     }
 }
 
-/// Asks a packet filter for ports that it does not let through, twice for some, and not always well-formed.
+/// Asks a packet filter for ports that it does not let through, and not always in well-formed words.
 fn scanner(scene: &mut Scene<'_>) {
     let asked = scene.random.poisson(1_500.0);
     scene.uplink.frames[0] += asked;
     scene.host.drop(Dropped::Filter, asked);
-    scene.uplink.event(0, Ingress, TcpEvent::SynRetransmit, asked / 4);
     scene.uplink.malformed[1] += scene.random.poisson(3.0);
 }

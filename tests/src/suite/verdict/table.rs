@@ -21,6 +21,10 @@ static CELLS: Ledger<9> = Ledger::new(
     ["lost", "segments/s", "runs", "right", "abstained", "wrong", "alarm p50", "p95", "right p95"],
     &[0, 1, 2, 3, 4, 5, 6, 7, 8],
 );
+static USUAL: Ledger<8> = Ledger::new(
+    ["usually lost (at the floor or above)", "runs", "right", "abstained", "wrong", "alarm p50", "p95", "right p95"],
+    &[1, 2, 3, 4, 5, 6, 7],
+);
 static SAID: Ledger<2> = Ledger::new(["cause (everywhere)", "said for the longest time, runs"], &[]);
 static WEEKS: Ledger<6> =
     Ledger::new(["usually lost", "segments/s", "weeks", "false alarms", "a week", "accusations"], &[1, 2, 3, 4, 5]);
@@ -28,7 +32,7 @@ static NOTES: Mutex<String> = Mutex::new(String::new());
 
 pub(crate) fn tables() -> String {
     let notes = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
-    [CAUSES.text(), CELLS.text(), SAID.text(), WEEKS.text(), notes.clone()].concat()
+    [CAUSES.text(), CELLS.text(), USUAL.text(), SAID.text(), WEEKS.text(), notes.clone()].concat()
 }
 
 fn say(line: &str) {
@@ -69,6 +73,18 @@ pub(super) fn note_scenarios(score: &Score, took: Duration) {
             cell.runs.to_string(),
             percent(cell.right, &cell),
             percent(cell.abstained(), &cell),
+            cell.wrong.to_string(),
+            seconds(cell.detected_s(0.5)),
+            seconds(cell.detected_s(0.95)),
+            seconds(cell.right_s(0.95)),
+        ]
+    }));
+    USUAL.note(score.usual.iter().map(|(usual, cell)| {
+        [
+            usual.clone(),
+            cell.runs.to_string(),
+            percent(cell.right, cell),
+            percent(cell.abstained(), cell),
             cell.wrong.to_string(),
             seconds(cell.detected_s(0.5)),
             seconds(cell.detected_s(0.95)),
