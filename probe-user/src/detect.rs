@@ -25,7 +25,7 @@ use self::{
     source::Sources,
     verdict::{LONG_MS, Peers, Verdict, WINDOW_MS, Window},
 };
-use crate::snapshot::Snapshot;
+use crate::{derive::RIPENS_AFTER, snapshot::Snapshot};
 
 /// Follows a stream of snapshots, one a second.
 #[derive(Debug)]
@@ -70,7 +70,8 @@ impl Detection {
         let changes = self.incidents.add(&later.time, &self.detectors, &self.verdict, &second);
         self.seconds.push_back(second);
         let mut held_ms: u64 = self.seconds.iter().map(|second| second.duration_ms).sum();
-        while let Some(first) = self.seconds.front().filter(|first| held_ms - first.duration_ms >= LONG_MS) {
+        let wanted_ms = LONG_MS + RIPENS_AFTER.as_millis() as u64;
+        while let Some(first) = self.seconds.front().filter(|first| held_ms - first.duration_ms >= wanted_ms) {
             held_ms -= first.duration_ms;
             self.seconds.pop_front();
         }
@@ -143,7 +144,7 @@ mod tests {
             let first_ms = detection.snapshots.front().map_or(0, |first| first.uptime_ms);
             assert!(second * 1000 - first_ms >= LONG_MS.min((second - 1) * 1000), "{second}: {first_ms}");
             assert!(second * 1000 - first_ms < LONG_MS + WINDOW_MS + 1000, "{second}: {first_ms}");
-            assert!(detection.snapshots.len() <= 7 && detection.seconds.len() <= 20);
+            assert!(detection.snapshots.len() <= 7 && detection.seconds.len() <= 22);
             assert_eq!(detection.snapshots.back().map(|last| last.uptime_ms), Some(second * 1000));
         }
         detection.add(&Arc::new(Snapshot { uptime_ms: 5, ..Snapshot::default() }), None);

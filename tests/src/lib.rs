@@ -25,6 +25,7 @@ pub mod relay;
 pub mod replay;
 pub mod route;
 pub mod run;
+pub mod simulation;
 pub mod statistics;
 pub mod temporary;
 pub mod topology;

@@ -100,9 +100,8 @@ impl Region {
     /// # Errors
     /// With nft's messages.
     pub fn lose(&self, [to_host, from_host]: [u32; 2]) -> Result<()> {
-        let rule = |from: &str, share: u32| {
-            format!("iifname {from} meta l4proto tcp numgen random mod 10000 < {share} drop")
-        };
+        let rule =
+            |from: &str, share: u32| format!("iifname {from} meta l4proto tcp numgen random mod 10000 < {share} drop");
         self.fabric.nft(&format!(
             "table ip fabric
              delete table ip fabric

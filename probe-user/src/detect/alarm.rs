@@ -7,13 +7,14 @@
 mod count;
 mod share;
 mod state;
+mod usual;
 mod window;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use self::{count::Count, share::Share, state::State};
+use self::{count::Count, share::Share, state::State, usual::Usual};
 use super::second::{Counts, Place, Second, Unit};
 use crate::{
     classes::Class,
@@ -158,6 +159,7 @@ struct Watch {
     last_ms: u64,
     shares: BTreeMap<Kind, Share>,
     counts: BTreeMap<Kind, Count>,
+    usual: Usual,
     missed: Missed,
 }
 
@@ -256,7 +258,9 @@ impl Watch {
             self.begin_anew(tick.now_ms);
         }
         self.last_ms = tick.now_ms;
-        let missed = self.missed.add(counts);
+        let is_alarmed = |kind: &Kind| self.shares.get(kind).is_some_and(Share::is_alarmed);
+        let calm = !MISSED.iter().any(|(_, kind)| is_alarmed(kind));
+        let missed = self.missed.add(&self.usual.beyond(tick, counts, calm));
         for kind in Kind::ALL {
             let state = match kind {
                 Kind::MalformedLocal => self.count(tick, kind, counts.malformed_local, LONGEST_MS),

@@ -146,7 +146,8 @@ fn below(finding: &Finding<'_>) -> &'static str {
 }
 
 fn mixture(finding: &Finding<'_>) -> String {
-    let malformed = Some(format!("{} malformed frames", number(finding.malformed()))).filter(|_| finding.malformed() > 0);
+    let malformed =
+        Some(format!("{} malformed frames", number(finding.malformed()))).filter(|_| finding.malformed() > 0);
     let parts = finding.parts.iter().take(3).map(|part| {
         let share = finding.share(part).map_or_else(String::new, |share| percent(share.ratio));
         format!("{share} is lost {}", place(part.name))

@@ -15,7 +15,12 @@ use super::{
     sentence,
     source::{Sources, UnitSources},
 };
-use crate::{classes::Class, conservation::OwnLosses, derive, snapshot::Share};
+use crate::{
+    classes::Class,
+    conservation::OwnLosses,
+    derive::{self, RIPENS_AFTER},
+    snapshot::Share,
+};
 
 /// Version of the JSON form.
 pub const SCHEMA: u32 = 1;
@@ -235,20 +240,28 @@ pub struct Window {
 }
 
 impl Window {
-    /// The latest of these seconds, in their order, that make [`WINDOW_MS`], and those that make [`LONG_MS`].
-    pub fn of<'s>(seconds: impl DoubleEndedIterator<Item = &'s Second>, time: &str) -> Self {
+    /// The latest of these seconds, in their order, that make [`WINDOW_MS`], and those that make [`LONG_MS`]. What connections
+    /// tell of is [two seconds](RIPENS_AFTER) old, so all else is taken from as long before: what this host has lost would
+    /// else come and go before what it explains.
+    pub fn of<'s>(seconds: impl DoubleEndedIterator<Item = &'s Second> + Clone, time: &str) -> Self {
         let mut window = Self { time: time.to_owned(), ..Self::default() };
         let (long_ms, long) = &mut window.long;
-        for second in seconds.rev() {
+        let now_ms = seconds.clone().next_back().map_or(0, |last| last.uptime_ms);
+        let is_too_new =
+            |second: &&Second| u128::from(now_ms.saturating_sub(second.uptime_ms)) < RIPENS_AFTER.as_millis();
+        let mut seen = seconds.clone().rev().skip_while(is_too_new);
+        for told in seconds.rev() {
+            let seen = seen.next();
             if *long_ms >= WINDOW_MS && window.duration_ms == 0 {
                 (window.duration_ms, window.units) = (*long_ms, long.clone());
             }
             if *long_ms >= LONG_MS {
                 break;
             }
-            *long_ms += second.duration_ms;
-            for (unit, counts) in &second.units {
-                long.entry(unit.clone()).or_default().add(counts);
+            *long_ms += told.duration_ms;
+            for (unit, counts) in &told.units {
+                let seen = seen.and_then(|seen| seen.units.get(unit)).cloned().unwrap_or_default();
+                long.entry(unit.clone()).or_default().add(&Counts { lost: counts.lost, ..seen });
             }
         }
         if window.duration_ms == 0 {

@@ -35,6 +35,7 @@ mod roles;
 mod roles_ports;
 mod tables;
 mod tunnels;
+mod verdict;
 mod watch;
 mod wire;
 mod xdp_failed;
@@ -97,6 +98,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             wire::host_trials(),
             malformed::host_trials(),
             cli::host_trials(),
+            verdict::trials(),
             incidents::host_trials(),
             incident::host_trials(),
         ]
@@ -107,4 +109,5 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// What the trials that compare have found.
 pub(crate) fn tables() -> String {
     losses::table() + &wire::tables() + &incident::table()
+    losses::table() + &wire::tables() + &verdict::tables()
 }

@@ -87,6 +87,11 @@ impl Share {
         }
     }
 
+    /// Whether it is alarmed.
+    pub(super) const fn is_alarmed(&self) -> bool {
+        self.alarm.times.is_some()
+    }
+
     /// Forgets all but what is usual.
     pub(super) fn begin_anew(&mut self) {
         let mut baseline = self.baseline;
