@@ -1,7 +1,7 @@
 //! One thing that went wrong, from its onset to the return to what is usual, however often it eases and comes back.
 //!
 //! An incident has one [`Party`], and a party at most one open incident: what several units lose at once on the same side is
-//! one cause, and what two sides lose are two. [`follow`] feeds them, one second at a time.
+//! one cause, and what two sides lose are two. [`Incidents`] feeds them, one second at a time.
 
 mod course;
 mod follow;

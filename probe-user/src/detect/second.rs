@@ -36,7 +36,7 @@ pub struct Counts {
     pub segments: [u64; 2],
     /// All frames that came in and that went out.
     pub frames: [u64; 2],
-    /// Segments lost, by [`PathSide`](crate::derive::PathSide); less what this host has lost.
+    /// Segments lost, by [`PathSide`]; less what this host has lost.
     pub lost: [u64; 3],
     /// Segments that passed again, by direction: lost behind this point, delayed, or not needed.
     pub seen_again: [u64; 2],

@@ -108,6 +108,5 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// What the trials that compare have found.
 pub(crate) fn tables() -> String {
-    losses::table() + &wire::tables() + &incident::table()
-    losses::table() + &wire::tables() + &verdict::tables()
+    losses::table() + &wire::tables() + &verdict::tables() + &incident::table()
 }

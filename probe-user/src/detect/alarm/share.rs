@@ -58,7 +58,7 @@ impl Share {
         let lost = (lost as f64).min(passed);
         let usual = self.baseline.share();
         let unusual = LEAST_UNUSUAL.max(TIMES * usual).min(0.9);
-        let bad = (passed >= BAD_OF).then(|| lost > 0.0 && lost >= (usual + MARGIN) * passed);
+        let bad = (passed >= BAD_OF).then_some(lost > 0.0 && lost >= (usual + MARGIN) * passed);
         let second = Brought { duration_ms: tick.duration_ms, lost, passed, bad };
         self.weigh(tick, second, unusual);
         let ratio = (short.passed > 0).then(|| short.lost as f64 / short.passed as f64);

@@ -321,8 +321,8 @@ fn from_onset_to_end() {
             }
         }
     };
-    let (alarmed, calm): (fn(&State) -> bool, fn(&State) -> bool) =
-        (|state| state.times.is_some(), |state| state.times.is_none());
+    let alarmed: fn(&State) -> bool = |state| state.times.is_some();
+    let calm: fn(&State) -> bool = |state| state.times.is_none();
     let (_, _, quiet) = run(1e-4, 1_000, 3_600, alarmed);
     let (lasted, state, _) = run(0.02, 1_000, 60, alarmed);
     let onset = state.times.unwrap().onset_ms;

@@ -45,7 +45,7 @@ enum Outbox {
     /// One change after the other.
     Events(Option<Told>),
     /// All there is.
-    Alerts(Alerts),
+    Alerts(Box<Alerts>),
 }
 
 /// How an attempt went.
@@ -87,7 +87,9 @@ impl Sender {
             .build();
         let (url, outbox) = match receiver.format {
             PushFormat::Json => (receiver.url.to_string(), Outbox::Events(None)),
-            PushFormat::Alertmanager => (alerts_url(&receiver.url), Outbox::Alerts(Alerts::new(host(), &patience))),
+            PushFormat::Alertmanager => {
+                (alerts_url(&receiver.url), Outbox::Alerts(Box::new(Alerts::new(host(), &patience))))
+            }
         };
         let name = receiver.url.authority().map_or_else(String::new, ToString::to_string);
         let header_file = receiver.header_file.clone();

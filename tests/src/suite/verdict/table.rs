@@ -14,7 +14,18 @@ use super::{LOSSES, TRAFFIC, causes, is_above_floor};
 use crate::suite::tables::Ledger;
 
 static CAUSES: Ledger<10> = Ledger::new(
-    ["cause (at the floor or above)", "runs", "right", "abstained", "wrong", "alarm p50", "p95", "right p50", "p95", "held"],
+    [
+        "cause (at the floor or above)",
+        "runs",
+        "right",
+        "abstained",
+        "wrong",
+        "alarm p50",
+        "p95",
+        "right p50",
+        "p95",
+        "held",
+    ],
     &[1, 2, 3, 4, 5, 6, 7, 8, 9],
 );
 static CELLS: Ledger<9> = Ledger::new(
