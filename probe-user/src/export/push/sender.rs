@@ -43,7 +43,7 @@ const MOST_ANSWER_BYTES: u64 = 200;
 #[derive(Debug)]
 enum Outbox {
     /// One change after the other.
-    Events(Option<Told>),
+    Events(Option<Box<Told>>),
     /// All there is.
     Alerts(Box<Alerts>),
 }
@@ -118,7 +118,7 @@ impl Sender {
     fn fill(&mut self) {
         match &mut self.outbox {
             Outbox::Events(Some(_)) => {}
-            Outbox::Events(next) => *next = self.queue.take(1).pop(),
+            Outbox::Events(next) => *next = self.queue.take(1).pop().map(Box::new),
             Outbox::Alerts(alerts) => {
                 let lost = self.queue.take(usize::MAX).iter().map(|told| alerts.take(told)).sum();
                 add(&self.queue.results.dropped, lost);
@@ -129,7 +129,7 @@ impl Sender {
     /// `None` if there is nothing to deliver.
     fn deliver(&mut self) -> Option<Outcome> {
         let mut body = match &mut self.outbox {
-            Outbox::Events(next) => next.as_ref().map(Told::event),
+            Outbox::Events(next) => next.as_deref().map(Told::event),
             Outbox::Alerts(alerts) => alerts.body(Timestamp::now()),
         }?;
         if self.redact {
