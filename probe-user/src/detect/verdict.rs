@@ -15,7 +15,12 @@ use super::{
     sentence,
     source::{Sources, UnitSources},
 };
-use crate::{classes::Class, conservation::OwnLosses, derive::{self, RIPENS_AFTER}, snapshot::Share};
+use crate::{
+    classes::Class,
+    conservation::OwnLosses,
+    derive::{self, RIPENS_AFTER},
+    snapshot::Share,
+};
 
 /// Version of the JSON form.
 pub const SCHEMA: u32 = 1;
@@ -242,7 +247,8 @@ impl Window {
         let mut window = Self { time: time.to_owned(), ..Self::default() };
         let (long_ms, long) = &mut window.long;
         let now_ms = seconds.clone().next_back().map_or(0, |last| last.uptime_ms);
-        let is_too_new = |second: &&Second| u128::from(now_ms.saturating_sub(second.uptime_ms)) < RIPENS_AFTER.as_millis();
+        let is_too_new =
+            |second: &&Second| u128::from(now_ms.saturating_sub(second.uptime_ms)) < RIPENS_AFTER.as_millis();
         let mut seen = seconds.clone().rev().skip_while(is_too_new);
         for told in seconds.rev() {
             let seen = seen.next();

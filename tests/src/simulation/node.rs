@@ -187,10 +187,8 @@ impl Derived {
         };
         let of_this = |what: Dropped| if interface.name == super::shape::UPLINKS[0] { drops[what as usize] } else { 0 };
         let (before, behind) = (of_this(Dropped::InputQueue), of_this(Dropped::Queue));
-        let device = [
-            uplink.frames[0] + uplink.xdp_drop + before + uplink.bypassed,
-            uplink.frames[1].saturating_sub(behind),
-        ];
+        let device =
+            [uplink.frames[0] + uplink.xdp_drop + before + uplink.bypassed, uplink.frames[1].saturating_sub(behind)];
         for (side, at) in [(&mut *ingress, 0), (&mut *egress, 1)] {
             (side.device_packets, side.hook_packets) = (device[at], uplink.frames[at]);
         }

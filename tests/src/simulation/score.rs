@@ -36,8 +36,7 @@ impl Cell {
 
     /// Takes another one's runs.
     pub fn join(&mut self, more: &Self) {
-        (self.runs, self.right, self.wrong) =
-            (self.runs + more.runs, self.right + more.right, self.wrong + more.wrong);
+        (self.runs, self.right, self.wrong) = (self.runs + more.runs, self.right + more.right, self.wrong + more.wrong);
         self.detected_s.extend(&more.detected_s);
         self.right_s.extend(&more.right_s);
         self.held = (self.held.0 + more.held.0, self.held.1 + more.held.1);
