@@ -137,6 +137,8 @@ pub struct Calm {
     pub alarms: u64,
     /// Of these, times at which somebody was named.
     pub accusations: u64,
+    /// What was alarmed first, after how many seconds.
+    pub first: Option<(u64, Kind)>,
 }
 
 impl Calm {
@@ -145,6 +147,7 @@ impl Calm {
         self.seconds += more.seconds;
         self.alarms += more.alarms;
         self.accusations += more.accusations;
+        self.first = self.first.or(more.first);
     }
 
     /// False alarms in a week.
@@ -159,9 +162,11 @@ impl Calm {
 pub fn calm(setting: Setting, seconds: u64) -> Calm {
     let mut warm = Warm::new(setting);
     let (mut calm, mut was_alarmed, mut was_accused) = (Calm { seconds, ..Calm::default() }, false, false);
-    for _ in 0..seconds {
+    for second in 0..seconds {
         warm.ordinary();
-        let is_alarmed = warm.observer.is_alarmed(|detector| detector.kind != Kind::MalformedPath);
+        let alarmed = warm.observer.alarmed(|detector| detector.kind != Kind::MalformedPath);
+        let is_alarmed = alarmed.is_some();
+        calm.first = calm.first.or(alarmed.map(|kind| (second, kind)));
         calm.alarms += u64::from(is_alarmed && !was_alarmed);
         let is_accused = is_alarmed && warm.observer.judge(None, None).verdict.accuses();
         calm.accusations += u64::from(is_accused && !was_accused && !(was_alarmed && was_accused));

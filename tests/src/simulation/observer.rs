@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use probe_user::{
     derive::RIPENS_AFTER,
     detect::{
-        alarm::{Alarms, Detector},
+        alarm::{Alarms, Detector, Kind},
         second::Second,
         source::Sources,
         verdict::{Damaged, LONG_MS, Peers, Verdict, WINDOW_MS, Window, judge},
@@ -57,7 +57,7 @@ impl Observer {
             self.seconds.pop_front();
         }
         self.seconds.push_back(second);
-        self.is_alarmed(|_| true)
+        self.alarmed(|_| true).is_some()
     }
 
     fn remember(&mut self, later: Snapshot) {
@@ -72,9 +72,9 @@ impl Observer {
         self.snapshots.push_back(later);
     }
 
-    /// Whether one of these detectors is alarmed.
-    pub(super) fn is_alarmed(&self, which: impl Fn(&Detector) -> bool) -> bool {
-        self.detectors.iter().any(|detector| detector.alarmed && which(detector))
+    /// What is alarmed first of these detectors.
+    pub(super) fn alarmed(&self, which: impl Fn(&Detector) -> bool) -> Option<Kind> {
+        self.detectors.iter().find(|detector| detector.alarmed && which(detector)).map(|detector| detector.kind)
     }
 
     /// Whose fault it is.

@@ -98,7 +98,7 @@ fn judge(score: &Score) -> Result<()> {
 /// Ordinary weeks on every baseline.
 fn calm_weeks() -> Result<()> {
     const WEEK_S: u64 = 604_800;
-    let seconds = if is_full() { 2 * WEEK_S } else { WEEK_S / 100 };
+    let seconds = if is_full() { 2 * WEEK_S } else { WEEK_S / 200 };
     let (started, mut rows) = (Instant::now(), Vec::new());
     let parts = if is_full() { 2 } else { 1 };
     let settings: Vec<Setting> = TRAFFIC

@@ -37,8 +37,10 @@ static USUAL: Ledger<8> = Ledger::new(
     &[1, 2, 3, 4, 5, 6, 7],
 );
 static SAID: Ledger<2> = Ledger::new(["cause (everywhere)", "said for the longest time, runs"], &[]);
-static WEEKS: Ledger<6> =
-    Ledger::new(["usually lost", "segments/s", "weeks", "false alarms", "a week", "accusations"], &[1, 2, 3, 4, 5]);
+static WEEKS: Ledger<7> = Ledger::new(
+    ["usually lost", "segments/s", "weeks", "false alarms", "a week", "accusations", "the first"],
+    &[1, 2, 3, 4, 5],
+);
 static NOTES: Mutex<String> = Mutex::new(String::new());
 
 pub(crate) fn tables() -> String {
@@ -128,6 +130,7 @@ pub(super) fn note_calm(rows: &[(Setting, Calm)], took: Duration) {
             calm.alarms.to_string(),
             format!("{:.2}", calm.weekly()),
             calm.accusations.to_string(),
+            calm.first.map(|(second, kind)| format!("{} after {second} s", kind.id())).unwrap_or_default(),
         ]
     }));
     let mut all = Calm::default();
