@@ -25,7 +25,7 @@ use crate::{
 /// Version of the JSON form.
 pub const SCHEMA: u32 = 1;
 /// Milliseconds that a verdict looks back. What is lost has ripened for two seconds before it counts
-/// ([`derive`]), so what it tells of happened in the five seconds that ended two seconds ago.
+/// ([`derive`](mod@derive)), so what it tells of happened in the five seconds that ended two seconds ago.
 pub const WINDOW_MS: u64 = 5_000;
 /// And where that holds too little to be certain of anything.
 pub const LONG_MS: u64 = 20_000;

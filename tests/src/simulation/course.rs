@@ -38,20 +38,20 @@ const LEARNS_S: u64 = 1_800;
 const LASTS_S: u64 = 40;
 const AFTER_S: u64 = 20;
 /// The time in which it has to be said whose fault it is.
-pub const JUDGED_S: u64 = 30;
+pub(super) const JUDGED_S: u64 = 30;
 
 /// What was said in a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
-    /// Seconds from the onset to the first alarm; at most [`JUDGED_S`], else it was none.
+    /// Seconds from the onset to the first alarm; at most `JUDGED_S`, else it was none.
     pub detected_s: Option<u64>,
     /// Seconds from the onset to what is right, if it was said in time.
     pub right_s: Option<u64>,
     /// What is wrong and was said at any time, with the second.
     pub wrong: Option<(u64, Name)>,
-    /// What was said for the longest time in [`JUDGED_S`], `none` left out; `none` if nothing else was said.
+    /// What was said for the longest time in `JUDGED_S`, `none` left out; `none` if nothing else was said.
     pub said: Name,
-    /// Seconds of the rest of [`LASTS_S`] in which what is right stood, of how many.
+    /// Seconds of the rest of `LASTS_S` in which what is right stood, of how many.
     pub held: (u64, u64),
     /// Simulated seconds.
     pub seconds: u64,
@@ -169,7 +169,7 @@ pub fn calm(setting: Setting, seconds: u64) -> Calm {
         calm.first = calm.first.or(alarmed.map(|kind| (second, kind)));
         calm.alarms += u64::from(is_alarmed && !was_alarmed);
         let is_accused = is_alarmed && warm.observer.judge(None, None).verdict.accuses();
-        calm.accusations += u64::from(is_accused && !was_accused && !(was_alarmed && was_accused));
+        calm.accusations += u64::from(is_accused && !was_accused);
         (was_accused, was_alarmed) = (is_accused || (was_accused && is_alarmed), is_alarmed);
     }
     calm
