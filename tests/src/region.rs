@@ -117,7 +117,7 @@ impl Region {
         ))
     }
 
-    /// Starts steady traffic, some 800 segments a second each way on each uplink, until the value is dropped.
+    /// Starts steady traffic, some 1,600 segments a second each way on each uplink, until the value is dropped.
     ///
     /// # Errors
     /// When somebody cannot be reached.
@@ -208,7 +208,7 @@ impl Drop for Worker {
 }
 
 /// Each end of each connection sends a segment so often.
-const EVERY: Duration = Duration::from_millis(10);
+const EVERY: Duration = Duration::from_millis(5);
 const SEGMENT: [u8; 1000] = [0x5a; 1000];
 
 fn pump(streams: &mut [TcpStream], ended: &AtomicBool) -> Result<()> {

@@ -70,15 +70,15 @@ const fn act(says: &'static str, seconds: u64, loses: u32, damages: u32) -> Act 
 /// For every run of the tests: until it eases.
 pub const SHORT: Play = Play {
     acts: &[
-        act("all is well", 4, 0, 0),
-        act("onset: a device makes malformed frames, 1 % of the segments are lost", 3, 100, 5),
-        act("it grows: 3 %", 3, 300, 20),
-        act("plateau: 8 %", 5, 800, 40),
+        act("all is well", 3, 0, 0),
+        act("onset: a device makes malformed frames, 1 % of the segments are lost", 2, 100, 10),
+        act("it grows: 4 %", 2, 400, 20),
+        act("plateau: 8 %", 6, 800, 40),
         act("containment: 1 %", 2, 100, 2),
         act("it flares up: 6 %", 2, 600, 20),
         act("containment: 1 %", 0, 100, 2),
     ],
-    settings: "[incident]\neases_after = \"1s\"\ncloses_after = \"3s\"\n",
+    settings: "[incident]\neases_after = \"5s\"\ncloses_after = \"8s\"\n",
     until: State::Easing,
     within: Duration::from_secs(20),
 };
@@ -253,7 +253,7 @@ fn judge(incident: &Incident, onset: Timestamp) -> Result<(f64, f64)> {
     let (affected, unaffected) = (&incident.affected, &incident.unaffected);
     ensure!(names(affected, "uplink0") && !names(affected, "uplink1"), "affected: {affected:?}");
     ensure!(names(unaffected, "uplink1") && !names(unaffected, "uplink0"), "unaffected: {unaffected:?}");
-    ensure!(incident.peak.ratio > 0.04 && incident.peak.ratio < 0.12, "{:?}", incident.peak);
+    ensure!((0.02..0.12).contains(&incident.peak.ratio), "{:?}", incident.peak);
     states(incident)?;
     Ok((noticed, judged))
 }

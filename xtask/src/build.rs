@@ -23,6 +23,11 @@ pub(crate) fn demo(workspace: &Workspace) -> Result<PathBuf> {
     dynamic_binary(workspace, "demo")
 }
 
+/// The incident, which is played on this machine only.
+pub(crate) fn incident(workspace: &Workspace) -> Result<PathBuf> {
+    dynamic_binary(workspace, "incident")
+}
+
 /// The measurements, which run on this machine only.
 pub(crate) fn bench(workspace: &Workspace) -> Result<PathBuf> {
     dynamic_binary(workspace, "bench")

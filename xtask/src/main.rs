@@ -47,6 +47,8 @@ enum Verb {
         #[arg(long)]
         keep: bool,
     },
+    /// Play the incident again that the probe exists for, in three minutes: how soon is it noticed, and whose fault is it said to be
+    Incident,
     /// Run the agent on this machine until Ctrl-C
     Run {
         /// Handed to `lossprobe agent`
@@ -113,6 +115,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
             Ok(())
         }
         Verb::Demo { keep } => run::demo(&workspace, keep),
+        Verb::Incident => run::incident(&workspace),
         Verb::Run { arguments } => run::agent(&workspace, &arguments),
         Verb::Test { full, filter } => test::run(&workspace, full, filter.as_deref()),
         Verb::Check { fix } => check::run(&workspace, fix),

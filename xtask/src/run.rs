@@ -1,4 +1,4 @@
-//! `cargo xtask demo`, `run` and `bench`: build, then become the program, so that Ctrl-C reaches it and nobody else.
+//! `cargo xtask demo`, `incident`, `run` and `bench`: build, then become the program, so that Ctrl-C reaches it and nobody else.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -20,6 +20,16 @@ pub(crate) fn demo(workspace: &Workspace, keep: bool) -> Result<()> {
     if keep {
         command.arg("--keep");
     }
+    become_program(command)
+}
+
+/// The incident that the probe exists for, on a throw-away network of its own.
+pub(crate) fn incident(workspace: &Workspace) -> Result<()> {
+    setup::ensure(workspace, Scope::Demo)?;
+    let agent = build::agent(workspace)?;
+    let incident = build::incident(workspace)?;
+    let mut command = elevated();
+    command.arg(format!("LOSSPROBE_BIN={}", agent.display())).arg(incident);
     become_program(command)
 }
 

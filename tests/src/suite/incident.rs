@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use comfy_table::{Table, presets};
+use comfy_table::{LineStyle, Table, presets};
 use libtest_mimic::Trial;
 use probe_user::detect::verdict::{Name, Verdict};
 use tests::{
@@ -15,7 +15,7 @@ use tests::{
     region::Region,
     replay::{self, JUDGED_AFTER, NOTICED_AFTER, Scratch, UPLINKS, incidents},
     run::{is_full, trial},
-    temporary::Filter,
+    temporary::{Filter, Queue},
     wait::eventually,
 };
 
@@ -31,8 +31,17 @@ const NOTICED: Duration = Duration::from_secs(10);
 const JUDGED: Duration = Duration::from_secs(30);
 /// And the verdict then stays what it is for so long.
 const STAYS: Duration = Duration::from_secs(5);
-/// What is usual has this long to be learned.
-const QUIET: Duration = Duration::from_secs(3);
+
+/// How long all is well before: what is usual has to be learned, and the less is lost, the better it must be known. A percent takes
+/// a minute at this rate.
+fn quiet() -> Duration {
+    Duration::from_secs(if is_full() { 60 } else { 8 })
+}
+
+/// Segments lost of ten thousand.
+fn share() -> u32 {
+    if is_full() { 100 } else { 300 }
+}
 
 /// Name, seconds to notice, seconds to verdict.
 static TIMES: Mutex<Vec<(String, f64, f64)>> = Mutex::new(Vec::new());
@@ -48,7 +57,7 @@ pub(super) fn table() -> String {
         return String::new();
     }
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["incident", "noticed after", "verdict after"]);
+    table.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('-').junction('-'))).set_header(["incident", "noticed after", "verdict after"]);
     let seconds = |value: &f64| format!("{value:.1} s");
     for (name, noticed, judged) in times.iter() {
         table.add_row([name.clone(), seconds(noticed), seconds(judged)]);
@@ -63,40 +72,46 @@ fn played(play: &replay::Play) -> Result<()> {
     Ok(())
 }
 
-/// One cause of loss, alone.
+/// What makes a loss, while it is there.
+#[expect(dead_code, reason = "kept for what happens at its end")]
+enum Made<'n> {
+    ByFabric,
+    ByFilter(Filter<'n>),
+    ByQueue(Queue<'n>),
+}
+
+/// One cause of loss at `uplink0`, alone.
 struct Cause {
     name: &'static str,
     expected: Name,
-    /// Interfaces that are affected; `uplink1` never is.
-    begin: fn(&Region) -> Result<Vec<Box<dyn Drop + '_>>>,
+    begin: fn(&Region) -> Result<Made<'_>>,
 }
 
 const CAUSES: &[Cause] = &[
-    Cause { name: "loss_before", expected: Name::NetworkIn, begin: |region| nothing(region.lose([100, 0])) },
-    Cause { name: "loss_behind", expected: Name::NetworkOut, begin: |region| nothing(region.lose([0, 100])) },
+    Cause { name: "loss_before", expected: Name::NetworkIn, begin: |region| by_fabric(region, [share(), 0]) },
+    Cause { name: "loss_behind", expected: Name::NetworkOut, begin: |region| by_fabric(region, [0, share()]) },
     Cause {
         name: "packet_filter",
         expected: Name::LocalPolicy,
         begin: |region| {
             let rule = "chain forward {
                 type filter hook forward priority 0
-                oifname uplink0 meta l4proto tcp numgen random mod 100 < 3 drop
+                iifname uplink0 meta l4proto tcp numgen random mod 100 < 3 drop
             }";
-            Ok(vec![Box::new(region.host.filter("ip policy", rule)?)])
+            Ok(Made::ByFilter(region.host.filter("ip refuses", rule)?))
         },
     },
     Cause {
         name: "full_queue",
         expected: Name::LocalTx,
         begin: |region| {
-            let queue = region.host.queue("uplink0", "tbf rate 6mbit burst 5000 limit 8000", &[])?;
-            Ok(vec![Box::new(queue)])
+            Ok(Made::ByQueue(region.host.queue("uplink0", "tbf rate 12mbit burst 10000 limit 20000", &[])?))
         },
     },
 ];
 
-fn nothing<'n>(outcome: Result<()>) -> Result<Vec<Box<dyn Drop + 'n>>> {
-    outcome.map(|()| Vec::new())
+fn by_fabric(region: &Region, shares: [u32; 2]) -> Result<Made<'_>> {
+    region.lose(shares).map(|()| Made::ByFabric)
 }
 
 /// A host that forwards for others has nothing to say itself, and an agent must not either.
@@ -122,7 +137,7 @@ impl Cause {
         let agent = Agent::start(&region.host, &["--config", &config])?;
         let spoken = spoken(&region)?;
         let traffic = region.traffic()?;
-        stays(&agent, Name::None, QUIET)?;
+        stays(&agent, Name::None, quiet())?;
         let onset = Instant::now();
         let cause = (self.begin)(&region)?;
         eventually(NOTICED, "it is noticed", || {
