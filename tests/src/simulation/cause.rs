@@ -30,6 +30,8 @@ pub struct Cause {
     /// What is not wrong either, and not right: of a pair the half that is this host's, which is seen sooner. So are `none`,
     /// `unknown` and `mixed`.
     pub tolerated: &'static [Name],
+    /// Of a pair, what may be said when it is over: of one half more is left than of the other.
+    pub(super) left_over: &'static [Name],
     /// The scope that is right, `""` if any is.
     pub scope: &'static str,
     /// What is not seen.
@@ -69,7 +71,17 @@ const SEEN: fn(&mut Snapshot) = |_| {};
 
 impl Cause {
     const fn new(name: &'static str, right: &'static [Name], act: fn(&mut Scene<'_>)) -> Self {
-        Self { name, cards: EVERYWHERE, right, tolerated: &[], scope: "", blind: SEEN, before_s: 0, act }
+        Self {
+            name,
+            cards: EVERYWHERE,
+            right,
+            tolerated: &[],
+            left_over: &[],
+            scope: "",
+            blind: SEEN,
+            before_s: 0,
+            act,
+        }
     }
 
     const fn on(self, cards: &'static [Card]) -> Self {
@@ -78,6 +90,10 @@ impl Cause {
 
     const fn tolerating(self, tolerated: &'static [Name]) -> Self {
         Self { tolerated, ..self }
+    }
+
+    const fn leaving(self, left_over: &'static [Name]) -> Self {
+        Self { left_over, ..self }
     }
 
     const fn of_scope(self, scope: &'static str) -> Self {

@@ -105,7 +105,8 @@ impl Warm {
             if is_alarmed && passed <= JUDGED_S {
                 outcome.detected_s = outcome.detected_s.or(Some(passed));
             }
-            if cause.is_wrong(name, &verdict.scope) {
+            let is_left_over = second >= LASTS_S && cause.left_over.contains(&name);
+            if cause.is_wrong(name, &verdict.scope) && !is_left_over {
                 outcome.wrong = outcome.wrong.or(Some((passed, name)));
             }
             let is_right = name != Name::None && cause.right.contains(&name);

@@ -51,16 +51,19 @@ pub(super) const CAUSES: &[Cause] = &[
         super::local::ring(scene);
     })
     .tolerating(&[Name::LocalRx])
+    .leaving(&[Name::NetworkIn])
     .on(&[Card::Physical, Card::Pair]),
     Cause::new("network and queue", &[Name::Mixed], |scene| {
         network_out(scene);
         super::local::queue(scene);
     })
-    .tolerating(&[Name::LocalTx]),
+    .tolerating(&[Name::LocalTx])
+    .leaving(&[Name::NetworkOut]),
     Cause::new("network and guest", &[Name::Mixed], |scene| {
         network_in(scene);
         guest(scene);
-    }),
+    })
+    .leaving(&[Name::NetworkIn, Name::Inside]),
     Cause::new("guest", &[Name::Inside], guest),
     Cause::new("guest's queue is full", &[Name::Inside], |scene| {
         let lost = scene.lost_of(scene.sent[0] + scene.sent[1]).min(scene.sent[0]);
