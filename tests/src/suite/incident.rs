@@ -57,7 +57,11 @@ pub(super) fn table() -> String {
         return String::new();
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('-').junction('-'))).set_header(["incident", "noticed after", "verdict after"]);
+    table.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('-').junction('-'))).set_header([
+        "incident",
+        "noticed after",
+        "verdict after",
+    ]);
     let seconds = |value: &f64| format!("{value:.1} s");
     for (name, noticed, judged) in times.iter() {
         table.add_row([name.clone(), seconds(noticed), seconds(judged)]);
@@ -75,9 +79,9 @@ fn played(play: &replay::Play) -> Result<()> {
 /// What makes a loss, while it is there.
 #[expect(dead_code, reason = "kept for what happens at its end")]
 enum Made<'n> {
-    ByFabric,
-    ByFilter(Filter<'n>),
-    ByQueue(Queue<'n>),
+    Fabric,
+    Filtered(Filter<'n>),
+    Queued(Queue<'n>),
 }
 
 /// One cause of loss at `uplink0`, alone.
@@ -98,20 +102,20 @@ const CAUSES: &[Cause] = &[
                 type filter hook forward priority 0
                 iifname uplink0 meta l4proto tcp numgen random mod 100 < 3 drop
             }";
-            Ok(Made::ByFilter(region.host.filter("ip refuses", rule)?))
+            Ok(Made::Filtered(region.host.filter("ip refuses", rule)?))
         },
     },
     Cause {
         name: "full_queue",
         expected: Name::LocalTx,
         begin: |region| {
-            Ok(Made::ByQueue(region.host.queue("uplink0", "tbf rate 12mbit burst 10000 limit 20000", &[])?))
+            Ok(Made::Queued(region.host.queue("uplink0", "tbf rate 12mbit burst 10000 limit 20000", &[])?))
         },
     },
 ];
 
 fn by_fabric(region: &Region, shares: [u32; 2]) -> Result<Made<'_>> {
-    region.lose(shares).map(|()| Made::ByFabric)
+    region.lose(shares).map(|()| Made::Fabric)
 }
 
 /// A host that forwards for others has nothing to say itself, and an agent must not either.

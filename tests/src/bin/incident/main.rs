@@ -31,16 +31,27 @@ fn main() -> ExitCode {
 fn account(outcome: &Outcome, took: Duration) -> String {
     let incident = &outcome.incident;
     let mut times = Table::new();
-    times.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('-').junction('-'))).set_header(["", "lossprobe", "that day", "promised"]);
+    times.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('-').junction('-'))).set_header([
+        "",
+        "lossprobe",
+        "that day",
+        "promised",
+    ]);
     let minutes = |seconds: f64| format!("{:.0} min", seconds / 60.0);
-    times.add_row(["noticed after".to_owned(), format!("{:.1} s", outcome.noticed), minutes(NOTICED_AFTER), "10 s".into()]);
+    times.add_row([
+        "noticed after".to_owned(),
+        format!("{:.1} s", outcome.noticed),
+        minutes(NOTICED_AFTER),
+        "10 s".into(),
+    ]);
     times.add_row([
         "whose fault, after".to_owned(),
         format!("{:.1} s", outcome.judged),
         minutes(JUDGED_AFTER),
         "30 s".into(),
     ]);
-    let states: Vec<String> = incident.states.iter().map(|change| format!("{:?}", change.state).to_lowercase()).collect();
+    let states: Vec<String> =
+        incident.states.iter().map(|change| format!("{:?}", change.state).to_lowercase()).collect();
     format!(
         "\n{times}\n\nincidents     1 ({})\nverdict       {}\n              {}\nstates        {}\npeak          {:.1} % of segments lost\naffected      {}\nnot affected  {}\nits folder    {}\nall of it in  {:.0} s\n",
         incident.id,
