@@ -95,12 +95,7 @@ impl Physical {
         let [left, right] = [Namespace::new("left")?, Namespace::new("right")?].map(Namespace::seeing_devices);
         for (number, namespace, name) in [(0, &left, "p"), (1, &right, "q")] {
             cards.put(number, namespace, name)?;
-            eventually(CARRIER, "the card has a carrier", || {
-                let running = namespace.run(|| {
-                    Ok(getifaddrs()?.any(|entry| {
-                        entry.interface_name == name && entry.flags.contains(nix::net::if_::InterfaceFlags::IFF_RUNNING)
-                    }))
-                })?;
+            namespace.wait_for_carrier(name)?;
                 ensure!(running, "{name} has none");
                 Ok(())
             })?;

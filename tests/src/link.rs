@@ -3,19 +3,26 @@
 use std::{
     net::IpAddr,
     os::fd::{AsFd as _, AsRawFd as _},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use netlink_packet_route::link::{
     BridgeStpState, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, MacVlanMode,
 };
-use nix::net::if_::if_nametoindex;
+use nix::{
+    ifaddrs::{InterfaceAddress, getifaddrs},
+    net::if_::{InterfaceFlags, if_nametoindex},
+};
 use rtnetlink::{
     Handle, LinkBond, LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan, LinkVxlan,
     RouteMessageBuilder,
 };
 
-use crate::{frames::Mac, namespace::Namespace, program};
+use crate::{frames::Mac, namespace::Namespace, program, wait::eventually};
+
+/// How long a link may take to have a carrier.
+const CARRIER: Duration = Duration::from_secs(10);
 
 /// One end of a veth pair.
 #[derive(Clone, Copy)]
@@ -79,7 +86,9 @@ pub fn veth(one: End<'_>, other: End<'_>) -> Result<()> {
         .netlink(async |handle| Ok(handle.link().add(message).execute().await?))
         .with_context(|| format!("make the veth pair {} - {}", one.name, other.name))?;
     one.namespace.up(one.name)?;
-    other.namespace.up(other.name)
+    other.namespace.up(other.name)?;
+    // The one that was up first had no carrier then; until the kernel has noticed that it has one, it sends into nothing.
+    one.namespace.wait_for_carrier(one.name)
 }
 
 impl Namespace {
@@ -132,6 +141,20 @@ impl Namespace {
     /// When there is no such link.
     pub fn up(&self, name: &str) -> Result<()> {
         self.set_link(name, LinkMessageBuilder::up)
+    }
+
+    /// Waits until a link that is up can send.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub fn wait_for_carrier(&self, name: &str) -> Result<()> {
+        eventually(CARRIER, "the link has a carrier", || {
+            let is_running = |entry: InterfaceAddress| {
+                entry.interface_name == name && entry.flags.contains(InterfaceFlags::IFF_RUNNING)
+            };
+            ensure!(self.run(|| Ok(getifaddrs()?.any(is_running)))?, "{name} has none");
+            Ok(())
+        })
     }
 
     /// Takes a link down.
