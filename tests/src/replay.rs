@@ -94,11 +94,11 @@ pub const WHOLE: Play = Play {
         act("minute 180, it flares up: 6 %", 6, 600, 20),
         act("containment: 1 %", 8, 100, 5),
         act("it flares up: 6 %", 6, 600, 20),
-        act("minute 195, it eases: 2 %", 20, 200, 3),
+        act("minute 195, it eases: 2 %", 28, 200, 3),
         act("minute 238, below the acceptable level: 0.2 %", 30, 20, 0),
         act("minute 1370, back to baseline", 0, 0, 0),
     ],
-    settings: "[incident]\neases_after = \"4s\"\ncloses_after = \"8s\"\n",
+    settings: "[incident]\neases_after = \"10s\"\ncloses_after = \"12s\"\n",
     until: State::Closed,
     within: Duration::from_secs(80),
 };
