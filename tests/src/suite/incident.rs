@@ -30,17 +30,16 @@ pub(super) fn host_trials() -> Vec<Trial> {
 const NOTICED: Duration = Duration::from_secs(10);
 const JUDGED: Duration = Duration::from_secs(30);
 /// And the verdict then stays what it is for so long.
-const STAYS: Duration = Duration::from_secs(5);
+const STAYS: Duration = Duration::from_secs(3);
 
-/// How long all is well before: what is usual has to be learned, and the less is lost, the better it must be known. A percent takes
-/// a minute at this rate.
+/// How long all is well before: what is usual has to be learned, and the less is lost, the better it must be known.
 fn quiet() -> Duration {
-    Duration::from_secs(if is_full() { 60 } else { 8 })
+    Duration::from_secs(if is_full() { 90 } else { 8 })
 }
 
-/// Segments lost of ten thousand.
-fn share() -> u32 {
-    if is_full() { 100 } else { 300 }
+/// Segments lost of a hundred.
+fn percent() -> u32 {
+    if is_full() { 1 } else { 6 }
 }
 
 /// Name, seconds to notice, seconds to verdict.
@@ -92,17 +91,20 @@ struct Cause {
 }
 
 const CAUSES: &[Cause] = &[
-    Cause { name: "loss_before", expected: Name::NetworkIn, begin: |region| by_fabric(region, [share(), 0]) },
-    Cause { name: "loss_behind", expected: Name::NetworkOut, begin: |region| by_fabric(region, [0, share()]) },
+    Cause { name: "loss_before", expected: Name::NetworkIn, begin: |region| by_fabric(region, [100 * percent(), 0]) },
+    Cause { name: "loss_behind", expected: Name::NetworkOut, begin: |region| by_fabric(region, [0, 100 * percent()]) },
     Cause {
         name: "packet_filter",
         expected: Name::LocalPolicy,
         begin: |region| {
-            let rule = "chain forward {
-                type filter hook forward priority 0
-                iifname uplink0 meta l4proto tcp numgen random mod 100 < 3 drop
-            }";
-            Ok(Made::Filtered(region.host.filter("ip refuses", rule)?))
+            let rule = format!(
+                "chain forward {{
+                    type filter hook forward priority 0
+                    iifname uplink0 meta l4proto tcp numgen random mod 100 < {} drop
+                }}",
+                percent()
+            );
+            Ok(Made::Filtered(region.host.filter("ip refuses", &rule)?))
         },
     },
     Cause {
