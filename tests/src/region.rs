@@ -41,9 +41,9 @@ pub struct Region {
 /// The guest's address.
 pub const TENANT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 /// The hardware address of the device that makes malformed frames.
-pub const FAULTY: Mac = [2, 0xba, 0xd0, 0xba, 0xd0, 1];
+pub const FAULTY: Mac = [2, 0, 0, 0xfa, 0x17, 1];
 /// The same in words.
-pub const FAULTY_TEXT: &str = "02:ba:d0:ba:d0:01";
+pub const FAULTY_TEXT: &str = "02:00:00:fa:17:01";
 
 const UPLINK0_MAC: Mac = [2, 0, 10, 2, 0, 1];
 /// Addresses at the other end of each uplink.
