@@ -209,6 +209,12 @@ pub(super) fn evidence(finding: &Finding<'_>, others: &[Finding<'_>], unaffected
             number(finding.uncounted_drops)
         ));
     }
+    if finding.dropped_inside > 0 && finding.parts.iter().any(|part| part.name == Name::Inside) {
+        lines.push(format!(
+            "{} packets dropped by this host on other interfaces (`lossprobe stats --losses`), which would look like a loss inside",
+            number(finding.dropped_inside)
+        ));
+    }
     if let Some(peers) = finding.window.peers.filter(|_| finding.loses) {
         lines.push(format!(
             "{} of {} peers affected, in {}; the worst has {} of the losses on {} of the traffic",

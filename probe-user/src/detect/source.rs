@@ -2,12 +2,14 @@
 //! each kind of device has sources that a verdict requires before it names anybody outside; one table says which. What only
 //! makes a verdict poorer is a blind spot. Deliberately absent: how much was lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{second::Unit, verdict::Name};
 use crate::{
+    classes::Class,
     collect::causes::is_repeater,
-    snapshot::{Interface, Snapshot, State},
+    conservation::is_beyond_hooks,
+    snapshot::{Drop, Interface, Snapshot, State},
     topology::Role,
 };
 
@@ -294,6 +296,15 @@ fn uncounted_drops(snapshot: &Snapshot) -> u64 {
     failed(snapshot, &["drops"]) + missed.map(|(_, runs)| runs).sum::<u64>()
 }
 
+fn dropped_inside(snapshot: &Snapshot) -> u64 {
+    let is_outer = |interface: &&Interface| !interface.track.is_empty() || interface.role == Role::Uplink.id();
+    let outer = snapshot.interfaces.iter().filter(is_outer);
+    let outer: BTreeSet<&str> = outer.flat_map(|interface| devices(snapshot, interface)).map(|of| &*of.name).collect();
+    let is_inside = |drop: &&Drop| drop.netns == "own" && !outer.contains(&*drop.interface) && !is_beyond_hooks(drop);
+    let drops = snapshot.drops.iter().filter(is_inside).filter(|drop| drop.class != Class::Noise.id());
+    drops.map(|drop| drop.packets).sum()
+}
+
 /// One interface in two snapshots.
 struct Sight<'s> {
     earlier: (&'s Snapshot, &'s Interface),
@@ -380,6 +391,9 @@ pub struct Sources {
     pub units: BTreeMap<Unit, UnitSources>,
     /// Drops that the probe itself has missed in that time: this host may have lost as many more.
     pub uncounted_drops: u64,
+    /// What this host has dropped in that time on its own side of all units: of what guests and local senders had sent. At an
+    /// uplink it looks like a loss inside.
+    pub dropped_inside: u64,
 }
 
 impl Sources {
@@ -414,7 +428,8 @@ impl Sources {
             }
             units.insert(Unit::Interface(interface.name.clone()), own);
         }
-        Self { units, uncounted_drops: uncounted_drops(later).saturating_sub(uncounted_drops(earlier)) }
+        let grown = |of: fn(&Snapshot) -> u64| of(later).saturating_sub(of(earlier));
+        Self { units, uncounted_drops: grown(uncounted_drops), dropped_inside: grown(dropped_inside) }
     }
 }
 

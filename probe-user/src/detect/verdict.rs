@@ -333,6 +333,8 @@ pub(super) struct Finding<'w> {
     pub(super) parts: Vec<Part>,
     /// Drops that the probe has missed.
     pub(super) uncounted_drops: u64,
+    /// Drops of this host that would look like a loss inside.
+    pub(super) dropped_inside: u64,
     /// Loss detectors that are alarmed.
     pub(super) loses: bool,
     /// Malformed frames that only a neighbour on this segment can have made, if they are alarmed.
@@ -352,7 +354,7 @@ pub fn judge(window: &Window, alarms: &[Detector], sources: &Sources) -> Verdict
         .units
         .iter()
         .map(|(unit, counts)| {
-            let own = (sources.units.get(unit).unwrap_or(&nothing), sources.uncounted_drops);
+            let own = (sources.units.get(unit).unwrap_or(&nothing), sources);
             let (detectors, of) = (of_unit(unit), |counts, duration_ms| (window, unit, counts, duration_ms));
             let short = Finding::of(of(counts, window.duration_ms), &detectors, own);
             let longer = window.long.1.get(unit).filter(|_| short.why == Why::TooFew);
@@ -377,7 +379,7 @@ impl<'w> Finding<'w> {
     fn of(
         (window, unit, counts, duration_ms): (&'w Window, &'w Unit, &'w Counts, u64),
         detectors: &[&Detector],
-        (sources, uncounted_drops): (&'w UnitSources, u64),
+        (sources, all): (&'w UnitSources, &Sources),
     ) -> Self {
         let is_alarmed = |kind: Kind| detectors.iter().any(|detector| detector.kind == kind && detector.alarmed);
         let mut parts: Vec<Part> = WAYS
@@ -397,7 +399,8 @@ impl<'w> Finding<'w> {
             both_ways: false,
             scope: "",
             parts,
-            uncounted_drops,
+            uncounted_drops: all.uncounted_drops,
+            dropped_inside: all.dropped_inside,
             loses: WAYS.iter().any(|(kind, _)| is_alarmed(*kind)),
             malformed_local: if is_alarmed(Kind::MalformedLocal) { counts.malformed_local } else { 0 },
             malformed_path: if is_alarmed(Kind::MalformedPath) { counts.malformed_path } else { 0 },
@@ -419,7 +422,8 @@ impl<'w> Finding<'w> {
 
     /// What somebody's share is of: for whoever is outside also what this host may have lost besides.
     fn whole(&self, name: Name) -> u64 {
-        self.all() + if name.accuses() { doubtful(self.counts) } else { 0 }
+        let inside = if name == Name::Inside { self.dropped_inside } else { 0 };
+        self.all() + inside + if name.accuses() { doubtful(self.counts) } else { 0 }
     }
 
     /// What is lost beyond the usual, or malformed.

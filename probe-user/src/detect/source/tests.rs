@@ -263,6 +263,29 @@ fn what_is_known_to_be_lost_before_the_hook_passes_nothing_by() {
 }
 
 #[test]
+fn drops_on_this_side_are_told_apart() {
+    let drop = |interface: &str, class: &str, netns: &str, packets| crate::snapshot::Drop {
+        interface: interface.to_owned(),
+        class: class.to_owned(),
+        netns: netns.to_owned(),
+        reason: "netfilter_drop".to_owned(),
+        packets,
+        ..Default::default()
+    };
+    let mut earlier = snapshot(vec![uplink("eth0", "veth", "veth")]);
+    earlier.drops = vec![drop("vm0", "policy", "own", 10)];
+    let mut later = earlier.clone();
+    later.drops = vec![
+        drop("vm0", "policy", "own", 17),
+        drop("", "unknown", "own", 3),
+        drop("vm0", "noise", "own", 100),
+        drop("eth0", "policy", "own", 100),
+        drop("", "policy", "other", 100),
+    ];
+    assert_eq!(Sources::between(&earlier, &later).dropped_inside, 10);
+}
+
+#[test]
 fn drops_that_nobody_counted_are_remembered() {
     let earlier = snapshot(vec![uplink("eth0", "veth", "veth")]);
     let mut later = earlier.clone();

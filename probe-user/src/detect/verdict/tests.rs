@@ -572,6 +572,23 @@ fn json_is_a_contract() {
     }
 }
 
+/// A packet filter that drops what a guest sends on its way out.
+#[test]
+fn what_this_host_drops_on_its_own_side_is_no_guests_fault() {
+    let lost = || {
+        let mut counts = quiet();
+        counts.lost[INSIDE] = 500;
+        window(counts)
+    };
+    let detectors = detectors(&group(), &[Kind::Inside], &[]);
+    for (dropped_inside, expected) in [(0, Name::Inside), (20, Name::Inside), (500, Name::Mixed), (2_500, Name::Mixed)]
+    {
+        let verdict = judge(&lost(), &detectors, &Sources { dropped_inside, ..seen("igb") });
+        assert_eq!(verdict.verdict, expected, "{dropped_inside}: {verdict:?}");
+        assert_eq!(verdict.evidence.iter().any(|line| line.contains("on other interfaces")), dropped_inside > 0);
+    }
+}
+
 fn any_counts() -> impl Strategy<Value = Counts> {
     let small = || 0..2_000_u64;
     let own = prop::array::uniform3(prop::array::uniform6(prop_oneof![3 => Just(0_u64), 2 => 0..2_000_u64]));
