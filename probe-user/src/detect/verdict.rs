@@ -367,7 +367,7 @@ pub fn judge(window: &Window, alarms: &[Detector], sources: &Sources) -> Verdict
     let is_alarmed = |unit: &Unit| alarms.iter().any(|alarm| alarm.unit == *unit && alarm.alarmed);
     let blank = || Verdict { schema: SCHEMA, time: window.time.clone(), ..Verdict::default() };
     let Some((leading, others)) = findings.split_first() else {
-        return Verdict { sentence: sentence::HEALTHY.to_owned(), ..blank() };
+        return Verdict { verdict: Name::Unknown, sentence: sentence::BLIND.to_owned(), ..blank() };
     };
     let is_quiet = leading.name == Name::None && leading.why != Why::Late;
     let [affected, unaffected] = sentence::places(sources, |unit| !is_quiet && is_alarmed(unit));
