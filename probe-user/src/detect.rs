@@ -49,7 +49,7 @@ impl Detection {
             seconds: VecDeque::new(),
             snapshots: VecDeque::new(),
             detectors: Vec::new(),
-            verdict: Verdict::default(),
+            verdict: Verdict::blind(""),
             incidents: Incidents::new(thresholds, objective_percent, kept),
         }
     }
@@ -58,6 +58,7 @@ impl Detection {
     pub fn add(&mut self, later: &Arc<Snapshot>, peers: Option<Peers>) -> Vec<Change> {
         let Some(earlier) = self.snapshots.back() else {
             self.snapshots.push_back(Arc::clone(later));
+            self.verdict = Verdict::blind(&later.time);
             return Vec::new();
         };
         let second = Second::between(earlier, later);

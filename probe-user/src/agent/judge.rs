@@ -53,7 +53,9 @@ struct Disk {
     scribe: Scribe,
     /// Incidents whose bundle is to be written.
     due: BTreeSet<String>,
-    failed: u64,
+    /// Those whose bundle could not be written, to be tried again later.
+    failed: BTreeSet<String>,
+    failures: u64,
 }
 
 impl Judge {
@@ -87,8 +89,8 @@ impl Judge {
         })
     }
 
-    /// Whether it should be looked who is affected.
-    pub(super) fn wants_peers(&self) -> bool {
+    /// Whether anything is unusual.
+    pub(super) fn is_alarmed(&self) -> bool {
         self.detection.is_alarmed()
     }
 
@@ -125,6 +127,7 @@ impl Judge {
             if self.ticks.is_multiple_of(BUNDLE_EVERY) {
                 let judged = open.filter(|incident| incident.judged.is_some());
                 disk.due.extend(judged.map(|incident| incident.id.clone()));
+                disk.due.append(&mut disk.failed);
             } else if self.ticks.is_multiple_of(KEEP_EVERY) {
                 open.for_each(|incident| disk.keeper.keep(incident));
                 disk.keeper.keep_month(self.detection.incidents().month());
@@ -137,8 +140,14 @@ impl Judge {
         let Some(disk) = &mut self.disk else { return };
         for written in disk.scribe.written() {
             match written.outcome {
-                Ok(folder) => self.detection.bundled(&written.id, &folder),
-                Err(_said) => disk.failed += 1,
+                Ok(folder) => {
+                    self.detection.bundled(&written.id, &folder);
+                    self.detection.incidents().get(&written.id).into_iter().for_each(|known| disk.keeper.keep(known));
+                }
+                Err(_said) => {
+                    disk.failures += 1;
+                    disk.failed.insert(written.id);
+                }
             }
         }
         let Some(id) = disk.due.pop_first() else { return };
@@ -181,7 +190,7 @@ impl Judge {
             incidents: incidents.into_iter().map(|(name, count)| (name.id().to_owned(), count)).collect(),
             detectors: self.detection.detectors().iter().map(shown).collect(),
             pushed: pushed.map(|counts| counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()),
-            not_written: self.disk.as_ref().map(|disk| disk.failed + disk.keeper.failed()),
+            not_written: self.disk.as_ref().map(|disk| disk.failures + disk.keeper.failed()),
         }
     }
 
@@ -202,7 +211,7 @@ impl Disk {
         let open = kept.incidents.iter().filter(|incident| incident.is_open()).count();
         info!(folder = %folder.display(), known = kept.incidents.len(), open, "incidents are kept");
         let (keeper, scribe) = (Keeper::start(store)?, Scribe::start(bundles)?);
-        Ok((Self { keeper, scribe, due: BTreeSet::new(), failed: 0 }, kept))
+        Ok((Self { keeper, scribe, due: BTreeSet::new(), failed: BTreeSet::new(), failures: 0 }, kept))
     }
 }
 

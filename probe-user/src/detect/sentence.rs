@@ -8,8 +8,8 @@ use super::{
 use crate::{classes::Class, texts};
 
 /// What is said where nothing was looked at.
-pub(super) const BLIND: &str = "Nothing is judged: no interface is an uplink or a track point, or counting is paused; \
-                                `lossprobe doctor` says which there are, --uplink and --track name others.";
+pub(super) const BLIND: &str = "Nothing is judged: the agent has just begun, or counting is paused, or no interface is an \
+                                uplink or a track point; `lossprobe doctor` says which are, --uplink and --track name others.";
 /// Nothing is wrong.
 pub(super) const HEALTHY: &str = "Nothing is lost beyond what is usual.";
 /// Interfaces that a sentence names.

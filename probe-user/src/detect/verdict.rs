@@ -183,6 +183,14 @@ pub struct Verdict {
     pub scope: String,
 }
 
+impl Verdict {
+    /// Where nothing was looked at.
+    pub(super) fn blind(time: &str) -> Self {
+        let sentence = sentence::BLIND.to_owned();
+        Self { schema: SCHEMA, time: time.to_owned(), verdict: Name::Unknown, sentence, ..Self::default() }
+    }
+}
+
 /// Who is affected, from the table of connections. A peer is an address, of IPv6 a /64.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Peers {
@@ -367,7 +375,7 @@ pub fn judge(window: &Window, alarms: &[Detector], sources: &Sources) -> Verdict
     let is_alarmed = |unit: &Unit| alarms.iter().any(|alarm| alarm.unit == *unit && alarm.alarmed);
     let blank = || Verdict { schema: SCHEMA, time: window.time.clone(), ..Verdict::default() };
     let Some((leading, others)) = findings.split_first() else {
-        return Verdict { verdict: Name::Unknown, sentence: sentence::BLIND.to_owned(), ..blank() };
+        return Verdict::blind(&window.time);
     };
     let is_quiet = leading.name == Name::None && leading.why != Why::Late;
     let [affected, unaffected] = sentence::places(sources, |unit| !is_quiet && is_alarmed(unit));

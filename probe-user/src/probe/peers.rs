@@ -1,6 +1,10 @@
 //! Who is affected: the followed connections by whom they are with, while something is unusual.
 
-use std::{collections::BTreeMap, net::Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::Ipv6Addr,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use probe_ebpf::abi::FlowName;
@@ -8,9 +12,22 @@ use probe_ebpf::abi::FlowName;
 use super::{Probe, flows::lost};
 use crate::detect::verdict::Peers;
 
-/// What connections had counted when something became unusual; at most as many as there are places for.
+/// Between two looks at the table of connections: tens of thousands of them are as many system calls, on the thread that
+/// does everything else.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Who has been affected since something became unusual.
 #[derive(Debug, Default)]
-pub struct Since(Option<BTreeMap<u64, Count>>);
+pub struct Affected(Option<Since>);
+
+/// What is remembered meanwhile; at most as many connections as there are places for.
+#[derive(Debug)]
+struct Since {
+    looked: Instant,
+    /// What each connection had counted at first.
+    before: BTreeMap<u64, Count>,
+    latest: Option<Peers>,
+}
 
 /// Of one connection, or of one peer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,35 +36,43 @@ struct Count {
     lost: u64,
 }
 
-impl Since {
-    /// Nothing is unusual any more.
-    pub fn forget(&mut self) {
-        self.0 = None;
+impl Affected {
+    /// Who it is, looked up every five seconds while something `is_unusual`; `None` at first, and where nothing is followed.
+    ///
+    /// # Errors
+    /// If the maps cannot be read.
+    pub fn peers(&mut self, probe: &Probe, is_unusual: bool) -> Result<Option<Peers>> {
+        if !is_unusual {
+            self.0 = None;
+            return Ok(None);
+        }
+        let now = Instant::now();
+        match &mut self.0 {
+            Some(since) if now.duration_since(since.looked) < LOOK_EVERY => Ok(since.latest),
+            Some(since) => {
+                let counts = probe.connections()?;
+                (since.looked, since.latest) = (now, Some(peers(&counts, &since.before)));
+                Ok(since.latest)
+            }
+            none if probe.loaded.capacity.flows > 0 => {
+                let before = probe.connections()?.into_iter().map(|(_, tag, count)| (tag, count)).collect();
+                *none = Some(Since { looked: now, before, latest: None });
+                Ok(None)
+            }
+            _none => Ok(None),
+        }
     }
 }
 
 impl Probe {
-    /// Who has been affected since this was first asked; `None` the first time, and where nothing is followed.
-    ///
-    /// # Errors
-    /// If the maps cannot be read.
-    pub fn peers(&self, since: &mut Since) -> Result<Option<Peers>> {
-        if self.loaded.capacity.flows == 0 {
-            return Ok(None);
-        }
-        let mut counts = Vec::new();
-        for name in self.maps.flow_names()? {
+    /// Every connection: whom it is with, its tag, what it has counted.
+    fn connections(&self) -> Result<Vec<([u64; 2], u64, Count)>> {
+        let count = |name: &FlowName| -> Result<Count> {
             let halves = self.maps.halves(name.tag)?;
             let segments = halves.iter().flatten().map(|half| u64::from(half.segments)).sum();
-            counts.push((peer(&name), name.tag, Count { segments, lost: lost(&name) }));
-        }
-        Ok(match &since.0 {
-            Some(before) => Some(peers(&counts, before)),
-            None => {
-                since.0 = Some(counts.into_iter().map(|(_, tag, count)| (tag, count)).collect());
-                None
-            }
-        })
+            Ok(Count { segments, lost: lost(name) })
+        };
+        self.maps.flow_names()?.iter().map(|name| Ok((peer(name), name.tag, count(name)?))).collect()
     }
 }
 

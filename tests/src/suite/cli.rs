@@ -49,7 +49,7 @@ pub(super) fn host_trials() -> Vec<Trial> {
 }
 
 /// The golden files are compiled in, because a guest has no source tree.
-const GOLDEN: [(&str, &str); 14] = [
+const GOLDEN: [(&str, &str); 16] = [
     ("help.txt", include_str!("../../golden/help.txt")),
     ("help-agent.txt", include_str!("../../golden/help-agent.txt")),
     ("help-stats.txt", include_str!("../../golden/help-stats.txt")),
@@ -58,6 +58,8 @@ const GOLDEN: [(&str, &str); 14] = [
     ("help-analyze.txt", include_str!("../../golden/help-analyze.txt")),
     ("help-watch.txt", include_str!("../../golden/help-watch.txt")),
     ("help-capture.txt", include_str!("../../golden/help-capture.txt")),
+    ("help-flows.txt", include_str!("../../golden/help-flows.txt")),
+    ("help-verdict.txt", include_str!("../../golden/help-verdict.txt")),
     ("help-incidents.txt", include_str!("../../golden/help-incidents.txt")),
     ("help-report.txt", include_str!("../../golden/help-report.txt")),
     ("help-pause.txt", include_str!("../../golden/help-pause.txt")),
@@ -94,6 +96,8 @@ fn help_is_golden() -> Result<()> {
         (&["analyze", "--help"], "help-analyze.txt"),
         (&["watch", "--help"], "help-watch.txt"),
         (&["capture", "--help"], "help-capture.txt"),
+        (&["flows", "--help"], "help-flows.txt"),
+        (&["verdict", "--help"], "help-verdict.txt"),
         (&["incidents", "--help"], "help-incidents.txt"),
         (&["report", "--help"], "help-report.txt"),
         (&["pause", "--help"], "help-pause.txt"),

@@ -3,13 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{COURSE_POINTS, Incident, Point, party::Key};
-use crate::{
-    classes::Class,
-    derive::PathSide,
-    detect::{
-        alarm::Kind,
-        second::{Counts, Place, Second, Unit},
-    },
+use crate::detect::{
+    alarm::{Kind, Missed, lost_of},
+    second::{Counts, Second, Unit},
 };
 
 /// What a share is formed over, in milliseconds.
@@ -101,33 +97,11 @@ fn sum(window: &[&Second], unit: &Unit) -> Counts {
 
 /// What is lost, of what.
 fn share(kind: Kind, counts: &Counts) -> (u64, u64) {
-    let [segments_in, segments_out] = counts.segments;
-    let [frames_in, frames_out] = counts.frames;
-    let lost = |side: PathSide| counts.lost[side as usize];
-    let own = |place: Place, class: Class| {
-        let at = Class::ALL.into_iter().position(|known| known == class);
-        at.map_or(0, |at| counts.own[place as usize][at])
-    };
-    // What nobody had sent again nobody has missed.
-    let missed = |class| {
-        let all: u64 = [Place::Before, Place::Within, Place::Behind].into_iter().map(|place| own(place, class)).sum();
-        all.min(counts.seen_again.iter().sum())
-    };
     match kind {
-        Kind::NetworkIn => (lost(PathSide::NetworkIn), segments_in + lost(PathSide::NetworkIn)),
-        Kind::NetworkOut => (lost(PathSide::NetworkOut), segments_out),
-        Kind::Inside => (lost(PathSide::Inside), segments_in + segments_out),
-        Kind::LocalRx => {
-            let before = own(Place::Before, Class::Capacity);
-            (before + own(Place::Within, Class::Capacity), frames_in + before)
-        }
-        Kind::LocalTx => (own(Place::Behind, Class::Capacity), frames_out),
-        Kind::LocalPolicy => (missed(Class::Policy), segments_in + segments_out),
-        Kind::LocalConfig => (missed(Class::Config), segments_in + segments_out),
-        Kind::LocalUnknown => (missed(Class::Unknown), segments_in + segments_out),
-        Kind::MalformedLocal => (counts.malformed_local, frames_in),
-        Kind::MalformedPath => (counts.malformed_path, frames_in),
-        Kind::Link => (counts.link_errors, frames_in + counts.link_errors),
+        Kind::MalformedLocal => (counts.malformed_local, counts.frames[0]),
+        Kind::MalformedPath => (counts.malformed_path, counts.frames[0]),
+        Kind::Link => (counts.link_errors, counts.frames[0] + counts.link_errors),
+        compared => lost_of(compared, counts, Missed::default().add(counts)),
     }
 }
 

@@ -78,7 +78,8 @@ fn demo(keep: bool) -> Result<bool> {
     let network = Network::new()?;
     step("starting lossprobe agent in the host namespace");
     let socket = if keep { socket() } else { "none".to_owned() };
-    let agent = Agent::start(&network.host, &["--interface", "guest0", "--interface", "uplink0", "--socket", &socket])?;
+    let interfaces = ["--interface", "guest0", "--interface", "uplink0", "--uplink", "uplink0"];
+    let agent = Agent::start(&network.host, &[&interfaces[..], &["--socket", &socket]].concat())?;
     let mut account = Account::new(&agent);
     step("guest sends datagrams through the host");
     network.forwarded(&mut account)?;
@@ -98,6 +99,7 @@ fn demo(keep: bool) -> Result<bool> {
         println!("Every second the router sends a broken frame of each kind:");
         let flag = if socket == DEFAULT_SOCKET { String::new() } else { format!(" --socket {socket}") };
         println!("  {} capture{flag} -w - --count 5 | tshark -r - -T fields -e frame.comment", binary().display());
+        println!("Whose fault that is:\n  {} verdict{flag}", binary().display());
         println!("Ctrl-C ends it and removes everything.");
         loop {
             network.one_of_each_broken()?;

@@ -103,7 +103,8 @@ fn play_once(scene: &Scene) -> Result<()> {
     if is_full() {
         failures.note(truth);
     }
-    // The ends send again what was lost, and queues of a CPU run over, for programs that no figure here is of.
+    // The ends send again what was lost, for programs that no figure here is of; a drop that was missed inside another one
+    // shows in the figures, which are compared.
     let is_beside = |program: &str| ["retx", "drop"].iter().any(|name| program.contains(name));
     failures.note(lost_nothing_else(&agent, is_beside));
     failures.note(agent.stop());
