@@ -143,7 +143,7 @@ impl Cause {
         let agent = Agent::start(&region.host, &["--config", &config])?;
         let spoken = spoken(&region)?;
         let traffic = region.traffic()?;
-        stays(&agent, Name::None, quiet())?;
+        well(&agent, quiet())?;
         let onset = Instant::now();
         let cause = (self.begin)(&region)?;
         eventually(NOTICED, "it is noticed", || {
@@ -174,6 +174,16 @@ impl Cause {
     }
 }
 
+/// From the first second that is judged on nothing is wrong, for so long.
+fn well(agent: &Agent<'_>, duration: Duration) -> Result<()> {
+    eventually(NOTICED, "something is judged", || {
+        let verdict = verdict(agent)?;
+        ensure!(verdict.verdict != Name::Unknown, "{verdict:#?}");
+        Ok(())
+    })?;
+    stays(agent, Name::None, duration)
+}
+
 /// For so long the verdict is what it is.
 fn stays(agent: &Agent<'_>, expected: Name, duration: Duration) -> Result<()> {
     let begin = Instant::now();
@@ -190,7 +200,7 @@ fn nothing_wrong() -> Result<()> {
     let config = scratch.write("agent.toml", UPLINKS)?;
     let agent = Agent::start(&region.host, &["--config", &config])?;
     let traffic = region.traffic()?;
-    stays(&agent, Name::None, Duration::from_secs(20))?;
+    well(&agent, Duration::from_secs(20))?;
     traffic.end()?;
     ensure!(incidents(&agent)?.is_empty(), "{:#?}", incidents(&agent)?);
     agent.stop()
