@@ -30,7 +30,7 @@ use crate::{
     },
     inspect::stats,
     kernel::preflight,
-    probe::{Probe, peers::Affected},
+    probe::{Probe, peers::Lookup},
     record::{evidence::Evidence, incidents::Incidents},
     snapshot::{Flows, Snapshot, State},
 };
@@ -262,7 +262,7 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
         .ok();
     let mut summary = summary.then(|| Source::latest(&*shared));
     let mut count = 0_u32;
-    let mut affected = Affected::default();
+    let mut lookup = Lookup::default();
     loop {
         ticks.tick().await;
         count = count.wrapping_add(1);
@@ -283,7 +283,7 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
             warn!("no evidence is kept: {error:#}");
         }
         let snapshot = Arc::new(shared.probe().snapshot().context("read the counters")?);
-        judge(&shared, &snapshot, &mut affected);
+        judge(&shared, &snapshot, &mut lookup);
         let judgement = Some(shared.judge().shown());
         let snapshot = Arc::new(Snapshot { judgement, ..Arc::unwrap_or_clone(snapshot) });
         *shared.latest() = Arc::clone(&snapshot);
@@ -296,9 +296,10 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
 }
 
 /// Has a second judged.
-fn judge(shared: &Shared, snapshot: &Arc<Snapshot>, affected: &mut Affected) {
+fn judge(shared: &Shared, snapshot: &Arc<Snapshot>, lookup: &mut Lookup) {
     let is_unusual = shared.judge().is_alarmed();
-    let peers = affected.peers(&shared.probe(), is_unusual);
-    let peers = peers.inspect_err(|error| warn!("it is not known who is affected: {error:#}")).ok().flatten();
-    shared.judge().take(snapshot, peers, || Source::evidence(shared).ok());
+    let affected = lookup.affected(&shared.probe(), is_unusual);
+    let affected =
+        affected.inspect_err(|error| warn!("it is not known who is affected: {error:#}")).unwrap_or_default();
+    shared.judge().take(snapshot, affected, || Source::evidence(shared).ok());
 }

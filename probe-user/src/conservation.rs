@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     classes::Class,
-    collect::causes::is_repeater,
+    collect::causes::{Cause, is_repeater},
     snapshot::{DeviceCounter, Drop, Explained, Interface, Side, Snapshot},
 };
 
@@ -25,6 +25,9 @@ const BEHIND_HOOK: [&str; 10] =
 
 /// Device causes that are one loss seen by several counters: the receive ring had no room.
 const RING: [&str; 3] = ["missed", "fifo", "no_buffer"];
+
+/// What a provider's card did not take because an allowance of this machine is used up: the machine's own want of room.
+const PROVIDER_LIMIT: &str = Cause::ProviderLimit.id();
 
 /// Where this host itself has lost a packet, as seen from an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,6 +161,14 @@ fn losses_of(snapshot: &Snapshot, interface: &Interface) -> OwnLosses {
     }
     let ring = device_losses(interface, "ingress").filter(|counter| RING.contains(&counter.cause.as_str()));
     add(Place::Before, Class::Capacity, ring.map(|counter| counter.packets).max().unwrap_or(0));
+    let over_limit = |direction| -> u64 {
+        let counters = device_losses(interface, direction).filter(|counter| counter.cause == PROVIDER_LIMIT);
+        counters.map(|counter| counter.packets).sum()
+    };
+    // Of some nobody says which way they went. It may have been either, and the network must not answer for them.
+    let either_way = over_limit("both");
+    add(Place::Before, Class::Capacity, over_limit("ingress") + either_way);
+    add(Place::Behind, Class::Capacity, either_way);
     for counter in device_losses(interface, "egress") {
         behind += counter.packets;
         add(Place::Behind, class(&counter.class), counter.packets);
@@ -376,20 +387,26 @@ mod tests {
             lost("ingress", "xdp_drop", Class::Policy, 2),
             lost("ingress", "crc", Class::Malformed, 1_000),
             lost("egress", "carrier", Class::Malformed, 6),
+            lost("ingress", "provider_limit", Class::Capacity, 7_000),
+            lost("egress", "provider_limit", Class::Capacity, 40_000),
+            lost("both", "provider_limit", Class::Capacity, 500_000),
         ];
         let queue = |dropped_packets| vec![Qdisc { dropped_packets, ..Qdisc::default() }];
         let mut interface = Interface {
             name: "e".into(),
             device: Device { counters, ..Device::default() },
-            qdiscs: queue(15),
+            qdiscs: queue(40_015),
             ..Interface::default()
         };
         // capacity, malformed, config, policy, noise, unknown
         let within = [0, 0, 20, 10, 0, 30];
-        assert_eq!(own_losses(&snapshot, &interface), [[101, 0, 0, 3, 0, 0], within, [4, 6, 0, 5, 0, 0]]);
-        interface.qdiscs = queue(16);
-        assert_eq!(own_losses(&snapshot, &interface)[2], [5, 6, 0, 5, 0, 0], "the discipline knows of one more");
+        let (before, behind) = ([507_101, 0, 0, 3, 0, 0], [540_004, 6, 0, 5, 0, 0]);
+        assert_eq!(own_losses(&snapshot, &interface), [before, within, behind]);
+        interface.qdiscs = queue(40_016);
+        let behind = own_losses(&snapshot, &interface)[2];
+        assert_eq!(behind, [540_005, 6, 0, 5, 0, 0], "the discipline knows of one more");
         interface.attached = vec![Attachment { hook: "xdp".into(), ..Attachment::default() }];
-        assert_eq!(own_losses(&snapshot, &interface)[0], [100, 0, 0, 0, 0, 0], "the hook is in front of the rest");
+        let before = own_losses(&snapshot, &interface)[0];
+        assert_eq!(before, [507_100, 0, 0, 0, 0, 0], "the hook is in front of the rest");
     }
 }

@@ -19,11 +19,11 @@ pub mod verdict;
 use std::{collections::VecDeque, sync::Arc};
 
 use self::{
-    alarm::{Alarms, Detector},
+    alarm::{Alarms, Detector, Learned},
     incident::{Change, Incidents, Kept, Thresholds},
     second::Second,
     source::Sources,
-    verdict::{LONG_MS, Peers, Verdict, WINDOW_MS, Window},
+    verdict::{Affected, LONG_MS, Verdict, WINDOW_MS, Window},
 };
 use crate::{derive::RIPENS_AFTER, snapshot::Snapshot};
 
@@ -43,9 +43,9 @@ pub struct Detection {
 impl Detection {
     /// Goes on with what an earlier agent has left.
     #[must_use]
-    pub fn new(thresholds: Thresholds, objective_percent: f64, kept: Kept) -> Self {
+    pub fn new(thresholds: Thresholds, objective_percent: f64, mut kept: Kept) -> Self {
         Self {
-            alarms: Alarms::default(),
+            alarms: kept.learned.take().map(Alarms::knowing).unwrap_or_default(),
             seconds: VecDeque::new(),
             snapshots: VecDeque::new(),
             detectors: Vec::new(),
@@ -54,8 +54,8 @@ impl Detection {
         }
     }
 
-    /// Takes a snapshot; the first is what the second one is compared with. `peers`: who is affected, where that is known.
-    pub fn add(&mut self, later: &Arc<Snapshot>, peers: Option<Peers>) -> Vec<Change> {
+    /// Takes a snapshot; the first is what the second one is compared with.
+    pub fn add(&mut self, later: &Arc<Snapshot>, affected: Affected) -> Vec<Change> {
         let Some(earlier) = self.snapshots.back() else {
             self.snapshots.push_back(Arc::clone(later));
             self.verdict = Verdict::blind(&later.time);
@@ -66,7 +66,7 @@ impl Detection {
         self.remember(later);
         let seen_from = self.snapshots.front().unwrap_or(later);
         let sources = Sources::between(seen_from, later);
-        let window = Window { peers, ..Window::of(self.seconds.iter().chain([&second]), &later.time) };
+        let window = Window { affected, ..Window::of(self.seconds.iter().chain([&second]), &later.time) };
         self.verdict = verdict::judge(&window, &self.detectors, &sources);
         let changes = self.incidents.add(&later.time, &self.detectors, &self.verdict, &second);
         self.seconds.push_back(second);
@@ -112,6 +112,12 @@ impl Detection {
         self.detectors.iter().any(|detector| detector.alarmed)
     }
 
+    /// What is usual, for who comes after.
+    #[must_use]
+    pub fn learned(&self) -> Learned {
+        self.alarms.learned()
+    }
+
     /// What has gone wrong.
     #[must_use]
     pub const fn incidents(&self) -> &Incidents {
@@ -141,14 +147,14 @@ mod tests {
     fn snapshots_are_few() {
         let mut detection = Detection::new(Thresholds::default(), 99.9, Kept::default());
         for second in 1..=100 {
-            detection.add(&Arc::new(Snapshot { uptime_ms: second * 1000, ..Snapshot::default() }), None);
+            detection.add(&Arc::new(Snapshot { uptime_ms: second * 1000, ..Snapshot::default() }), Affected::default());
             let first_ms = detection.snapshots.front().map_or(0, |first| first.uptime_ms);
             assert!(second * 1000 - first_ms >= LONG_MS.min((second - 1) * 1000), "{second}: {first_ms}");
             assert!(second * 1000 - first_ms < LONG_MS + WINDOW_MS + 1000, "{second}: {first_ms}");
             assert!(detection.snapshots.len() <= 7 && detection.seconds.len() <= 22);
             assert_eq!(detection.snapshots.back().map(|last| last.uptime_ms), Some(second * 1000));
         }
-        detection.add(&Arc::new(Snapshot { uptime_ms: 5, ..Snapshot::default() }), None);
+        detection.add(&Arc::new(Snapshot { uptime_ms: 5, ..Snapshot::default() }), Affected::default());
         assert_eq!(detection.snapshots.len(), 1, "another agent's");
     }
 }

@@ -3,6 +3,7 @@
 
 mod balance;
 mod coverage;
+mod damaged;
 mod events;
 mod evidence;
 mod flows;
@@ -28,6 +29,7 @@ use tracing::{info, warn};
 use self::{
     balance::Balance,
     coverage::Coverage,
+    damaged::Claims,
     ports::{Ports, Rare},
     roles::ByKey,
     sent::Sent,
@@ -127,6 +129,7 @@ pub struct Probe {
     /// Malformed frames.
     ring: Ring,
     reservoir: Reservoir,
+    claims: Claims,
     slots: Slots,
     tracks: Tracks,
     links: BTreeMap<u32, Link>,
@@ -200,6 +203,7 @@ impl Probe {
             events,
             ring,
             reservoir: Reservoir::default(),
+            claims: Claims::default(),
             slots: Slots::new(capacity.interfaces),
             tracks: Tracks::new(capacity.tracks),
             links: BTreeMap::new(),

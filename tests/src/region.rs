@@ -5,10 +5,10 @@
 //!                                       uplink1 ── eth0 [elsewhere]
 //! ```
 //!
-//! Connections of eight addresses each pass both uplinks, steadily and both ways.
+//! Connections of eight addresses each pass both uplinks, steadily and both ways. Each address is of a network of its own.
 
 use std::{
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -55,6 +55,16 @@ const fn address(network: u8, number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, network, 0, number)
 }
 
+/// Networks behind a network, one for each of its [`REMOTES`].
+const fn beyond(network: u8) -> Ipv4Addr {
+    address(16 * network, 0)
+}
+const BEYOND_PREFIX: u8 = 12;
+
+const fn remote(network: u8, number: u8) -> Ipv4Addr {
+    address(16 * network + number, 11)
+}
+
 impl Region {
     /// Makes it.
     ///
@@ -79,12 +89,14 @@ impl Region {
                 node.offloads(name, &[("tso", false), ("gso", false), ("gro", false)])?;
             }
         }
-        for (remote, network) in [(peer, 3), (elsewhere, 4)] {
-            (0..REMOTES).try_for_each(|number| remote.address("eth0", address(network, 11 + number), 24))?;
+        for (node, network) in [(peer, 3), (elsewhere, 4)] {
+            (0..REMOTES).try_for_each(|number| node.address("eth0", remote(network, number), 24))?;
         }
         let everywhere = Ipv4Addr::UNSPECIFIED.into();
         tenant.route(everywhere, 0, address(1, 1).into())?;
-        host.route(address(3, 0).into(), 24, address(2, 2).into())?;
+        host.route(beyond(3).into(), BEYOND_PREFIX, address(2, 2).into())?;
+        host.route(beyond(4).into(), BEYOND_PREFIX, address(4, 2).into())?;
+        fabric.route(beyond(3).into(), BEYOND_PREFIX, address(3, 2).into())?;
         fabric.route(address(1, 0).into(), 24, address(2, 1).into())?;
         peer.route(everywhere, 0, address(3, 1).into())?;
         elsewhere.route(everywhere, 0, address(4, 1).into())?;
@@ -122,12 +134,15 @@ impl Region {
     /// # Errors
     /// When somebody cannot be reached.
     pub fn traffic(&self) -> Result<Steady> {
-        let mut streams = Vec::new();
-        for (remote, network) in [(&self.peer, 3), (&self.elsewhere, 4)] {
+        let (mut streams, mut through_fabric) = (Vec::new(), Vec::new());
+        for (node, network) in [(&self.peer, 3), (&self.elsewhere, 4)] {
             for number in 0..REMOTES {
-                let to = (address(network, 11 + number), PORT);
-                let listener = remote.run(|| TcpListener::bind(to).with_context(|| format!("listen on {to:?}")))?;
-                let near = self.tenant.run(|| TcpStream::connect(to).with_context(|| format!("connect to {to:?}")))?;
+                let to = SocketAddrV4::new(remote(network, number), PORT);
+                let listener = node.run(|| TcpListener::bind(to).with_context(|| format!("listen on {to}")))?;
+                let near = self.tenant.run(|| TcpStream::connect(to).with_context(|| format!("connect to {to}")))?;
+                if let (SocketAddr::V4(near), 3) = (near.local_addr()?, network) {
+                    through_fabric.push((to, near));
+                }
                 streams.extend([near, listener.accept()?.0]);
             }
         }
@@ -135,7 +150,7 @@ impl Region {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
         }
-        Ok(Steady(Worker::start(move |ended| pump(&mut streams, ended))))
+        Ok(Steady { through_fabric, worker: Worker::start(move |ended| pump(&mut streams, ended)) })
     }
 
     /// Puts a device on the segment of `uplink0` that makes malformed frames, none for now, until the value is dropped.
@@ -143,23 +158,47 @@ impl Region {
     /// # Errors
     /// Without the privilege.
     pub fn faulty_device(&self) -> Result<FaultyDevice> {
+        self.device(malformed().into())
+    }
+
+    /// One that damages what these connections carry: of each a segment in turn, which any router passes on.
+    ///
+    /// # Errors
+    /// Without the privilege.
+    pub fn damaging_device(&self, connections: &[Connection]) -> Result<FaultyDevice> {
+        self.device(connections.iter().map(|connection| damaged(*connection)).collect())
+    }
+
+    fn device(&self, frames: Vec<Vec<u8>>) -> Result<FaultyDevice> {
         let socket = PacketSocket::sender(&self.fabric, "in0")?;
         let per_second = Arc::new(AtomicU32::new(0));
         let rate = Arc::clone(&per_second);
-        Ok(FaultyDevice { per_second, _worker: Worker::start(move |ended| damage(&socket, &rate, ended)) })
+        Ok(FaultyDevice { per_second, _worker: Worker::start(move |ended| damage(&socket, &frames, &rate, ended)) })
     }
 }
 
+/// Both ends of a connection, the outer one first.
+pub type Connection = (SocketAddrV4, SocketAddrV4);
+
 /// Traffic.
-pub struct Steady(Worker);
+pub struct Steady {
+    through_fabric: Vec<Connection>,
+    worker: Worker,
+}
 
 impl Steady {
+    /// Connections that pass `uplink0`.
+    #[must_use]
+    pub fn through_fabric(&self) -> &[Connection] {
+        &self.through_fabric
+    }
+
     /// Ends it.
     ///
     /// # Errors
     /// When a connection had ended before.
     pub fn end(self) -> Result<()> {
-        self.0.end()
+        self.worker.end()
     }
 }
 
@@ -241,17 +280,21 @@ fn malformed() -> [Vec<u8>; 2] {
     [
         frame(|frame| {
             frame.ipv4(|ip| {
-                (ip.source, ip.destination, ip.checksum) = (address(3, 11), TENANT, Checksum::Wrong);
+                (ip.source, ip.destination, ip.checksum) = (remote(3, 0), TENANT, Checksum::Wrong);
             })
         }),
-        frame(|frame| {
-            frame.ipv4(|ip| (ip.source, ip.destination, ip.header_words) = (address(3, 12), TENANT, Some(3)))
-        }),
+        frame(|frame| frame.ipv4(|ip| (ip.source, ip.destination, ip.header_words) = (remote(3, 1), TENANT, Some(3)))),
     ]
 }
 
-fn damage(socket: &PacketSocket, per_second: &AtomicU32, ended: &AtomicBool) -> Result<()> {
-    let frames = malformed();
+/// A segment of a connection with a byte changed in a device's memory: the sum says so, and nothing else.
+fn damaged((outside, inside): Connection) -> Vec<u8> {
+    let frame =
+        ethernet(UPLINK0_MAC, FAULTY).ipv4(move |ip| (ip.source, ip.destination) = (*outside.ip(), *inside.ip()));
+    frame.tcp_with(outside.port(), inside.port(), |tcp| tcp.checksum = Checksum::Wrong).payload(40).bytes()
+}
+
+fn damage(socket: &PacketSocket, frames: &[Vec<u8>], per_second: &AtomicU32, ended: &AtomicBool) -> Result<()> {
     let (mut due, mut number) = (0.0, 0);
     while !ended.load(Ordering::Relaxed) {
         due += f64::from(per_second.load(Ordering::Relaxed)) * EVERY.as_secs_f64();

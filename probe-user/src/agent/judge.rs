@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result};
-use tracing::info;
+use anyhow::Result;
+use tracing::{error, info};
 
 use crate::{
     config::Config,
@@ -15,7 +15,7 @@ use crate::{
         Detection,
         alarm::Detector,
         incident::{Incident, Kept, What},
-        verdict::{Name, Peers, Verdict},
+        verdict::{Affected, Name, Verdict},
     },
     export::push::Push,
     record::{
@@ -43,6 +43,8 @@ pub(super) struct Judge {
     host: Arc<Host>,
     /// `None` where incidents are kept in memory only.
     disk: Option<Disk>,
+    /// What could not be written because the folder cannot be used; `None` where it can, or none is wanted.
+    unwritten: Option<u64>,
     totals: BTreeMap<Name, u64>,
     ticks: u32,
 }
@@ -59,20 +61,22 @@ struct Disk {
 }
 
 impl Judge {
-    /// Starts threads, so the privileges must have been given up.
+    /// Starts threads, so the privileges must have been given up. Without its state folder an agent has no memory of what was
+    /// before it, and looks as well as ever.
     ///
     /// # Errors
-    /// If the state folder cannot be used.
+    /// If the thread that tells of incidents cannot be started.
     pub(super) fn start(config: &Config) -> Result<Self> {
         let settings = &config.incidents;
-        let (disk, kept) = match &settings.state_dir {
-            Some(folder) => {
-                let (disk, kept) = Disk::open(folder, config).context("use the state folder")?;
-                (Some(disk), kept)
+        let (disk, kept, unwritten) = match settings.state_dir.as_deref().map(|folder| Disk::open(folder, config)) {
+            Some(Ok((disk, kept))) => (Some(disk), kept, None),
+            Some(Err(fault)) => {
+                error!("incidents are kept in memory only, because the state folder cannot be used: {fault:#}");
+                (None, Kept::default(), Some(1))
             }
             None => {
                 info!("incidents are kept in memory only; --state-dir keeps them, and a folder for each");
-                (None, Kept::default())
+                (None, Kept::default(), None)
             }
         };
         let detection = Detection::new(settings.thresholds, settings.objective_percent, kept);
@@ -84,6 +88,7 @@ impl Judge {
             push,
             host: Arc::new(Host::read()),
             disk,
+            unwritten,
             totals: BTreeMap::new(),
             ticks: 0,
         })
@@ -98,12 +103,12 @@ impl Judge {
     pub(super) fn take(
         &mut self,
         snapshot: &Arc<Snapshot>,
-        peers: Option<Peers>,
+        affected: Affected,
         evidence: impl FnOnce() -> Option<Evidence>,
     ) {
         self.ticks = self.ticks.wrapping_add(1);
         self.history.add(snapshot);
-        for change in self.detection.add(snapshot, peers) {
+        for change in self.detection.add(snapshot, affected) {
             let Some(incident) = self.detection.incidents().get(&change.id) else { continue };
             self.push.tell(incident, change.what);
             let is_counted = match change.what {
@@ -113,6 +118,9 @@ impl Judge {
             };
             if is_counted {
                 *self.totals.entry(named(incident)).or_default() += 1;
+            }
+            if let Some(unwritten) = &mut self.unwritten {
+                *unwritten += 1;
             }
             if let Some(disk) = &mut self.disk {
                 disk.keeper.keep(incident);
@@ -128,6 +136,7 @@ impl Judge {
                 let judged = open.filter(|incident| incident.judged.is_some());
                 disk.due.extend(judged.map(|incident| incident.id.clone()));
                 disk.due.append(&mut disk.failed);
+                disk.keeper.keep_learned(self.detection.learned());
             } else if self.ticks.is_multiple_of(KEEP_EVERY) {
                 open.for_each(|incident| disk.keeper.keep(incident));
                 disk.keeper.keep_month(self.detection.incidents().month());
@@ -190,7 +199,7 @@ impl Judge {
             incidents: incidents.into_iter().map(|(name, count)| (name.id().to_owned(), count)).collect(),
             detectors: self.detection.detectors().iter().map(shown).collect(),
             pushed: pushed.map(|counts| counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()),
-            not_written: self.disk.as_ref().map(|disk| disk.failures + disk.keeper.failed()),
+            not_written: self.disk.as_ref().map(|disk| disk.failures + disk.keeper.failed()).or(self.unwritten),
         }
     }
 
@@ -198,6 +207,7 @@ impl Judge {
     pub(super) fn end(&self) {
         if let Some(disk) = &self.disk {
             self.detection.incidents().open().for_each(|incident| disk.keeper.keep(incident));
+            disk.keeper.keep_learned(self.detection.learned());
         }
         self.push.close();
     }

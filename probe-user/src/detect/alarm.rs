@@ -5,6 +5,7 @@
 //! which was sent again.
 
 mod count;
+mod learned;
 mod share;
 mod state;
 mod usual;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::learned::Learned;
 use self::{count::Count, share::Share, state::State, usual::Usual};
 use super::second::{Counts, Place, Second, Unit};
 use crate::{

@@ -3,6 +3,8 @@
 //! A second that looks suspicious is not learned at once, and not left out either: a path that loses in bursts would
 //! then seem to lose nothing. It waits until the suspicion is gone (and is learned) or has become an alarm (and is not).
 
+use serde::{Deserialize, Serialize};
+
 /// Time constant of a share, and of a rate.
 const SHARE_MS: f64 = 1_800_000.0;
 /// Time constant of dispersion and of bad seconds: an hour, or so many losses that were expected, if that is longer.
@@ -40,24 +42,27 @@ pub struct Brought {
 }
 
 /// What a path usually loses.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
     /// What is assumed, as far as it is not forgotten.
     assumed: Assumed,
     learned: Sums,
+    #[serde(skip)]
     waiting: Sums,
+    #[serde(skip)]
     waiting_ms: u64,
+    #[serde(skip)]
     was_bad: bool,
 }
 
 /// How much of the assumptions still counts.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Assumed {
     share: f64,
     dispersion: f64,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Sums {
     lost: f64,
     passed: f64,
@@ -155,6 +160,19 @@ impl Baseline {
     /// What waits was unusual.
     pub fn forget(&mut self) {
         (self.waiting, self.waiting_ms) = (Sums::default(), 0);
+    }
+
+    /// Whether anything can have been learned so.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let Self { assumed, learned: Sums { lost, passed, squares, expected, bad, runs, seconds }, .. } = *self;
+        let is_share = |share: f64| (0.0..=1.0).contains(&share);
+        let sums = [lost, passed, squares, expected, bad, runs, seconds];
+        // Something is always assumed, and divided by.
+        is_share(assumed.share)
+            && is_share(assumed.dispersion)
+            && assumed.dispersion > 0.0
+            && sums.iter().all(|sum| sum.is_finite() && *sum >= 0.0)
     }
 }
 

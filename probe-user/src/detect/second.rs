@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 pub use crate::conservation::Place;
 use crate::{
     conservation::{OwnLosses, own_losses},
@@ -11,7 +13,8 @@ use crate::{
 };
 
 /// What is judged by itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// A track group: all interfaces by which one set of connections passes.
     Group(String),

@@ -218,7 +218,7 @@ pub(super) fn evidence(finding: &Finding<'_>, others: &[Finding<'_>], unaffected
             number(finding.dropped_inside)
         ));
     }
-    if let Some(peers) = finding.window.peers.filter(|_| finding.loses) {
+    if let Some(peers) = finding.window.affected.peers.filter(|_| finding.loses) {
         lines.push(format!(
             "{} of {} peers affected, in {}; the worst has {} of the losses on {} of the traffic",
             peers.affected,
@@ -226,6 +226,16 @@ pub(super) fn evidence(finding: &Finding<'_>, others: &[Finding<'_>], unaffected
             plural(peers.lossy_flows, "connection", "connections"),
             percent(peers.worst_losses),
             percent(peers.worst_traffic)
+        ));
+    }
+    if let Some(damaged) =
+        finding.window.affected.damaged.filter(|damaged| finding.malformed_path > 0 && damaged.flows > 0)
+    {
+        lines.push(format!(
+            "damaged frames in {} that otherwise {}, with peers in {}",
+            plural(damaged.flows, "connection", "connections"),
+            if damaged.flows == 1 { "works" } else { "work" },
+            plural(damaged.networks, "network", "networks")
         ));
     }
     for other in others.iter().filter(|other| other.name != Name::None && !is_part_of(other, finding)).take(MOST) {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{second::Unit, verdict::Name};
 use crate::{
     classes::Class,
-    collect::causes::is_repeater,
+    collect::causes::{Cause, is_repeater},
     conservation::is_beyond_hooks,
     snapshot::{Drop, Interface, Snapshot, State},
     topology::Role,
@@ -124,7 +124,7 @@ const CAME: &[Name] = &[Name::NetworkIn];
 const ALL: &[Name] = &[Name::NetworkIn, Name::NetworkOut, Name::Inside, Name::NetworkMalformed];
 
 /// The one table. Who adds a source adds a row, and a row to the tests.
-const SOURCES: [Source; 20] = [
+const SOURCES: [Source; 21] = [
     Source {
         shows: "anything, while the agent is paused, detached or stands still",
         of: Of::Point,
@@ -237,6 +237,13 @@ const SOURCES: [Source; 20] = [
         is_seen: |_| false,
     },
     Source {
+        shows: "which packets the provider's card did not take: an allowance of this machine is used up (cause provider_limit)",
+        of: Of::Device,
+        need: [O, O, N],
+        verdicts: WIRE,
+        is_seen: |sight| over_limit(sight.later.1) == over_limit(sight.earlier.1),
+    },
+    Source {
         shows: "the reasons of what the kernel drops",
         of: Of::Point,
         need: [O, O, O],
@@ -282,6 +289,12 @@ fn has_hook(interface: &Interface, hooks: &[&str]) -> bool {
 
 fn has_feature(snapshot: &Snapshot, name: &str) -> bool {
     snapshot.probe.features.get(name).copied().unwrap_or(false)
+}
+
+/// Packets that were too many for what the provider allows.
+fn over_limit(interface: &Interface) -> u64 {
+    let counters = interface.device.counters.iter().filter(|counter| counter.cause == Cause::ProviderLimit.id());
+    counters.map(|counter| counter.packets).sum()
 }
 
 /// Counts that these maps have lost.

@@ -230,6 +230,15 @@ pub struct Damaged {
     pub networks: u64,
 }
 
+/// What the table of connections tells while something is unusual; `None` where it is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Affected {
+    /// Who is affected.
+    pub peers: Option<Peers>,
+    /// Whose frames come damaged.
+    pub damaged: Option<Damaged>,
+}
+
 /// What a verdict looks at.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Window {
@@ -241,10 +250,8 @@ pub struct Window {
     pub units: BTreeMap<Unit, Counts>,
     /// The same of a longer time that ended with it, and how long that is; empty where it is not longer.
     pub long: (u64, BTreeMap<Unit, Counts>),
-    /// Who is affected; `None` where that is not known.
-    pub peers: Option<Peers>,
-    /// `None` where it is not known.
-    pub damaged: Option<Damaged>,
+    /// By connections.
+    pub affected: Affected,
 }
 
 impl Window {
@@ -479,7 +486,7 @@ impl<'w> Finding<'w> {
         if !missing.is_empty() {
             return (Name::Unknown, Why::Missing(distinct(missing)));
         }
-        match self.window.peers.filter(|_| first.name.is_network() || first.name == Name::Inside) {
+        match self.window.affected.peers.filter(|_| first.name.is_network() || first.name == Name::Inside) {
             Some(peers) if peers.lossy_flows < LEAST_FLOWS => (Name::Unknown, Why::TooFewFlows(peers.lossy_flows)),
             peers => {
                 self.scope = peers.filter(|_| first.name.is_network()).map_or("", |peers| peers.scope());
@@ -494,7 +501,7 @@ impl<'w> Finding<'w> {
         // An alarm outlasts what it is about, and nobody is accused for what is past.
         let (local, path) = (self.malformed_local > 0, self.malformed_path > 0);
         let has_way_in_common = |damaged: Damaged| damaged.flows >= LEAST_FLOWS && damaged.networks >= LEAST_NETWORKS;
-        let accuses = local || (path && self.window.damaged.is_some_and(has_way_in_common));
+        let accuses = local || (path && self.window.affected.damaged.is_some_and(has_way_in_common));
         if !local && !path {
             return;
         }

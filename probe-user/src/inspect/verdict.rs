@@ -20,7 +20,7 @@ use crate::{
         verdict::{Name, Verdict},
     },
     kernel::preflight,
-    probe::peers::Affected,
+    probe::peers::Lookup,
 };
 
 /// How long to watch where there is no agent that has watched before.
@@ -85,7 +85,7 @@ async fn judge(args: &VerdictArgs, socket: &Path, selection: &Selection) -> Resu
 async fn watch(selection: &Selection, duration: Duration) -> Result<Verdict> {
     let (mut probe, mut links) = agent::start(Arc::new(Config::for_stats(selection))).await?;
     let mut detection = Detection::new(Thresholds::default(), 100.0, Kept::default());
-    let (mut leading, mut affected) = (Leading::default(), Affected::default());
+    let (mut leading, mut lookup) = (Leading::default(), Lookup::default());
     let end = Instant::now() + duration;
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -97,8 +97,9 @@ async fn watch(selection: &Selection, duration: Duration) -> Result<Verdict> {
                 probe.beat()?;
                 probe.look_around()?;
                 probe.verify();
-                let peers = affected.peers(&probe, detection.is_alarmed())?;
-                detection.add(&Arc::new(probe.snapshot()?), peers);
+                probe.evidence(usize::MAX)?;
+                let affected = lookup.affected(&probe, detection.is_alarmed())?;
+                detection.add(&Arc::new(probe.snapshot()?), affected);
                 leading.add(detection.verdict().clone());
             }
         }

@@ -1,5 +1,7 @@
 //! Malformed frames as evidence: kept always, shown to whoever watches; and who has sent them last.
 
+use std::time::Instant;
+
 use anyhow::Result;
 use probe_ebpf::{
     abi::{Direction, INSIDE, MalformedKey, Tally},
@@ -38,6 +40,8 @@ impl Probe {
         }
         let clock = Clock::now()?;
         let events: Vec<Event> = batch.into_iter().map(|seen| self.describe_frame(seen, clock)).collect();
+        let now = Instant::now();
+        events.iter().for_each(|event| self.claims.add(event, now));
         self.reservoir.keep(&events, || self.links.values().map(|link| link.name.clone()).collect());
         Ok(events)
     }

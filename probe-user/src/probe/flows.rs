@@ -43,8 +43,8 @@ impl Probe {
         let Key { outside, inside, outside_port, inside_port, encapsulation, group, .. } = name.key;
         Ok(Flow {
             group: self.tracks.name(group).to_owned(),
-            outside: address(outside, outside_port),
-            inside: address(inside, inside_port),
+            outside: end(outside, outside_port).to_string(),
+            inside: end(inside, inside_port).to_string(),
             vlans: flow::vlans(encapsulation).into_iter().filter(|vlan| *vlan != 0).collect(),
             tunnel: flow::tunnel(encapsulation),
             ingress: direction(0),
@@ -62,13 +62,14 @@ pub(super) fn lost(name: &FlowName) -> u64 {
     of(0) + of(1)
 }
 
-fn address(address: [u64; 2], port: u16) -> String {
+/// One end of a connection, from its address as the key has it.
+pub(super) fn end(address: [u64; 2], port: u16) -> SocketAddr {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&address[0].to_ne_bytes());
     bytes[8..].copy_from_slice(&address[1].to_ne_bytes());
     let address = Ipv6Addr::from(bytes);
     let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
-    SocketAddr::new(address, port).to_string()
+    SocketAddr::new(address, port)
 }
 
 #[cfg(test)]
@@ -77,11 +78,11 @@ mod tests {
 
     #[test]
     fn addresses() {
-        assert_eq!(address(Key::mapped(u32::from_ne_bytes([10, 0, 0, 1])), 443), "10.0.0.1:443");
+        assert_eq!(end(Key::mapped(u32::from_ne_bytes([10, 0, 0, 1])), 443).to_string(), "10.0.0.1:443");
         let v6: Ipv6Addr = "2001:db8::1".parse().unwrap();
         let halves = v6.octets();
         let word = |at: usize| u64::from_ne_bytes(halves[at..at + 8].try_into().unwrap());
-        assert_eq!(address([word(0), word(8)], 80), "[2001:db8::1]:80");
+        assert_eq!(end([word(0), word(8)], 80).to_string(), "[2001:db8::1]:80");
     }
 
     #[test]

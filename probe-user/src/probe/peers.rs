@@ -1,4 +1,4 @@
-//! Who is affected: the followed connections by whom they are with, while something is unusual.
+//! Who is affected: the followed connections by whom they are with, and those that come damaged, while something is unusual.
 
 use std::{
     collections::BTreeMap,
@@ -9,16 +9,20 @@ use std::{
 use anyhow::Result;
 use probe_ebpf::abi::FlowName;
 
-use super::{Probe, flows::lost};
-use crate::detect::verdict::Peers;
+use super::{
+    Probe,
+    damaged::Ends,
+    flows::{end, lost},
+};
+use crate::detect::verdict::{Affected, Peers};
 
 /// Between two looks at the table of connections: tens of thousands of them are as many system calls, on the thread that
 /// does everything else.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Who has been affected since something became unusual.
+/// Looks up who has been affected since something became unusual.
 #[derive(Debug, Default)]
-pub struct Affected(Option<Since>);
+pub struct Lookup(Option<Since>);
 
 /// What is remembered meanwhile; at most as many connections as there are places for.
 #[derive(Debug)]
@@ -26,7 +30,19 @@ struct Since {
     looked: Instant,
     /// What each connection had counted at first.
     before: BTreeMap<u64, Count>,
-    latest: Option<Peers>,
+    latest: Affected,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Connection {
+    tag: u64,
+    ends: Ends,
+    /// Whom it is with.
+    peer: [u64; 2],
+    count: Count,
+    /// Segments by direction.
+    segments: [u64; 2],
 }
 
 /// Of one connection, or of one peer.
@@ -36,43 +52,49 @@ struct Count {
     lost: u64,
 }
 
-impl Affected {
-    /// Who it is, looked up every five seconds while something `is_unusual`; `None` at first, and where nothing is followed.
+impl Lookup {
+    /// Who it is, looked up every five seconds while something `is_unusual`; not known where nothing is followed, and at first
+    /// only whose frames come damaged.
     ///
     /// # Errors
     /// If the maps cannot be read.
-    pub fn peers(&mut self, probe: &Probe, is_unusual: bool) -> Result<Option<Peers>> {
-        if !is_unusual {
+    pub fn affected(&mut self, probe: &Probe, is_unusual: bool) -> Result<Affected> {
+        if !is_unusual || probe.loaded.capacity.flows == 0 {
             self.0 = None;
-            return Ok(None);
+            return Ok(Affected::default());
         }
         let now = Instant::now();
-        match &mut self.0 {
-            Some(since) if now.duration_since(since.looked) < LOOK_EVERY => Ok(since.latest),
-            Some(since) => {
-                let counts = probe.connections()?;
-                (since.looked, since.latest) = (now, Some(peers(&counts, &since.before)));
-                Ok(since.latest)
-            }
-            none if probe.loaded.capacity.flows > 0 => {
-                let before = probe.connections()?.into_iter().map(|(_, tag, count)| (tag, count)).collect();
-                *none = Some(Since { looked: now, before, latest: None });
-                Ok(None)
-            }
-            _none => Ok(None),
+        if let Some(since) = self.0.as_ref().filter(|since| now.duration_since(since.looked) < LOOK_EVERY) {
+            return Ok(since.latest);
         }
+        let connections = probe.connections()?;
+        let ends = connections.iter().map(|connection| (connection.ends, connection.segments));
+        let damaged = Some(probe.claims.damaged(ends, now));
+        let since = match self.0.take() {
+            Some(since) => {
+                let peers = Some(peers(&connections, &since.before));
+                Since { looked: now, latest: Affected { peers, damaged }, ..since }
+            }
+            None => {
+                let before = connections.iter().map(|connection| (connection.tag, connection.count)).collect();
+                Since { looked: now, before, latest: Affected { peers: None, damaged } }
+            }
+        };
+        Ok(self.0.insert(since).latest)
     }
 }
 
 impl Probe {
-    /// Every connection: whom it is with, its tag, what it has counted.
-    fn connections(&self) -> Result<Vec<([u64; 2], u64, Count)>> {
-        let count = |name: &FlowName| -> Result<Count> {
+    /// Every connection.
+    fn connections(&self) -> Result<Vec<Connection>> {
+        let connection = |name: &FlowName| -> Result<Connection> {
             let halves = self.maps.halves(name.tag)?;
-            let segments = halves.iter().flatten().map(|half| u64::from(half.segments)).sum();
-            Ok(Count { segments, lost: lost(name) })
+            let segments = halves.map(|half| half.map_or(0, |half| u64::from(half.segments)));
+            let count = Count { segments: segments.iter().sum(), lost: lost(name) };
+            let ends = (end(name.key.outside, name.key.outside_port), end(name.key.inside, name.key.inside_port));
+            Ok(Connection { tag: name.tag, ends, peer: peer(name), count, segments })
         };
-        self.maps.flow_names()?.iter().map(|name| Ok((peer(name), name.tag, count(name)?))).collect()
+        self.maps.flow_names()?.iter().map(connection).collect()
     }
 }
 
@@ -85,10 +107,10 @@ fn peer(name: &FlowName) -> [u64; 2] {
     if Ipv6Addr::from(bytes).to_ipv4_mapped().is_some() { [first, second] } else { [first, 0] }
 }
 
-fn peers(counts: &[([u64; 2], u64, Count)], before: &BTreeMap<u64, Count>) -> Peers {
+fn peers(connections: &[Connection], before: &BTreeMap<u64, Count>) -> Peers {
     let mut by_peer = BTreeMap::<[u64; 2], Count>::new();
     let mut lossy_flows = 0;
-    for (peer, tag, now) in counts {
+    for Connection { peer, tag, count: now, .. } in connections {
         let before = before.get(tag).copied().unwrap_or_default();
         // A half that gave its place away begins anew.
         let since = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
@@ -131,6 +153,9 @@ mod tests {
             // It has begun anew.
             ([9, 0], 1, count(3, 1)),
         ];
+        let nobody = end([0; 2], 0);
+        let now =
+            now.map(|(peer, tag, count)| Connection { tag, ends: (nobody, nobody), peer, count, segments: [0; 2] });
         let peers = peers(&now, &before);
         assert_eq!((peers.peers, peers.affected, peers.lossy_flows), (2, 2, 2));
         assert!((peers.worst_losses - 10.0 / 11.0).abs() < 1e-9 && (peers.worst_traffic - 200.0 / 403.0).abs() < 1e-9);

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/journal/ID.json     one incident each, whole
 //! DIR/month.json          what of the objective is used
+//! DIR/learned.json        what is usual here
 //! DIR/broken/NAME         what could not be read, set aside
 //! DIR/lock                held by the agent that writes here
 //! ```
@@ -19,6 +20,7 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -28,6 +30,7 @@ use tracing::warn;
 
 pub use self::keeper::Keeper;
 use crate::detect::{
+    alarm::Learned,
     incident::{Incident, Kept, MOST_FINISHED},
     objective::Month,
 };
@@ -47,6 +50,9 @@ const MOST_NAME: usize = 64;
 pub const JOURNAL: &str = "journal";
 const BROKEN: &str = "broken";
 const MONTH: &str = "month.json";
+const LEARNED: &str = "learned.json";
+/// What was learned so long ago is not usual any more: a running agent, too, forgets a unit that is away for as long.
+const LEARNED_LASTS: Duration = Duration::from_hours(1);
 const SUFFIX: &str = ".json";
 
 /// A state folder that this process writes to.
@@ -97,7 +103,11 @@ impl Store {
     /// # Errors
     /// If the folder cannot be listed.
     pub fn load(&mut self) -> Result<Kept> {
-        let Loaded { incidents, ids, month, faults } = read(&self.folder)?;
+        let Loaded { incidents, ids, month, mut faults } = read(&self.folder)?;
+        let learned = self.read_learned().unwrap_or_else(|error| {
+            faults.push((self.folder.join(LEARNED), error));
+            None
+        });
         for (path, error) in faults {
             match self.set_aside(&path) {
                 Ok(()) => warn!("{} is set aside in {BROKEN}/: {error:#}", path.display()),
@@ -106,7 +116,7 @@ impl Store {
         }
         self.open =
             incidents.iter().filter(|incident| incident.is_open()).map(|incident| incident.id.clone()).collect();
-        Ok(Kept { incidents, ids, month })
+        Ok(Kept { incidents, ids, month, learned })
     }
 
     /// Writes an incident down as it is now, in place of what was known of it.
@@ -141,6 +151,29 @@ impl Store {
     pub fn keep_month(&mut self, month: &Month) -> Result<()> {
         let text = serde_json::to_vec(month).context("write minutes as JSON")?;
         self.write(&self.folder, MONTH, &text)
+    }
+
+    /// Writes down what is usual.
+    ///
+    /// # Errors
+    /// If that is not possible; then what was written before stays.
+    pub fn keep_learned(&mut self, learned: &Learned) -> Result<()> {
+        let text = serde_json::to_vec(learned).context("write what is usual as JSON")?;
+        self.write(&self.folder, LEARNED, &text)
+    }
+
+    fn read_learned(&self) -> Result<Option<Learned>> {
+        let path = self.folder.join(LEARNED);
+        let Ok(written) = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified()) else {
+            return Ok(None);
+        };
+        // A clock that was set back makes it new.
+        if written.elapsed().is_ok_and(|age| age > LEARNED_LASTS) {
+            return Ok(None);
+        }
+        let learned: Learned = read_json(&path)?;
+        ensure!(learned.is_sound(), "no agent of this version learns such figures");
+        Ok(Some(learned))
     }
 
     /// Removes the oldest incidents that are over until this file can come.

@@ -1,6 +1,9 @@
 //! One run: ordinary time, in which the detectors learn; then something goes wrong for a while; then it is over.
 
-use probe_user::detect::{alarm::Kind, verdict::Name};
+use probe_user::detect::{
+    alarm::Kind,
+    verdict::{Affected, Name},
+};
 
 use super::{
     cause::{Cause, Effect},
@@ -100,7 +103,7 @@ impl Warm {
             }
             node.end();
             let is_alarmed = observer.look(&mut node);
-            let verdict = observer.judge(effect.peers, effect.damaged);
+            let verdict = observer.judge(Affected { peers: effect.peers, damaged: effect.damaged });
             let (name, passed) = (verdict.verdict, second + 1);
             if is_alarmed && passed <= JUDGED_S {
                 outcome.detected_s = outcome.detected_s.or(Some(passed));
@@ -169,7 +172,7 @@ pub fn calm(setting: Setting, seconds: u64) -> Calm {
         let is_alarmed = alarmed.is_some();
         calm.first = calm.first.or(alarmed.map(|kind| (second, kind)));
         calm.alarms += u64::from(is_alarmed && !was_alarmed);
-        let is_accused = is_alarmed && warm.observer.judge(None, None).verdict.accuses();
+        let is_accused = is_alarmed && warm.observer.judge(Affected::default()).verdict.accuses();
         calm.accusations += u64::from(is_accused && !was_accused);
         (was_accused, was_alarmed) = (is_accused || (was_accused && is_alarmed), is_alarmed);
     }

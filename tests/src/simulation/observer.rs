@@ -9,7 +9,7 @@ use probe_user::{
         alarm::{Alarms, Detector, Kind},
         second::Second,
         source::Sources,
-        verdict::{Damaged, LONG_MS, Peers, Verdict, WINDOW_MS, Window, judge},
+        verdict::{Affected, LONG_MS, Verdict, WINDOW_MS, Window, judge},
     },
     snapshot::Snapshot,
 };
@@ -78,8 +78,8 @@ impl Observer {
     }
 
     /// Whose fault it is.
-    pub(super) fn judge(&self, peers: Option<Peers>, damaged: Option<Damaged>) -> Verdict {
-        let window = Window { peers, damaged, ..Window::of(self.seconds.iter(), "") };
+    pub(super) fn judge(&self, affected: Affected) -> Verdict {
+        let window = Window { affected, ..Window::of(self.seconds.iter(), "") };
         let later = self.snapshots.back().unwrap_or(&self.shape);
         judge(&window, &self.detectors, &Sources::between(self.snapshots.front().unwrap_or(later), later))
     }

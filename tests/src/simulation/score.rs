@@ -83,8 +83,8 @@ pub struct Score {
     pub said: BTreeMap<&'static str, BTreeMap<Name, u64>>,
     /// The first runs in which something wrong was said, in words.
     pub wrong: Vec<String>,
-    /// Runs by what the paths usually lose, of those that count for it.
-    pub usual: BTreeMap<String, Cell>,
+    /// Runs by what the paths usually lose, loss and segments a second, of those that count for it.
+    pub usual: BTreeMap<(String, u64, u64), Cell>,
     /// Simulated seconds.
     pub seconds: u64,
 }
@@ -125,6 +125,15 @@ impl Score {
     pub fn of(&self, is_wanted: impl Fn(&str, u64, u64) -> bool) -> Cell {
         let mut sum = Cell::default();
         let wanted = self.cells.iter().filter(|((cause, loss, segments), _)| is_wanted(cause, *loss, *segments));
+        wanted.for_each(|(_, cell)| sum.join(cell));
+        sum
+    }
+
+    /// The runs on paths that usually lose so much, of this loss and traffic.
+    #[must_use]
+    pub fn on(&self, usual: &str, is_wanted: impl Fn(u64, u64) -> bool) -> Cell {
+        let mut sum = Cell::default();
+        let wanted = self.usual.iter().filter(|((of, loss, segments), _)| of == usual && is_wanted(*loss, *segments));
         wanted.for_each(|(_, cell)| sum.join(cell));
         sum
     }

@@ -2,6 +2,7 @@
 //! with real connections: what the agent says of them, and when.
 
 use std::{
+    net::SocketAddrV4,
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use libtest_mimic::Trial;
 use probe_user::detect::verdict::{Name, Verdict};
 use tests::{
     agent::Agent,
-    region::Region,
+    region::{Connection, FaultyDevice, Region, Steady},
     replay::{self, JUDGED_AFTER, NOTICED_AFTER, Scratch, UPLINKS, incidents},
     run::{is_full, trial},
     temporary::{Filter, Queue},
@@ -81,22 +82,31 @@ enum Made<'n> {
     Fabric,
     Filtered(Filter<'n>),
     Queued(Queue<'n>),
+    Damaged(FaultyDevice),
 }
 
 /// One cause of loss at `uplink0`, alone.
 struct Cause {
     name: &'static str,
     expected: Name,
-    begin: fn(&Region) -> Result<Made<'_>>,
+    begin: for<'r> fn(&'r Region, &Steady) -> Result<Made<'r>>,
 }
 
 const CAUSES: &[Cause] = &[
-    Cause { name: "loss_before", expected: Name::NetworkIn, begin: |region| by_fabric(region, [100 * percent(), 0]) },
-    Cause { name: "loss_behind", expected: Name::NetworkOut, begin: |region| by_fabric(region, [0, 100 * percent()]) },
+    Cause {
+        name: "loss_before",
+        expected: Name::NetworkIn,
+        begin: |region, _| by_fabric(region, [100 * percent(), 0]),
+    },
+    Cause {
+        name: "loss_behind",
+        expected: Name::NetworkOut,
+        begin: |region, _| by_fabric(region, [0, 100 * percent()]),
+    },
     Cause {
         name: "packet_filter",
         expected: Name::LocalPolicy,
-        begin: |region| {
+        begin: |region, _| {
             let rule = format!(
                 "chain forward {{
                     type filter hook forward priority 0
@@ -110,11 +120,35 @@ const CAUSES: &[Cause] = &[
     Cause {
         name: "full_queue",
         expected: Name::LocalTx,
-        begin: |region| {
+        begin: |region, _| {
             Ok(Made::Queued(region.host.queue("uplink0", "tbf rate 12mbit burst 10000 limit 20000", &[])?))
         },
     },
+    // A device in the network changes a byte of what passes it, and makes a new frame check sequence.
+    Cause {
+        name: "damaged_on_the_way",
+        expected: Name::NetworkMalformed,
+        begin: |region, traffic| damaging(region, traffic.through_fabric()),
+    },
+    // The same frames, of connections that nobody has: anybody in the world can send them.
+    Cause {
+        name: "damaged_by_a_stranger",
+        expected: Name::RemoteMalformed,
+        begin: |region, traffic| {
+            let strangers = traffic
+                .through_fabric()
+                .iter()
+                .map(|(outside, inside)| (SocketAddrV4::new(*outside.ip(), outside.port() + 1), *inside));
+            damaging(region, &strangers.collect::<Vec<_>>())
+        },
+    },
 ];
+
+fn damaging<'r>(region: &'r Region, connections: &[Connection]) -> Result<Made<'r>> {
+    let device = region.damaging_device(connections)?;
+    device.makes(20);
+    Ok(Made::Damaged(device))
+}
 
 fn by_fabric(region: &Region, shares: [u32; 2]) -> Result<Made<'_>> {
     region.lose(shares).map(|()| Made::Fabric)
@@ -145,7 +179,7 @@ impl Cause {
         let traffic = region.traffic()?;
         well(&agent, quiet())?;
         let onset = Instant::now();
-        let cause = (self.begin)(&region)?;
+        let cause = (self.begin)(&region, &traffic)?;
         eventually(NOTICED, "it is noticed", || {
             ensure!(!incidents(&agent)?.is_empty(), "{:#?}", verdict(&agent)?);
             Ok(())

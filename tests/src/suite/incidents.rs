@@ -18,10 +18,22 @@ use probe_user::{
     snapshot::Snapshot,
 };
 use serde_json::{Value, json};
-use tests::{agent::lossprobe, namespace::Namespace, program, run::trial};
+use tests::{
+    agent::{Agent, lossprobe},
+    namespace::Namespace,
+    program,
+    run::trial,
+    topology::{Pair, RIGHT},
+    wait::eventually,
+};
+
+use super::counts::SOON;
 
 pub(super) fn host_trials() -> Vec<Trial> {
-    vec![trial("incidents::a_folder_is_read", a_folder_is_read)]
+    vec![
+        trial("incidents::a_folder_is_read", a_folder_is_read),
+        trial("incidents::without_a_folder_they_are_in_memory", without_a_folder),
+    ]
 }
 
 /// A state folder that goes with the test.
@@ -101,4 +113,24 @@ fn a_folder_is_read() -> Result<()> {
         ensure!(ended == Some(code) && said.contains(expected), "{arguments:?} ended with {ended:?}: {said}");
     }
     Ok(())
+}
+
+/// An agent whose folder cannot be used counts all the same, and says that it forgets.
+fn without_a_folder() -> Result<()> {
+    let file = env::temp_dir().join(format!("lossprobe-no-folder-{}", process::id()));
+    fs::write(&file, "not a folder")?;
+    let pair = Pair::new()?;
+    let agent = Agent::start(&pair.right, &["--interface", "b", "--state-dir", file.to_str().context("a name")?])?;
+    pair.left.send_udp((RIGHT, 5000), 10, 10)?;
+    let outcome = eventually(SOON, "it counts, and says what it cannot", || {
+        let metrics = agent.metrics()?;
+        let unwritten = metrics.sum("lossprobe_incident_write_failed_total", &[]);
+        ensure!(unwritten == 1.0, "{unwritten} were not written");
+        let frames = metrics.sum("lossprobe_frames_total", &[("interface", "b"), ("direction", "ingress")]);
+        ensure!(frames >= 10.0, "{frames} frames");
+        Ok(())
+    });
+    fs::remove_file(&file)?;
+    outcome?;
+    agent.stop()
 }

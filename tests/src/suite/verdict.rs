@@ -72,7 +72,8 @@ fn play<'s>(settings: impl Iterator<Item = &'s (u64, Setting)>) -> Score {
                 let seed = (setting.seed * 100 + number) * 1_000 + loss;
                 let outcome = warm.play(cause, Loss::single(loss as f64 / 1e3), seed);
                 if !cause.is_innocent() && is_above_floor(loss, *segments) {
-                    score.usual.entry(setting.usual.to_string()).or_default().add(cause, &outcome);
+                    let kind = (setting.usual.to_string(), loss, *segments);
+                    score.usual.entry(kind).or_default().add(cause, &outcome);
                 }
                 score.add(cause, (loss, *segments), &outcome, || {
                     format!("{} ‰ of {segments}/s, {:?}, usual {}, seed {seed}", loss, setting.card, setting.usual)

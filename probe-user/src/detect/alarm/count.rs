@@ -1,5 +1,7 @@
 //! What should not be there at all comes, or more of it than usual.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Tick,
     share::SHORT_MS,
@@ -29,8 +31,8 @@ pub(super) struct Count {
 }
 
 /// So many came in so many milliseconds.
-#[derive(Clone, Copy, Debug)]
-struct Usual {
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Usual {
     count: f64,
     ms: f64,
 }
@@ -41,7 +43,24 @@ impl Default for Usual {
     }
 }
 
+impl Usual {
+    /// See [`Learned::is_sound`](super::Learned::is_sound).
+    pub(super) fn is_sound(&self) -> bool {
+        self.count.is_finite() && self.count >= 0.0 && self.ms.is_finite() && self.ms > 0.0
+    }
+}
+
 impl Count {
+    /// One that knows what is usual.
+    pub(super) fn knowing(usual: Usual) -> Self {
+        Self { usual, ..Self::default() }
+    }
+
+    /// What is usual.
+    pub(super) const fn usual(&self) -> Usual {
+        self.usual
+    }
+
     /// Takes how many came. What goes on for `longest_ms` is usual.
     pub(super) fn add(&mut self, tick: Tick, count: u64, longest_ms: u64) -> State {
         let now = Sum { duration_ms: tick.duration_ms, lost: count, passed: 0 };
@@ -77,7 +96,7 @@ impl Count {
 
     /// Forgets all but what is usual.
     pub(super) fn begin_anew(&mut self) {
-        *self = Self { usual: self.usual, ..Self::default() };
+        *self = Self::knowing(self.usual);
     }
 
     /// Three times the usual, and far enough beyond it that chance alone does not reach it in years.

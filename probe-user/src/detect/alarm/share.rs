@@ -87,6 +87,18 @@ impl Share {
         }
     }
 
+    /// One that knows what is usual.
+    pub(super) fn knowing(baseline: Baseline) -> Self {
+        Self { baseline, ..Self::default() }
+    }
+
+    /// What is usual, without what is not certain yet.
+    pub(super) fn usual(&self) -> Baseline {
+        let mut baseline = self.baseline;
+        baseline.forget();
+        baseline
+    }
+
     /// Whether it is alarmed.
     pub(super) const fn is_alarmed(&self) -> bool {
         self.alarm.times.is_some()
@@ -94,9 +106,7 @@ impl Share {
 
     /// Forgets all but what is usual.
     pub(super) fn begin_anew(&mut self) {
-        let mut baseline = self.baseline;
-        baseline.forget();
-        *self = Self { baseline, ..Self::default() };
+        *self = Self::knowing(self.usual());
     }
 
     /// Seconds that it holds.

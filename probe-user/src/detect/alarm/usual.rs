@@ -1,5 +1,7 @@
 //! What this host drops every day because somebody wants it so: what is sent again meanwhile was mostly lost elsewhere.
 
+use serde::{Deserialize, Serialize};
+
 use super::{MISSED, Tick};
 use crate::detect::second::Counts;
 
@@ -9,7 +11,7 @@ const USUAL_MS: f64 = 1_800_000.0;
 const ASSUMED_MS: f64 = 600_000.0;
 
 /// So many, by place and class of [`MISSED`], in so many milliseconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Usual {
     drops: [[f64; MISSED.len()]; 3],
     ms: f64,
@@ -22,6 +24,12 @@ impl Default for Usual {
 }
 
 impl Usual {
+    /// See [`Learned::is_sound`](super::Learned::is_sound).
+    pub(super) fn is_sound(&self) -> bool {
+        let is_count = |count: &f64| count.is_finite() && *count >= 0.0;
+        self.drops.as_flattened().iter().all(is_count) && self.ms.is_finite() && self.ms > 0.0
+    }
+
     /// A second in which only that was dropped which is beyond the usual and one standard deviation of it. Learns what is
     /// usual from a second that is `calm`.
     pub(super) fn beyond(&mut self, tick: Tick, counts: &Counts, calm: bool) -> Counts {

@@ -12,7 +12,7 @@ use super::{
     time,
 };
 use crate::detect::{
-    alarm::Detector,
+    alarm::{Detector, Learned},
     objective::{Month, Objective},
     second::Second,
     verdict::{Name, Verdict},
@@ -58,6 +58,8 @@ pub struct Kept {
     pub ids: BTreeSet<String>,
     /// What of the objective is used.
     pub month: Month,
+    /// What is usual, if it was learned a short time ago.
+    pub learned: Option<Learned>,
 }
 
 /// All incidents: at most one of each [`Party`] is open, and the latest [`MOST_FINISHED`] others are shown.
@@ -80,7 +82,7 @@ impl Incidents {
     /// Goes on with what was kept.
     #[must_use]
     pub fn new(thresholds: Thresholds, objective_percent: f64, kept: Kept) -> Self {
-        let Kept { mut incidents, mut ids, month } = kept;
+        let Kept { mut incidents, mut ids, month, learned: _ } = kept;
         incidents.sort_by(|a, b| a.id.cmp(&b.id));
         ids.extend(incidents.iter().map(|incident| incident.id.clone()));
         let (open, finished): (Vec<_>, Vec<_>) = incidents.into_iter().partition(Incident::is_open);

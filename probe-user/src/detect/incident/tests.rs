@@ -103,7 +103,7 @@ impl Host {
         let incidents: Vec<Incident> = serde_json::from_str(&text).unwrap();
         let ids = incidents.iter().map(|incident| incident.id.clone()).collect();
         let month: Month = serde_json::from_value(serde_json::to_value(self.incidents.month()).unwrap()).unwrap();
-        self.incidents = Incidents::new(self.thresholds, 99.9, Kept { incidents, ids, month });
+        self.incidents = Incidents::new(self.thresholds, 99.9, Kept { incidents, ids, month, learned: None });
         self.wall += SignedDuration::from_secs(seconds);
         (self.uptime_ms, self.alarms) = (0, BTreeMap::new());
     }

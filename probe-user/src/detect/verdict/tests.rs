@@ -462,12 +462,14 @@ fn peers() {
             "Only 2 connections have lost packets at eth0",
         ),
     ] {
-        let window = Window { peers, ..window(Counts { lost: [500, 0, 0], ..quiet() }) };
+        let affected = Affected { peers, damaged: None };
+        let window = Window { affected, ..window(Counts { lost: [500, 0, 0], ..quiet() }) };
         let verdict = judge(&window, &detectors(&group(), &[Kind::NetworkIn], &[]), &seen("igb"));
         assert_eq!((verdict.verdict, verdict.scope.as_str()), (expected, scope), "{name}");
         assert!(verdict.sentence.contains(words), "{name}: {}", verdict.sentence);
     }
-    let few = Window { peers: Some(Peers { lossy_flows: 1, ..one }), ..window(quiet()) };
+    let affected = Affected { peers: Some(Peers { lossy_flows: 1, ..one }), damaged: None };
+    let few = Window { affected, ..window(quiet()) };
     let mut counts = quiet();
     own(&mut counts, Place::Behind, Class::Capacity, 500);
     let few = Window { units: [(group(), counts)].into(), ..few };
@@ -483,8 +485,8 @@ fn damaged_frames_of_healthy_connections_from_everywhere_are_the_networks() {
         (2, 2, Name::RemoteMalformed),
         (0, 0, Name::RemoteMalformed),
     ] {
-        let damaged = Some(Damaged { flows, networks });
-        let window = Window { damaged, ..window(Counts { malformed_path: 50, ..quiet() }) };
+        let affected = Affected { peers: None, damaged: Some(Damaged { flows, networks }) };
+        let window = Window { affected, ..window(Counts { malformed_path: 50, ..quiet() }) };
         let verdict = judge(&window, &detectors(&group(), &[Kind::MalformedPath], &[]), &seen("igb"));
         assert_eq!(verdict.verdict, expected, "{flows} {networks}");
         let accused = verdict.sentence.contains("The network damages frames of healthy connections");

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use tracing::{info, warn};
 
 use super::Store;
-use crate::detect::{incident::Incident, objective::Month};
+use crate::detect::{alarm::Learned, incident::Incident, objective::Month};
 
 /// Incidents that wait to be written; of more the oldest go.
 const MOST_WAITING: usize = 64;
@@ -35,13 +35,26 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Work {
-    incidents: BTreeMap<String, Incident>,
-    month: Option<Month>,
+    waiting: Waiting,
     /// Nothing more will come.
     is_ending: bool,
     /// All is written, or was given up, and the thread is gone.
     is_over: bool,
     failed: u64,
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+struct Waiting {
+    incidents: BTreeMap<String, Incident>,
+    month: Option<Month>,
+    learned: Option<Learned>,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.incidents.is_empty() && self.month.is_none() && self.learned.is_none()
+    }
 }
 
 impl Keeper {
@@ -60,9 +73,9 @@ impl Keeper {
     /// Has an incident written as it is now.
     pub fn keep(&self, incident: &Incident) {
         let mut work = self.shared.lock();
-        work.incidents.insert(incident.id.clone(), incident.clone());
-        while work.incidents.len() > MOST_WAITING {
-            work.incidents.pop_first();
+        work.waiting.incidents.insert(incident.id.clone(), incident.clone());
+        while work.waiting.incidents.len() > MOST_WAITING {
+            work.waiting.incidents.pop_first();
             work.failed += 1;
         }
         self.shared.changed.notify_all();
@@ -70,7 +83,13 @@ impl Keeper {
 
     /// Has written what of the objective is used.
     pub fn keep_month(&self, month: &Month) {
-        self.shared.lock().month = Some(month.clone());
+        self.shared.lock().waiting.month = Some(month.clone());
+        self.shared.changed.notify_all();
+    }
+
+    /// Has written what is usual.
+    pub fn keep_learned(&self, learned: Learned) {
+        self.shared.lock().waiting.learned = Some(learned);
         self.shared.changed.notify_all();
     }
 
@@ -99,15 +118,15 @@ impl Shared {
     fn run(&self, mut store: Store) {
         let mut was_told = false;
         loop {
-            let (incidents, month) = {
-                let idle = |work: &mut Work| work.incidents.is_empty() && work.month.is_none() && !work.is_ending;
+            let waiting = {
+                let idle = |work: &mut Work| work.waiting.is_empty() && !work.is_ending;
                 let mut work = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
-                if work.incidents.is_empty() && work.month.is_none() {
+                if work.waiting.is_empty() {
                     break;
                 }
-                (take(&mut work.incidents), work.month.take())
+                take(&mut work.waiting)
             };
-            let outcome = self.write(&mut store, incidents, month);
+            let outcome = self.write(&mut store, waiting);
             match &outcome {
                 Ok(()) if take(&mut was_told) => info!("incidents are written to the state folder again"),
                 Err(error) if !was_told => {
@@ -132,13 +151,14 @@ impl Shared {
     }
 
     /// Writes what is there. What fails waits again, unless there is later news of it.
-    fn write(&self, store: &mut Store, incidents: BTreeMap<String, Incident>, month: Option<Month>) -> Result<()> {
+    fn write(&self, store: &mut Store, waiting: Waiting) -> Result<()> {
+        let Waiting { incidents, month, learned } = waiting;
         let mut outcome = Ok(());
         for (id, incident) in incidents {
             if let Err(error) = store.keep(&incident) {
                 let mut work = self.lock();
                 work.failed += 1;
-                work.incidents.entry(id).or_insert(incident);
+                work.waiting.incidents.entry(id).or_insert(incident);
                 outcome = Err(error);
             }
         }
@@ -147,7 +167,15 @@ impl Shared {
         {
             let mut work = self.lock();
             work.failed += 1;
-            work.month.get_or_insert(month);
+            work.waiting.month.get_or_insert(month);
+            outcome = Err(error);
+        }
+        if let Some(learned) = learned
+            && let Err(error) = store.keep_learned(&learned)
+        {
+            let mut work = self.lock();
+            work.failed += 1;
+            work.waiting.learned.get_or_insert(learned);
             outcome = Err(error);
         }
         outcome

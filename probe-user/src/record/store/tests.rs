@@ -1,10 +1,13 @@
 use std::{
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::*;
-use crate::detect::incident::{MOST_CHANGES, SCHEMA, State, VerdictChange};
+use crate::detect::{
+    alarm::Alarms,
+    incident::{MOST_CHANGES, SCHEMA, State, VerdictChange},
+};
 
 /// A folder that goes with the test.
 struct Folder(PathBuf);
@@ -58,10 +61,25 @@ fn what_is_kept_is_there_again() {
     drop(store);
     let mut store = Store::open(&folder.0).unwrap();
     let ids = [closed.id.clone(), open.id.clone()].into();
-    assert_eq!(store.load().unwrap(), Kept { incidents: vec![closed, open], ids, month });
+    assert_eq!(store.load().unwrap(), Kept { incidents: vec![closed, open], ids, month, learned: None });
     assert_eq!(folder.names(JOURNAL), ["20240117T104000Z.json", "20240118T104000Z.json"], "nothing half written");
     let mode = |path: &str| fs::metadata(folder.0.join(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("journal"), mode("journal/20240117T104000Z.json")), (0o700, 0o600), "nobody else's to read");
+}
+
+#[test]
+fn what_was_learned_is_known_for_an_hour() {
+    let folder = Folder::new("learned");
+    let mut store = Store::open(&folder.0).unwrap();
+    let learned = Alarms::default().learned();
+    store.keep_learned(&learned).unwrap();
+    assert_eq!(store.load().unwrap().learned, Some(learned));
+    let file = OpenOptions::new().write(true).open(folder.0.join(LEARNED)).unwrap();
+    file.set_modified(SystemTime::now() - LEARNED_LASTS - Duration::from_secs(1)).unwrap();
+    assert_eq!(store.load().unwrap().learned, None, "too old");
+    fs::write(folder.0.join(LEARNED), "{}").unwrap();
+    assert_eq!(store.load().unwrap().learned, None, "broken");
+    assert_eq!(folder.names(BROKEN), [LEARNED]);
 }
 
 #[test]

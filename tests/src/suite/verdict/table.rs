@@ -8,9 +8,9 @@ use std::{
 };
 
 use probe_user::detect::verdict::Name;
-use tests::simulation::{Calm, Cell, Score, Setting};
+use tests::simulation::{BASELINES, Calm, Cell, Score, Setting};
 
-use super::{LOSSES, TRAFFIC, causes, is_above_floor};
+use super::{FLOOR, LOSSES, TRAFFIC, causes, is_above_floor};
 use crate::suite::tables::Ledger;
 
 static CAUSES: Ledger<10> = Ledger::new(
@@ -32,9 +32,21 @@ static CELLS: Ledger<9> = Ledger::new(
     ["lost", "segments/s", "runs", "right", "abstained", "wrong", "alarm p50", "p95", "right p95"],
     &[0, 1, 2, 3, 4, 5, 6, 7, 8],
 );
-static USUAL: Ledger<8> = Ledger::new(
-    ["usually lost (at the floor or above)", "runs", "right", "abstained", "wrong", "alarm p50", "p95", "right p95"],
-    &[1, 2, 3, 4, 5, 6, 7],
+static USUAL: Ledger<11> = Ledger::new(
+    [
+        "usually lost (at the floor or above)",
+        "runs",
+        "right",
+        "abstained",
+        "wrong",
+        "alarm p50",
+        "p95",
+        "right p95",
+        "at the floor: right",
+        "alarm p95",
+        "right p95",
+    ],
+    &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
 );
 static SAID: Ledger<2> = Ledger::new(["cause (everywhere)", "said for the longest time, runs"], &[]);
 static WEEKS: Ledger<7> = Ledger::new(
@@ -92,16 +104,21 @@ pub(super) fn note_scenarios(score: &Score, took: Duration) {
             seconds(cell.right_s(0.95)),
         ]
     }));
-    USUAL.note(score.usual.iter().map(|(usual, cell)| {
+    USUAL.note(BASELINES.into_iter().map(|usual| usual.to_string()).map(|usual| {
+        let (cell, floor) =
+            (score.on(&usual, |_, _| true), score.on(&usual, |loss, segments| (loss, segments) == FLOOR));
         [
-            usual.clone(),
+            usual,
             cell.runs.to_string(),
-            percent(cell.right, cell),
-            percent(cell.abstained(), cell),
+            percent(cell.right, &cell),
+            percent(cell.abstained(), &cell),
             cell.wrong.to_string(),
             seconds(cell.detected_s(0.5)),
             seconds(cell.detected_s(0.95)),
             seconds(cell.right_s(0.95)),
+            percent(floor.right, &floor),
+            seconds(floor.detected_s(0.95)),
+            seconds(floor.right_s(0.95)),
         ]
     }));
     let said = |names: &BTreeMap<Name, u64>| -> String {
