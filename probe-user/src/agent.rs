@@ -29,7 +29,7 @@ use crate::{
         watch::{Lines, Watchers},
     },
     inspect::stats,
-    kernel::preflight,
+    kernel::{heap, preflight},
     probe::{Probe, peers::Lookup},
     record::{evidence::Evidence, incidents::Incidents},
     snapshot::{Flows, Snapshot, State},
@@ -40,6 +40,8 @@ const TICK: Duration = Duration::from_secs(1);
 const SUMMARY_EVERY: u32 = 5;
 /// In ticks.
 const TIDY_EVERY: u32 = 10;
+/// When starting has freed all that it will, in ticks.
+const STARTED_AFTER: u32 = 5;
 /// Pause before the interfaces are listed anew after the kernel refused.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -269,6 +271,9 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
         shared.probe().beat()?;
         if let Some(log) = &mut log {
             log.flush();
+        }
+        if count == STARTED_AFTER {
+            heap::give_back();
         }
         if count.is_multiple_of(TIDY_EVERY) {
             shared.probe().retry_refused();

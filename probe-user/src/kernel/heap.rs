@@ -1,8 +1,9 @@
-//! Loading reads the kernel's type information, megabytes in small pieces; what was freed goes back to the kernel.
+//! Loading reads the kernel's type information, megabytes in small pieces, and starting frees much besides: it goes back to
+//! the kernel.
 #![allow(unsafe_code, reason = "malloc_trim(3) has no safe wrapper")]
 
 /// Returns freed pages that the allocator keeps. Other C libraries than glibc do without.
-pub(super) fn give_back() {
+pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes a number, works on the allocator's own state under its locks, invalidates no live allocation.
     unsafe {

@@ -11,7 +11,7 @@ pub mod events;
 pub mod evidence;
 mod filter;
 pub mod foreign;
-mod heap;
+pub mod heap;
 pub mod heartbeat;
 pub mod leftovers;
 pub mod load;

@@ -24,7 +24,8 @@ pub(super) fn host_trials() -> Vec<Trial> {
     let causes = CAUSES.iter().map(|cause| trial(&format!("incident::{}", cause.name), || cause.check()));
     let replay = trial("incident::replay", || played(if is_full() { &replay::WHOLE } else { &replay::SHORT }));
     let quiet = trial("incident::nothing_wrong", nothing_wrong);
-    causes.chain([replay, quiet]).collect()
+    let filtered = trial("incident::what_this_host_refuses_a_guest", refused_guest);
+    causes.chain([replay, quiet, filtered]).collect()
 }
 
 /// An incident is noticed, and somebody named, within this after its onset.
@@ -237,5 +238,34 @@ fn nothing_wrong() -> Result<()> {
     well(&agent, Duration::from_secs(20))?;
     traffic.end()?;
     ensure!(incidents(&agent)?.is_empty(), "{:#?}", incidents(&agent)?);
+    agent.stop()
+}
+
+/// A packet filter of this host stops some of what a guest sends. At the uplink it looks as if the guest lost it: that is
+/// noticed, and neither the guest nor the network is accused.
+fn refused_guest() -> Result<()> {
+    let (region, scratch) = (Region::new()?, Scratch::new()?);
+    let config = scratch.write("agent.toml", UPLINKS)?;
+    let agent = Agent::start(&region.host, &["--config", &config])?;
+    let traffic = region.traffic()?;
+    well(&agent, quiet())?;
+    let rule = format!(
+        "chain forward {{
+            type filter hook forward priority 0
+            iifname vm0 oifname uplink0 meta l4proto tcp numgen random mod 100 < {} drop
+        }}",
+        percent()
+    );
+    let filter = region.host.filter("ip refuses", &rule)?;
+    let (begin, mut noticed) = (Instant::now(), false);
+    while begin.elapsed() < 2 * NOTICED {
+        let verdict = verdict(&agent)?;
+        ensure!(!verdict.verdict.accuses(), "after {:?}: {verdict:#?}", begin.elapsed());
+        noticed |= verdict.verdict != Name::None;
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    ensure!(noticed, "nothing was noticed");
+    drop(filter);
+    traffic.end()?;
     agent.stop()
 }
