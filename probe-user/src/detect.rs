@@ -9,6 +9,7 @@
 pub mod alarm;
 pub mod baseline;
 pub mod cusum;
+mod hint;
 pub mod incident;
 pub mod objective;
 pub mod second;

@@ -16,7 +16,7 @@ pub(super) const HEALTHY: &str = "Nothing is lost beyond what is usual.";
 const NAMED: usize = 2;
 /// Things that are not seen, that a sentence names.
 const LISTED: usize = 2;
-/// Other units whose verdicts are evidence, and interfaces that are listed as not affected.
+/// Other units whose verdicts are evidence, what else has happened, and interfaces that are listed as not affected.
 const MOST: usize = 8;
 
 /// Name of the group or interface.
@@ -241,6 +241,9 @@ pub(super) fn evidence(finding: &Finding<'_>, others: &[Finding<'_>], unaffected
     for other in others.iter().filter(|other| other.name != Name::None && !is_part_of(other, finding)).take(MOST) {
         lines.push(format!("at the same time at {}: {}", unit(other.unit), other.name.id()));
     }
+    if finding.name != Name::None {
+        lines.extend(finding.sources.hints.iter().take(MOST).cloned());
+    }
     if !unaffected.is_empty() && finding.name != Name::None {
         lines.push(format!("not affected: {}", list(unaffected, MOST)));
     }
@@ -334,7 +337,7 @@ fn plural(count: u64, one: &str, many: &str) -> String {
 }
 
 /// Digits by threes.
-fn number(count: u64) -> String {
+pub(super) fn number(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{second::Unit, verdict::Name};
+use super::{hint::hints, second::Unit, verdict::Name};
 use crate::{
     classes::Class,
-    collect::causes::{Cause, is_repeater},
+    collect::causes::is_repeater,
     conservation::is_beyond_hooks,
     snapshot::{Drop, Interface, Snapshot, State},
     topology::Role,
@@ -124,7 +124,7 @@ const CAME: &[Name] = &[Name::NetworkIn];
 const ALL: &[Name] = &[Name::NetworkIn, Name::NetworkOut, Name::Inside, Name::NetworkMalformed];
 
 /// The one table. Who adds a source adds a row, and a row to the tests.
-const SOURCES: [Source; 21] = [
+const SOURCES: [Source; 20] = [
     Source {
         shows: "anything, while the agent is paused, detached or stands still",
         of: Of::Point,
@@ -237,13 +237,6 @@ const SOURCES: [Source; 21] = [
         is_seen: |_| false,
     },
     Source {
-        shows: "which packets the provider's card did not take: an allowance of this machine is used up (cause provider_limit)",
-        of: Of::Device,
-        need: [O, O, N],
-        verdicts: WIRE,
-        is_seen: |sight| over_limit(sight.later.1) == over_limit(sight.earlier.1),
-    },
-    Source {
         shows: "the reasons of what the kernel drops",
         of: Of::Point,
         need: [O, O, O],
@@ -289,12 +282,6 @@ fn has_hook(interface: &Interface, hooks: &[&str]) -> bool {
 
 fn has_feature(snapshot: &Snapshot, name: &str) -> bool {
     snapshot.probe.features.get(name).copied().unwrap_or(false)
-}
-
-/// Packets that were too many for what the provider allows.
-fn over_limit(interface: &Interface) -> u64 {
-    let counters = interface.device.counters.iter().filter(|counter| counter.cause == Cause::ProviderLimit.id());
-    counters.map(|counter| counter.packets).sum()
 }
 
 /// Counts that these maps have lost.
@@ -389,6 +376,8 @@ pub struct UnitSources {
     pub missing: BTreeMap<Name, Vec<String>>,
     /// What is not seen and changes nothing.
     pub blind_spots: Vec<String>,
+    /// What else has happened, of its devices and of the host.
+    pub hints: Vec<String>,
     /// An interface is a card that a hypervisor has made.
     pub is_virtual: bool,
     /// Every interface is one end of a pair of the kernel's own making.
@@ -447,13 +436,15 @@ impl Sources {
 }
 
 fn unit(earlier: &Snapshot, later: &Snapshot, interfaces: &[&Interface]) -> UnitSources {
-    let kinds = || interfaces.iter().flat_map(|interface| devices(later, interface)).map(DeviceKind::of);
+    let all: Vec<&Interface> = interfaces.iter().flat_map(|interface| devices(later, interface)).collect();
+    let kinds = || all.iter().map(|device| DeviceKind::of(device));
     let judged = interfaces.iter().filter_map(|interface| interface.wire.as_ref()?.judged_ratio);
     let mut unit = UnitSources {
         interfaces: interfaces.iter().map(|interface| interface.name.clone()).collect(),
         is_virtual: kinds().any(|kind| kind == DeviceKind::Virtual),
         is_pair: kinds().all(|kind| kind == DeviceKind::Pair),
         judged_ratio: judged.min_by(f64::total_cmp),
+        hints: hints(earlier, later, &all),
         ..UnitSources::default()
     };
     for interface in interfaces {
