@@ -16,7 +16,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::learned::Learned;
-use self::{count::Count, share::Share, state::State, usual::Usual};
+use self::{
+    count::Count,
+    share::Share,
+    state::State,
+    usual::Usual,
+    window::{Sum, Window},
+};
 use super::second::{Counts, Place, Second, Unit};
 use crate::{
     classes::Class,
@@ -35,6 +41,9 @@ const ABSENT_MS: u64 = 30_000;
 const FORGOTTEN_MS: u64 = 3_600_000;
 /// Seconds between two false alarms of all detectors together: ten weeks.
 const BETWEEN_FALSE_ALARMS: f64 = 6_048_000.0;
+/// Where so many times more segments pass one way than the other over this time, they go one way.
+const WAYS_FEWER: u64 = 10;
+const WAYS_MS: u64 = 20_000;
 /// Sums of each detector that compares.
 const SUMS: usize = 2;
 
@@ -133,6 +142,8 @@ pub struct Detector {
     pub baseline: f64,
     /// The same of the last 5 s; `None` if nothing has passed.
     pub ratio: Option<f64>,
+    /// It is alarmed, far less passes than before, and what does goes one way: nothing gets through.
+    pub stalled: bool,
 }
 
 /// All detectors.
@@ -163,6 +174,8 @@ struct Watch {
     counts: BTreeMap<Kind, Count>,
     usual: Usual,
     missed: Missed,
+    /// Segments that came in, as what was lost, and that went out, as what has passed.
+    ways: Window,
 }
 
 /// What this host has dropped and nobody has sent again yet, by place, of the classes [`MISSED`].
@@ -239,6 +252,7 @@ impl Detector {
             onset_ms: None,
             baseline: 0.0,
             ratio: None,
+            stalled: false,
         };
         detector.show(state);
         detector
@@ -247,7 +261,7 @@ impl Detector {
     fn show(&mut self, state: State) {
         (self.score, self.threshold) = (state.score, state.threshold);
         (self.baseline, self.ratio) = (state.baseline, state.ratio);
-        self.alarmed = state.times.is_some();
+        (self.alarmed, self.stalled) = (state.times.is_some(), state.has_stopped);
         self.since_ms = state.times.map(|times| times.since_ms);
         let earlier_ms = if self.kind.ripens() { RIPENS_AFTER.as_millis() as u64 } else { 0 };
         self.onset_ms = state.times.map(|times| times.onset_ms.saturating_sub(earlier_ms));
@@ -263,6 +277,7 @@ impl Watch {
         let is_alarmed = |kind: &Kind| self.shares.get(kind).is_some_and(Share::is_alarmed);
         let calm = !MISSED.iter().any(|(_, kind)| is_alarmed(kind));
         let missed = self.missed.add(&self.usual.beyond(tick, counts, calm));
+        let goes_one_way = self.goes_one_way(tick, counts);
         for kind in Kind::ALL {
             let state = match kind {
                 Kind::MalformedLocal => self.count(tick, kind, counts.malformed_local, LONGEST_MS),
@@ -270,11 +285,20 @@ impl Watch {
                 Kind::Link => self.count(tick, kind, counts.link_errors, LONGEST_MS),
                 _ => {
                     let (lost, passed) = lost_of(kind, counts, missed);
-                    self.shares.entry(kind).or_default().add(tick, lost, passed)
+                    let state = self.shares.entry(kind).or_default().add(tick, lost, passed);
+                    State { has_stopped: state.has_stopped && goes_one_way, ..state }
                 }
             };
             show(kind, state);
         }
+    }
+
+    /// Whether segments pass one way, and hardly any the other.
+    fn goes_one_way(&mut self, tick: Tick, counts: &Counts) -> bool {
+        let [came, went] = counts.segments;
+        self.ways.add(tick.now_ms, Sum { duration_ms: tick.duration_ms, lost: came, passed: went });
+        let Sum { lost: came, passed: went, .. } = self.ways.of(tick.now_ms, WAYS_MS);
+        came.max(went) >= WAYS_FEWER * came.min(went).max(1)
     }
 
     fn count(&mut self, tick: Tick, kind: Kind, count: u64, longest_ms: u64) -> State {
@@ -284,7 +308,7 @@ impl Watch {
     /// Forgets all but what is usual.
     fn begin_anew(&mut self, now_ms: u64) {
         self.last_ms = now_ms;
-        self.missed = Missed::default();
+        (self.missed, self.ways) = Default::default();
         self.shares.values_mut().for_each(Share::begin_anew);
         self.counts.values_mut().for_each(Count::begin_anew);
     }

@@ -168,7 +168,8 @@ fn totals(snapshot: &Snapshot, interface: &Interface) -> Counts {
         let errors = interface.malformed.iter().filter(|kind| kind.direction == "ingress" && kind.severity == "error");
         errors.filter(|kind| kind.scope == scope).map(|kind| kind.frames).sum()
     };
-    let damaged = interface.device.counters.iter().filter(|counter| counter.kind == "error");
+    let came = interface.device.counters.iter().filter(|counter| counter.direction == "ingress");
+    let damaged = came.filter(|counter| counter.kind == "error");
     let [said_in, said_out] = of("dsack");
     let (syn, synack) = (of("syn_retransmit"), of("synack_retransmit"));
     Counts {

@@ -3,7 +3,7 @@
 use super::{
     second::{Place, Unit},
     source::Sources,
-    verdict::{Finding, Name, Part, Why},
+    verdict::{Finding, LEAST_PEERS, Name, Part, Why},
 };
 use crate::{classes::Class, texts};
 
@@ -26,8 +26,13 @@ pub(super) fn unit(unit: &Unit) -> &str {
     }
 }
 
-/// Interfaces that are affected and those that are not. Of a group those that are alarmed themselves, if any is.
-pub(super) fn places(sources: &Sources, is_alarmed: impl Fn(&Unit) -> bool) -> [Vec<String>; 2] {
+/// Interfaces that are affected, and those that are not and of which there is enough to say so. Of a group those that are
+/// alarmed themselves, if any is.
+pub(super) fn places(
+    sources: &Sources,
+    is_alarmed: impl Fn(&Unit) -> bool,
+    carries: impl Fn(&Unit) -> bool,
+) -> [Vec<String>; 2] {
     let mut affected = Vec::new();
     for (unit, own) in sources.units.iter().filter(|(unit, _)| is_alarmed(unit)) {
         let alarmed = own.interfaces.iter().filter(|name| is_alarmed(&Unit::Interface((*name).clone())));
@@ -35,7 +40,14 @@ pub(super) fn places(sources: &Sources, is_alarmed: impl Fn(&Unit) -> bool) -> [
         let is_group = matches!(unit, Unit::Group(_));
         affected.extend(if is_group && !alarmed.is_empty() { alarmed } else { own.interfaces.clone() });
     }
-    let mut unaffected: Vec<String> = sources.units.values().flat_map(|own| own.interfaces.clone()).collect();
+    let mut unaffected = Vec::new();
+    for (unit, own) in &sources.units {
+        // By itself where it is judged by itself.
+        let alone = own.interfaces.iter().map(|name| (name, Unit::Interface(name.clone())));
+        let looked_at =
+            alone.filter(|(_, alone)| carries(if sources.units.contains_key(alone) { alone } else { unit }));
+        unaffected.extend(looked_at.map(|(name, _)| name.clone()));
+    }
     unaffected.retain(|name| !affected.contains(name));
     [affected, unaffected].map(|mut names| {
         names.sort_unstable();
@@ -72,10 +84,16 @@ pub(super) fn sentence(finding: &Finding<'_>, affected: &[String]) -> String {
         ),
         (Name::NetworkIn | Name::NetworkOut, _) => format!("{}{}", network(finding, &at), below(finding)),
         (Name::NetworkMalformed, _) => format!("{}{}", malformed(finding, &at), below(finding)),
-        (Name::RemoteMalformed, _) => format!(
-            "Somebody far away sends malformed frames to {at} ({} in {seconds}); neither this host nor the network is at fault",
-            number(finding.malformed())
-        ),
+        (Name::RemoteMalformed, _) => {
+            let frames = number(finding.malformed());
+            if finding.window.affected.damaged.is_some() {
+                format!(
+                    "Somebody far away sends malformed frames to {at} ({frames} in {seconds}); neither this host nor the network is at fault"
+                )
+            } else {
+                format!("Malformed frames that may have been made anywhere come to {at} ({frames} in {seconds})")
+            }
+        }
         (Name::Link, _) => {
             format!("The cable, the optics or the port of {at} is bad: {count} frames arrived damaged in {seconds}")
         }
@@ -92,6 +110,13 @@ pub(super) fn sentence(finding: &Finding<'_>, affected: &[String]) -> String {
             "Only {} lost packets at {at}: too few to say whose fault it is",
             plural(*flows, "connection has", "connections have")
         ),
+        (Name::Unknown, Why::Stalled) => {
+            let [came, went] = finding.counts.segments.map(number);
+            format!(
+                "Hardly anything gets through at {at} any more: {came} segments came in and {went} went out in {seconds}, too few to say \
+                 whose fault it is"
+            )
+        }
         (Name::Unknown, Why::NoReason) => {
             format!("This machine dropped {count} packets of {at} in {seconds}, and its kernel does not say why")
         }
@@ -106,8 +131,11 @@ pub(super) fn sentence(finding: &Finding<'_>, affected: &[String]) -> String {
 /// Where in the network.
 fn network(finding: &Finding<'_>, at: &str) -> String {
     let lost = finding.parts.first().map(amount).unwrap_or_default();
+    let has_few_peers = finding.window.affected.peers.is_some_and(|peers| peers.peers < LEAST_PEERS);
     let (who, comes) = if finding.scope == "one_remote" {
         ("The way of one remote peer, not the network as a whole,", "its packets reach")
+    } else if has_few_peers {
+        ("The network or the only peers at its other end, not this machine,", "they reach")
     } else {
         ("The network, not this machine,", "they reach")
     };
@@ -155,7 +183,10 @@ fn mixture(finding: &Finding<'_>) -> String {
         let share = finding.share(part).map_or_else(String::new, |share| percent(share.ratio));
         format!("{share} is lost {}", place(part.name))
     });
-    malformed.into_iter().chain(parts).collect::<Vec<_>>().join(", ")
+    let elsewhere = Some(finding.dropped_inside).filter(|dropped| *dropped > 0 && finding.lost_inside());
+    let elsewhere = elsewhere
+        .map(|dropped| format!("this host itself has dropped {} packets on other interfaces", number(dropped)));
+    malformed.into_iter().chain(parts).chain(elsewhere).collect::<Vec<_>>().join(", ")
 }
 
 /// Where a part was lost, behind "lost".
@@ -212,7 +243,7 @@ pub(super) fn evidence(finding: &Finding<'_>, others: &[Finding<'_>], unaffected
             number(finding.uncounted_drops)
         ));
     }
-    if finding.dropped_inside > 0 && finding.parts.iter().any(|part| part.name == Name::Inside) {
+    if finding.dropped_inside > 0 && finding.lost_inside() {
         lines.push(format!(
             "{} packets dropped by this host on other interfaces (`lossprobe stats --losses`), which would look like a loss inside",
             number(finding.dropped_inside)

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    alarm::{Detector, Kind, Missed, lost_of},
+    alarm::{Detector, Kind, Missed, UNITS, lost_of},
     second::{Counts, Second, Unit},
     sentence,
     source::{Sources, UnitSources},
@@ -35,12 +35,16 @@ const LEADS: f64 = 0.8;
 const LEADS_AT_HOME: f64 = 0.5;
 /// Of the segments that were sent again, the share that receivers had not needed from which on they were late, not lost.
 const LATE: f64 = 0.5;
+/// Frames of an interface over the longer time, from which on it can be said that nothing is wrong with it.
+const LEAST_FRAMES: u64 = 100;
 /// Connections that must have lost something, where they are known.
 const LEAST_FLOWS: u64 = 3;
 /// Connections and networks whose frames come malformed, before it is no sender's fault.
 const LEAST_NETWORKS: u64 = 3;
 /// Share of the peers that is "the network", and of the losses that is "one remote".
 const MOST: f64 = 0.8;
+/// Of fewer peers nobody can say whether it is they or the network.
+pub(super) const LEAST_PEERS: u64 = 3;
 /// And the share of the traffic that the one remote must have less of.
 const HALF: f64 = 0.5;
 
@@ -189,6 +193,12 @@ impl Verdict {
         let sentence = sentence::BLIND.to_owned();
         Self { schema: SCHEMA, time: time.to_owned(), verdict: Name::Unknown, sentence, ..Self::default() }
     }
+
+    /// Whether nothing was looked at.
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        self.verdict == Name::Unknown && self.unit.is_empty()
+    }
 }
 
 /// Who is affected, from the table of connections. A peer is an address, of IPv6 a /64.
@@ -213,7 +223,7 @@ impl Peers {
         let affected = self.affected as f64 / self.peers.max(1) as f64;
         if self.worst_losses >= MOST && self.worst_traffic < HALF {
             "one_remote"
-        } else if self.peers > 0 && affected >= MOST {
+        } else if self.peers >= LEAST_PEERS && affected >= MOST {
             "network"
         } else {
             ""
@@ -233,6 +243,8 @@ pub struct Damaged {
 /// What the table of connections tells while something is unusual; `None` where it is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Affected {
+    /// Connections are followed, and who is affected will be known in a moment: until then nobody outside is named.
+    pub is_pending: bool,
     /// Who is affected.
     pub peers: Option<Peers>,
     /// Whose frames come damaged.
@@ -329,6 +341,8 @@ pub(super) enum Why {
     TooFewFlows(u64),
     /// This host has dropped it, and its kernel does not say why.
     NoReason,
+    /// Nothing gets through any more, and so little is left that nothing can be said of it.
+    Stalled,
 }
 
 /// What is said of one unit.
@@ -352,6 +366,8 @@ pub(super) struct Finding<'w> {
     pub(super) dropped_inside: u64,
     /// Loss detectors that are alarmed.
     pub(super) loses: bool,
+    /// And of these, some whose traffic has come to a stop.
+    stalled: bool,
     /// Malformed frames that only a neighbour on this segment can have made, if they are alarmed.
     pub(super) malformed_local: u64,
     /// The same, of those that may come from anywhere.
@@ -372,21 +388,31 @@ pub fn judge(window: &Window, alarms: &[Detector], sources: &Sources) -> Verdict
             let own = (sources.units.get(unit).unwrap_or(&nothing), sources);
             let (detectors, of) = (of_unit(unit), |counts, duration_ms| (window, unit, counts, duration_ms));
             let short = Finding::of(of(counts, window.duration_ms), &detectors, own);
-            let longer = window.long.1.get(unit).filter(|_| short.why == Why::TooFew);
+            let longer = window.long.1.get(unit).filter(|_| matches!(short.why, Why::TooFew | Why::Stalled));
             let longer = longer.map(|counts| Finding::of(of(counts, window.long.0), &detectors, own));
             longer.filter(|longer| short.may_agree(longer)).unwrap_or(short)
         })
         .collect();
     // Groups stand in front of interfaces, and a sort keeps the order of equals.
-    findings.sort_by_key(|finding| Reverse((finding.name.weight(), finding.lost())));
+    let passed = |counts: &Counts| counts.segments.iter().sum::<u64>();
+    findings.sort_by_key(|finding| Reverse((finding.name.weight(), finding.lost(), passed(finding.counts))));
+    let is_watched = |unit: &Unit| alarms.iter().any(|alarm| alarm.unit == *unit);
+    let unwatched = window.units.keys().filter(|unit| !is_watched(unit)).count();
+    let carries = |unit: &Unit| {
+        let counts = window.long.1.get(unit).or_else(|| window.units.get(unit));
+        is_watched(unit) && counts.is_some_and(|counts| counts.frames.iter().sum::<u64>() >= LEAST_FRAMES)
+    };
     let is_alarmed = |unit: &Unit| alarms.iter().any(|alarm| alarm.unit == *unit && alarm.alarmed);
     let blank = || Verdict { schema: SCHEMA, time: window.time.clone(), ..Verdict::default() };
     let Some((leading, others)) = findings.split_first() else {
         return Verdict::blind(&window.time);
     };
     let is_quiet = leading.name == Name::None && leading.why != Why::Late;
-    let [affected, unaffected] = sentence::places(sources, |unit| !is_quiet && is_alarmed(unit));
-    let verdict = leading.verdict(others, Verdict { affected, unaffected, ..blank() });
+    let [affected, unaffected] = sentence::places(sources, |unit| !is_quiet && is_alarmed(unit), carries);
+    let mut verdict = leading.verdict(others, Verdict { affected, unaffected, ..blank() });
+    if unwatched > 0 {
+        verdict.blind_spots.push(format!("{unwatched} of its groups and interfaces: no more than {UNITS} are judged"));
+    }
     if is_quiet { Verdict { unit: String::new(), ..verdict } } else { verdict }
 }
 
@@ -417,11 +443,17 @@ impl<'w> Finding<'w> {
             uncounted_drops: all.uncounted_drops,
             dropped_inside: all.dropped_inside,
             loses: WAYS.iter().any(|(kind, _)| is_alarmed(*kind)),
+            stalled: detectors.iter().any(|detector| detector.stalled),
             malformed_local: if is_alarmed(Kind::MalformedLocal) { counts.malformed_local } else { 0 },
             malformed_path: if is_alarmed(Kind::MalformedPath) { counts.malformed_path } else { 0 },
             network_loses: false,
         };
-        (finding.name, finding.why) = finding.by_loss();
+        (finding.name, finding.why) = match finding.by_loss() {
+            (Name::None, Why::Named) | (Name::Unknown, Why::TooFew | Why::TooFewFlows(_)) if finding.stalled => {
+                (Name::Unknown, Why::Stalled)
+            }
+            said => said,
+        };
         finding.add_malformed();
         finding
     }
@@ -486,7 +518,11 @@ impl<'w> Finding<'w> {
         if !missing.is_empty() {
             return (Name::Unknown, Why::Missing(distinct(missing)));
         }
-        match self.window.affected.peers.filter(|_| first.name.is_network() || first.name == Name::Inside) {
+        let takes_connections = first.name.is_network() || first.name == Name::Inside;
+        if takes_connections && self.window.affected.is_pending {
+            return (Name::Unknown, Why::TooFew);
+        }
+        match self.window.affected.peers.filter(|_| takes_connections) {
             Some(peers) if peers.lossy_flows < LEAST_FLOWS => (Name::Unknown, Why::TooFewFlows(peers.lossy_flows)),
             peers => {
                 self.scope = peers.filter(|_| first.name.is_network()).map_or("", |peers| peers.scope());
@@ -520,9 +556,14 @@ impl<'w> Finding<'w> {
         };
     }
 
-    /// Of all that is lost beyond the usual, the share of each part.
+    /// Whether something is lost on this host's side.
+    pub(super) fn lost_inside(&self) -> bool {
+        self.parts.iter().any(|part| part.name == Name::Inside)
+    }
+
+    /// Of all that is lost beyond the usual and may be lost so, the share of each part.
     pub(super) fn share(&self, part: &Part) -> Option<Share> {
-        let share = derive::Share::of(part.excess, self.all())?;
+        let share = derive::Share::of(part.excess, self.whole(part.name))?;
         Some(Share { ratio: share.ratio, lower: share.lower, upper: share.upper })
     }
 

@@ -109,11 +109,19 @@ async fn watch(selection: &Selection, duration: Duration) -> Result<Verdict> {
 
 /// Of the verdicts of some time the one that was there for the longest; that nothing is wrong only if nothing ever was.
 #[derive(Default)]
-struct Leading(BTreeMap<Name, (u32, Verdict)>);
+struct Leading {
+    by_name: BTreeMap<Name, (u32, Verdict)>,
+    /// Where nothing was looked at yet.
+    blind: Option<Verdict>,
+}
 
 impl Leading {
     fn add(&mut self, verdict: Verdict) {
-        let (count, latest) = self.0.entry(verdict.verdict).or_default();
+        if verdict.is_blind() {
+            self.blind = Some(verdict);
+            return;
+        }
+        let (count, latest) = self.by_name.entry(verdict.verdict).or_default();
         (*count, *latest) = (*count + 1, verdict);
     }
 
@@ -124,8 +132,8 @@ impl Leading {
             Name::Unknown | Name::Mixed => 1,
             _ => 2,
         };
-        let leading = self.0.into_iter().max_by_key(|(name, (count, _))| (rank(*name), *count));
-        leading.map(|(_, (_, verdict))| verdict)
+        let leading = self.by_name.into_iter().max_by_key(|(name, (count, _))| (rank(*name), *count));
+        leading.map(|(_, (_, verdict))| verdict).or(self.blind)
     }
 }
 
@@ -159,7 +167,7 @@ mod tests {
     fn of(names: &[Name]) -> Option<Name> {
         let mut leading = Leading::default();
         for name in names {
-            leading.add(Verdict { verdict: *name, ..Verdict::default() });
+            leading.add(Verdict { verdict: *name, unit: "uplinks".into(), ..Verdict::default() });
         }
         leading.verdict().map(|verdict| verdict.verdict)
     }
@@ -176,6 +184,18 @@ mod tests {
         ] {
             assert_eq!(of(names), expected, "{names:?}");
         }
+    }
+
+    #[test]
+    fn the_first_second_says_nothing() {
+        let blind = Verdict { verdict: Name::Unknown, ..Verdict::default() };
+        let mut leading = Leading::default();
+        leading.add(blind.clone());
+        assert_eq!(leading.verdict(), Some(blind.clone()));
+        let mut leading = Leading::default();
+        leading.add(blind);
+        leading.add(Verdict::default());
+        assert_eq!(leading.verdict().map(|verdict| verdict.verdict), Some(Name::None));
     }
 
     #[test]

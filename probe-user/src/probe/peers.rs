@@ -19,6 +19,8 @@ use crate::detect::verdict::{Affected, Peers};
 /// Between two looks at the table of connections: tens of thousands of them are as many system calls, on the thread that
 /// does everything else.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Between the first two, of which the second one tells.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Looks up who has been affected since something became unusual.
 #[derive(Debug, Default)]
@@ -52,6 +54,12 @@ struct Count {
     lost: u64,
 }
 
+impl Since {
+    const fn pause(&self) -> Duration {
+        if self.latest.is_pending { LOOK_AGAIN_AFTER } else { LOOK_EVERY }
+    }
+}
+
 impl Lookup {
     /// Who it is, looked up every five seconds while something `is_unusual`; not known where nothing is followed, and at first
     /// only whose frames come damaged.
@@ -64,7 +72,7 @@ impl Lookup {
             return Ok(Affected::default());
         }
         let now = Instant::now();
-        if let Some(since) = self.0.as_ref().filter(|since| now.duration_since(since.looked) < LOOK_EVERY) {
+        if let Some(since) = self.0.as_ref().filter(|since| now.duration_since(since.looked) < since.pause()) {
             return Ok(since.latest);
         }
         let connections = probe.connections()?;
@@ -73,11 +81,11 @@ impl Lookup {
         let since = match self.0.take() {
             Some(since) => {
                 let peers = Some(peers(&connections, &since.before));
-                Since { looked: now, latest: Affected { peers, damaged }, ..since }
+                Since { looked: now, latest: Affected { is_pending: false, peers, damaged }, ..since }
             }
             None => {
                 let before = connections.iter().map(|connection| (connection.tag, connection.count)).collect();
-                Since { looked: now, before, latest: Affected { peers: None, damaged } }
+                Since { looked: now, before, latest: Affected { is_pending: true, peers: None, damaged } }
             }
         };
         Ok(self.0.insert(since).latest)

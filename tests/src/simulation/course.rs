@@ -103,7 +103,7 @@ impl Warm {
             }
             node.end();
             let is_alarmed = observer.look(&mut node);
-            let verdict = observer.judge(Affected { peers: effect.peers, damaged: effect.damaged });
+            let verdict = observer.judge(Affected { peers: effect.peers, damaged: effect.damaged, is_pending: false });
             let (name, passed) = (verdict.verdict, second + 1);
             if is_alarmed && passed <= JUDGED_S {
                 outcome.detected_s = outcome.detected_s.or(Some(passed));

@@ -25,7 +25,8 @@ pub(super) fn host_trials() -> Vec<Trial> {
     let replay = trial("incident::replay", || played(if is_full() { &replay::WHOLE } else { &replay::SHORT }));
     let quiet = trial("incident::nothing_wrong", nothing_wrong);
     let filtered = trial("incident::what_this_host_refuses_a_guest", refused_guest);
-    causes.chain([replay, quiet, filtered]).collect()
+    let outage = trial("incident::outage", outage);
+    causes.chain([replay, quiet, filtered, outage]).collect()
 }
 
 /// An incident is noticed, and somebody named, within this after its onset.
@@ -267,5 +268,39 @@ fn refused_guest() -> Result<()> {
     ensure!(noticed, "nothing was noticed");
     drop(filter);
     traffic.end()?;
+    agent.stop()
+}
+
+/// Nothing gets through any more: what little is sent again is lost, and an incident is not over because there is less of it.
+fn outage() -> Result<()> {
+    const LASTS: Duration = Duration::from_secs(40);
+    let (region, scratch) = (Region::new()?, Scratch::new()?);
+    let config = scratch.write("agent.toml", UPLINKS)?;
+    let agent = Agent::start(&region.host, &["--config", &config])?;
+    let traffic = region.traffic()?;
+    well(&agent, quiet())?;
+    let onset = Instant::now();
+    region.lose([10_000; 2])?;
+    eventually(NOTICED, "it is noticed", || {
+        ensure!(!incidents(&agent)?.is_empty(), "{:#?}", verdict(&agent)?);
+        Ok(())
+    })?;
+    let noticed = onset.elapsed().as_secs_f64();
+    let mut judged = None;
+    while onset.elapsed() < LASTS {
+        let verdict = verdict(&agent)?;
+        ensure!(verdict.verdict != Name::None, "after {:?}: {verdict:#?}", onset.elapsed());
+        if verdict.verdict.is_network() {
+            judged.get_or_insert(onset.elapsed().as_secs_f64());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    note("outage", noticed, judged.context("the network was not named")?);
+    let known = incidents(&agent)?;
+    let [incident] = known.as_slice() else { anyhow::bail!("{} incidents: {known:#?}", known.len()) };
+    ensure!(incident.peak.ratio > 0.9, "the most that was lost: {:?}", incident.peak);
+    let beyond = incident.objective.minutes_beyond * 60.0;
+    ensure!(beyond > LASTS.as_secs_f64() - 10.0, "{beyond} of {LASTS:?} were beyond the objective");
+    drop(traffic);
     agent.stop()
 }

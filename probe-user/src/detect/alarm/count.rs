@@ -91,6 +91,7 @@ impl Count {
             times: self.alarm.times,
             baseline: self.usual.count / self.usual.ms * 1_000.0,
             ratio: Some(short.lost as f64 / short.duration_ms.max(1) as f64 * 1_000.0),
+            has_stopped: false,
         }
     }
 

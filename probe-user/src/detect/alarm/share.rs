@@ -1,9 +1,10 @@
 //! More of what passes is lost than usual.
 //!
-//! Three rules. Segments are weighed against what is usual, divided by their dispersion: that finds a little more loss in
+//! Four rules. Segments are weighed against what is usual, divided by their dispersion: that finds a little more loss in
 //! much traffic. One second weighs no more than a third of an alarm: trains of losses are no incident. Bad seconds, how
 //! ever much was lost in each, are weighed against how often there are any: that finds loss that goes on where bursts are
-//! usual and hide it. And a twentieth lost throughout five seconds is too much on any path.
+//! usual and hide it. A twentieth lost throughout five seconds is too much on any path. And where traffic has come to a stop
+//! and most of the rest is lost, no share of many segments is needed: nothing gets through.
 
 use super::{
     LONGEST_MS, Tick,
@@ -36,6 +37,13 @@ pub(super) const SHORT_MS: u64 = 5_000;
 const TOO_MUCH: f64 = 0.05;
 const MOST_OF_IT: f64 = 0.8;
 const TOO_MUCH_OF: u64 = 1_000;
+/// The rule of what has stopped: such a part of the traffic that was, most of it lost, and so much of it: three connections
+/// each send a segment again three times in these seconds.
+const LITTLE: f64 = 0.25;
+const MOSTLY: f64 = 0.5;
+const STOPPED_LEAST: u64 = 9;
+/// While alarmed, less than such a part of the traffic before is a stop.
+const STOPPED: f64 = 0.1;
 
 /// One detector.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +54,8 @@ pub(super) struct Share {
     window: Window,
     /// Milliseconds for which every second has lost most of what is too much.
     too_much_ms: u64,
+    /// What passed in a second before it alarmed.
+    before: f64,
     alarm: Alarm,
 }
 
@@ -62,8 +72,9 @@ impl Share {
         let second = Brought { duration_ms: tick.duration_ms, lost, passed, bad };
         self.weigh(tick, second, unusual);
         let ratio = (short.passed > 0).then(|| short.lost as f64 / short.passed as f64);
+        let long = self.window.of(tick.now_ms, LONG_MS);
+        let earlier = per_second(long.passed - short.passed, long.duration_ms - short.duration_ms);
         if let Some(lasted_ms) = self.alarm.lasted_ms(tick.now_ms) {
-            let long = self.window.of(tick.now_ms, LONG_MS);
             let calm = (long.passed > 0).then(|| long.lost as f64 <= break_even(usual, unusual) * long.passed as f64);
             if lasted_ms >= LONGEST_MS {
                 *self =
@@ -71,8 +82,9 @@ impl Share {
             } else if self.alarm.ends(tick, calm) {
                 (self.segments, self.seconds, self.too_much_ms) = Default::default();
             }
-        } else if let Some(onset_ms) = self.fires(tick, short) {
+        } else if let Some(onset_ms) = self.fires(tick, short, earlier) {
             self.alarm.begin(tick.now_ms, onset_ms);
+            self.before = earlier;
             self.baseline.forget();
         } else {
             let suspicious = bad == Some(true) || self.score() >= SUSPICIOUS * tick.threshold;
@@ -84,6 +96,7 @@ impl Share {
             times: self.alarm.times,
             baseline: self.baseline.learned(),
             ratio,
+            has_stopped: self.is_alarmed() && per_second(short.passed, short.duration_ms) < STOPPED * self.before,
         }
     }
 
@@ -139,17 +152,25 @@ impl Share {
     }
 
     /// When what is wrong began, if something is.
-    fn fires(&self, tick: Tick, short: Sum) -> Option<u64> {
+    fn fires(&self, tick: Tick, short: Sum, earlier: f64) -> Option<u64> {
         let sums = [&self.segments, &self.seconds];
         if sums.iter().any(|sum| sum.score() >= tick.threshold) {
             // A sum that comes down slowly may have left zero long before.
             let well_up = sums.iter().filter(|sum| sum.score() >= tick.threshold / 2.0);
             return well_up.filter_map(|sum| sum.onset_ms()).max();
         }
+        let is_little = per_second(short.passed, short.duration_ms) < LITTLE * earlier;
+        if is_little && short.lost >= STOPPED_LEAST && short.lost as f64 >= MOSTLY * short.passed as f64 {
+            return self.window.onset_ms(tick.now_ms, SHORT_MS);
+        }
         let throughout = self.too_much_ms >= SHORT_MS - SHORT_MS / 10 && short.passed >= TOO_MUCH_OF;
         let too_much = short.lost as f64 >= TOO_MUCH * short.passed as f64;
         (throughout && too_much).then(|| tick.now_ms.saturating_sub(self.too_much_ms))
     }
+}
+
+fn per_second(count: u64, duration_ms: u64) -> f64 {
+    if duration_ms == 0 { 0.0 } else { count as f64 * 1e3 / duration_ms as f64 }
 }
 
 /// What evidence of losses that come in trains is divided by, so that an alarm stays as rare as if they came alone: a

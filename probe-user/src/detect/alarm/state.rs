@@ -13,6 +13,8 @@ pub(super) struct State {
     pub(super) times: Option<Times>,
     pub(super) baseline: f64,
     pub(super) ratio: Option<f64>,
+    /// Alarmed, and far less passes than before.
+    pub(super) has_stopped: bool,
 }
 
 /// When it alarmed, and when what it alarmed about began.

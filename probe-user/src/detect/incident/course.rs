@@ -10,8 +10,9 @@ use crate::detect::{
 
 /// What a share is formed over, in milliseconds.
 const WINDOW_MS: u64 = 10_000;
-/// Segments or frames below which a share says nothing.
+/// Segments or frames below which a share says nothing; and where nothing gets through, so that there are no more.
 const LEAST: u64 = 200;
+const LEAST_OF_STALLED: u64 = 10;
 /// Seconds that are remembered, so that an incident's course begins at its onset and not at the alarm.
 const REMEMBERED: usize = 60;
 
@@ -58,8 +59,9 @@ impl Recent {
         }
     }
 
-    /// What `watched` detectors' units had lost when this second was over.
-    pub(super) fn level(&self, at: usize, watched: &BTreeSet<Key>) -> Level {
+    /// What `watched` detectors' units had lost when this second was over. `stalled`: nothing gets through any more.
+    pub(super) fn level(&self, at: usize, watched: &BTreeSet<Key>, stalled: bool) -> Level {
+        let least = if stalled { LEAST_OF_STALLED } else { LEAST };
         let Some(end_ms) = self.seconds.get(at).map(|(last, _)| last.uptime_ms) else { return Level::default() };
         let seconds = self.seconds.range(..=at).rev().map(|(second, _)| second);
         let window: Vec<_> = seconds.take_while(|second| second.uptime_ms + WINDOW_MS > end_ms).collect();
@@ -68,7 +70,7 @@ impl Recent {
         let sums: BTreeMap<&Unit, Counts> = units.into_iter().map(|unit| (unit, sum(&window, unit))).collect();
         let of = |(unit, kind): &Key| {
             let (part, whole) = share(*kind, sums.get(unit)?);
-            ratio(part, whole).filter(|_| whole >= LEAST)
+            ratio(part, whole).filter(|_| whole >= least)
         };
         let largest = |malformed: bool| {
             let keys = watched.iter().filter(|(_, kind)| malformed || !is_malformed(*kind));

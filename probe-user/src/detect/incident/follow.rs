@@ -226,7 +226,7 @@ impl Incidents {
         for (at, end_ms, duration_ms) in earlier {
             let end = now.at(end_ms);
             if end > onset {
-                self.weigh(&mut open, (at, end, duration_ms));
+                self.weigh(&mut open, (at, end, duration_ms), false);
             }
         }
         self.open.push(open);
@@ -240,7 +240,8 @@ impl Incidents {
             let party = open.incident.party;
             let alarms = taken.by.get(&party).or_else(|| taken.new.get(&party)).map_or(&[][..], Vec::as_slice);
             open.watch(alarms);
-            let level = self.weigh(&mut open, (latest, now.wall, duration_ms));
+            let stalled = alarms.iter().any(|alarm| alarm.stalled);
+            let level = self.weigh(&mut open, (latest, now.wall, duration_ms), stalled);
             let mut whats = open.hear(now, verdict, duration_ms);
             let state = open.go_on(now, (!alarms.is_empty(), level), &self.thresholds);
             whats.extend(state.map(|state| if state == State::Closed { What::Closed } else { What::State(state) }));
@@ -254,8 +255,10 @@ impl Incidents {
     }
 
     /// Adds what was lost in a second (its place, end and length) to an incident, and to what of the objective is used.
-    fn weigh(&mut self, open: &mut Open, (at, end, duration_ms): (usize, Timestamp, u64)) -> Level {
-        let level = self.recent.level(at, open.watched());
+    fn weigh(&mut self, open: &mut Open, second: (usize, Timestamp, u64), stalled: bool) -> Level {
+        let (at, end, duration_ms) = second;
+        let level = self.recent.level(at, open.watched(), stalled);
+        let level = if stalled { open.hold(level) } else { level };
         open.draw(end, level);
         if open.is_beyond(level) {
             open.count(duration_ms);

@@ -59,6 +59,8 @@ pub(super) struct Open {
     other: Option<(Name, u64)>,
     /// What the last point of the course is the mean of.
     in_last: u32,
+    /// What was lost when there was last enough to say.
+    level: Level,
 }
 
 impl Open {
@@ -89,6 +91,7 @@ impl Open {
             opened_ms: 0,
             other: None,
             in_last: 1,
+            level: Level::default(),
             incident,
         }
     }
@@ -137,7 +140,10 @@ impl Open {
     /// Takes the alarms of a second.
     pub(super) fn watch(&mut self, alarms: &[Detector]) {
         for Detector { unit, kind, .. } in alarms {
-            self.affects(name(unit));
+            // Of a group the verdict says which.
+            if let Unit::Interface(name) = unit {
+                self.affects(name);
+            }
             self.watched.insert((unit.clone(), *kind));
             if matches!(kind, Kind::MalformedLocal | Kind::MalformedPath) {
                 // Whether they do harm is seen in what is lost beside them.
@@ -146,8 +152,14 @@ impl Open {
         }
     }
 
+    /// What is lost while nothing gets through: as much as when there was last enough to say.
+    pub(super) fn hold(&self, level: Level) -> Level {
+        Level { ratio: level.ratio.or(self.level.ratio), worst: level.worst.or(self.level.worst), ..level }
+    }
+
     /// Adds what was lost when a second was over, which may be one before its detection.
     pub(super) fn draw(&mut self, at: Timestamp, level: Level) {
+        self.level = self.hold(level);
         if let Some(ratio) = level.ratio.filter(|ratio| *ratio > self.incident.peak.ratio) {
             self.incident.peak = Peak { time: text(at.max(self.onset())), ratio };
         }
@@ -187,7 +199,7 @@ impl Open {
         let is_mine = Party::named_by(name) == Some(self.incident.party);
         if is_mine || matches!(name, Name::Mixed | Name::Unknown) {
             verdict.unaffected.iter().for_each(|name| self.is_well(name));
-            if is_mine {
+            if is_mine || self.incident.affected.is_empty() {
                 verdict.affected.iter().for_each(|name| self.affects(name));
             }
             changes = self.settle(now, verdict, is_mine);
@@ -278,12 +290,6 @@ impl Open {
         self.incident.state = state;
         states.push(StateChange { time, state });
         self.incident.changes_left_out += thin_out(states, |a, b| a.state == b.state);
-    }
-}
-
-fn name(unit: &Unit) -> &str {
-    match unit {
-        Unit::Group(name) | Unit::Interface(name) => name,
     }
 }
 

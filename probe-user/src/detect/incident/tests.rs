@@ -137,6 +137,7 @@ impl Alarm {
             onset_ms: alarmed.then_some(self.onset_ms),
             baseline: 0.0,
             ratio: None,
+            stalled: false,
         }
     }
 }
@@ -500,9 +501,12 @@ fn little_traffic_says_nothing() {
     };
     let watched = [(Unit::Group("node".to_owned()), Kind::NetworkIn)].into();
     recent.add(&Second { uptime_ms: 1_000, duration_ms: 1_000, units: units(9).into() });
-    assert_eq!(recent.level(0, &watched).ratio, None, "one of ten is no share");
+    assert_eq!(recent.level(0, &watched, false).ratio, None, "one of ten is no share");
     recent.add(&Second { uptime_ms: 2_000, duration_ms: 1_000, units: units(389).into() });
-    assert_eq!(recent.level(1, &watched).ratio, Some(2.0 / 400.0));
+    assert_eq!(recent.level(1, &watched, false).ratio, Some(2.0 / 400.0));
+    let mut recent = course::Recent::default();
+    recent.add(&Second { uptime_ms: 1_000, duration_ms: 1_000, units: units(19).into() });
+    assert_eq!(recent.level(0, &watched, true).ratio, Some(1.0 / 20.0), "there will not be more");
 }
 
 #[test]

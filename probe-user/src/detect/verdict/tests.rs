@@ -42,6 +42,7 @@ fn detectors(unit: &Unit, alarmed: &[Kind], usual: &[(Kind, f64)]) -> Vec<Detect
         onset_ms: None,
         baseline: usual.iter().find(|(of, _)| *of == kind).map_or(0.0, |(_, usual)| *usual),
         ratio: None,
+        stalled: false,
     };
     Kind::ALL.into_iter().map(of).collect()
 }
@@ -448,6 +449,13 @@ fn peers() {
             "The network, not",
         ),
         (
+            "the only two",
+            Some(Peers { peers: 2, affected: 2, ..network }),
+            Name::NetworkIn,
+            "",
+            "The network or the only peers at its other end, not this machine, loses",
+        ),
+        (
             "half of them",
             Some(Peers { affected: 5, ..network }),
             Name::NetworkIn,
@@ -462,13 +470,23 @@ fn peers() {
             "Only 2 connections have lost packets at eth0",
         ),
     ] {
-        let affected = Affected { peers, damaged: None };
+        let affected = Affected { peers, ..Affected::default() };
         let window = Window { affected, ..window(Counts { lost: [500, 0, 0], ..quiet() }) };
         let verdict = judge(&window, &detectors(&group(), &[Kind::NetworkIn], &[]), &seen("igb"));
         assert_eq!((verdict.verdict, verdict.scope.as_str()), (expected, scope), "{name}");
         assert!(verdict.sentence.contains(words), "{name}: {}", verdict.sentence);
     }
-    let affected = Affected { peers: Some(Peers { lossy_flows: 1, ..one }), damaged: None };
+    let affected = Affected { is_pending: true, ..Affected::default() };
+    for (kind, expected) in [(Kind::NetworkIn, Name::Unknown), (Kind::LocalTx, Name::LocalTx)] {
+        let mut counts = quiet();
+        match kind {
+            Kind::NetworkIn => counts.lost[IN] = 500,
+            _ => own(&mut counts, Place::Behind, Class::Capacity, 500),
+        }
+        let verdict = judge(&Window { affected, ..window(counts) }, &detectors(&group(), &[kind], &[]), &seen("igb"));
+        assert_eq!(verdict.verdict, expected, "who is affected is being looked up");
+    }
+    let affected = Affected { peers: Some(Peers { lossy_flows: 1, ..one }), ..Affected::default() };
     let few = Window { affected, ..window(quiet()) };
     let mut counts = quiet();
     own(&mut counts, Place::Behind, Class::Capacity, 500);
@@ -485,7 +503,7 @@ fn damaged_frames_of_healthy_connections_from_everywhere_are_the_networks() {
         (2, 2, Name::RemoteMalformed),
         (0, 0, Name::RemoteMalformed),
     ] {
-        let affected = Affected { peers: None, damaged: Some(Damaged { flows, networks }) };
+        let affected = Affected { damaged: Some(Damaged { flows, networks }), ..Affected::default() };
         let window = Window { affected, ..window(Counts { malformed_path: 50, ..quiet() }) };
         let verdict = judge(&window, &detectors(&group(), &[Kind::MalformedPath], &[]), &seen("igb"));
         assert_eq!(verdict.verdict, expected, "{flows} {networks}");
@@ -501,6 +519,68 @@ fn drops_that_nobody_counted_may_be_this_hosts() {
         let sources = Sources { uncounted_drops: missed, ..seen("igb") };
         let verdict = judge(&lost(), &detectors(&group(), &[Kind::NetworkIn], &[]), &sources);
         assert_eq!(verdict.verdict, expected, "{missed}");
+    }
+}
+
+#[test]
+fn nothing_gets_through() {
+    let alarms = |stalled| {
+        let mut alarms = detectors(&group(), &[Kind::NetworkOut], &[]);
+        alarms.iter_mut().filter(|alarm| alarm.alarmed).for_each(|alarm| alarm.stalled = stalled);
+        alarms
+    };
+    let verdict = |lost, stalled| {
+        let counts = Counts { segments: [0, lost], frames: [0, lost], lost: [0, lost, 0], ..Counts::default() };
+        judge(&window(counts), &alarms(stalled), &seen("igb"))
+    };
+    assert_eq!(verdict(100, true).verdict, Name::NetworkOut, "enough to say");
+    for lost in [0, 5] {
+        let said = verdict(lost, true);
+        assert_eq!(said.verdict, Name::Unknown, "{lost}");
+        assert!(
+            said.sentence.starts_with("Hardly anything gets through at eth0 any more: 0 segments"),
+            "{}",
+            said.sentence
+        );
+        assert!(said.unaffected.is_empty() && !said.is_blind());
+    }
+    assert_eq!(verdict(0, false).verdict, Name::None, "an alarm after which nothing is lost");
+}
+
+/// What carries nothing is not said to be well.
+#[test]
+fn an_idle_uplink_is_not_unaffected() {
+    let sources = Sources::of(&snapshot(vec![uplink("eth0", "ethernet", "igb"), uplink("eth1", "ethernet", "igb")]));
+    let unit = |name: &str| Unit::Interface(name.into());
+    let unaffected = |frames| {
+        let mut window = window(Counts { lost: [500, 0, 0], ..quiet() });
+        window.units.insert(unit("eth0"), Counts { lost: [500, 0, 0], ..quiet() });
+        window.units.insert(unit("eth1"), Counts { frames: [frames; 2], ..Counts::default() });
+        let mut alarms = detectors(&group(), &[Kind::NetworkIn], &[]);
+        alarms.extend(detectors(&unit("eth0"), &[Kind::NetworkIn], &[]));
+        alarms.extend(detectors(&unit("eth1"), &[], &[]));
+        judge(&window, &alarms, &sources).unaffected
+    };
+    assert_eq!(unaffected(LEAST_FRAMES), ["eth1"]);
+    assert_eq!(unaffected(0), [""; 0]);
+}
+
+/// Who is not watched is not well, and is told of.
+#[test]
+fn units_beyond_those_that_are_watched() {
+    let mut window = window(quiet());
+    window.units.insert(Unit::Interface("eth9".into()), quiet());
+    let verdict = judge(&window, &detectors(&group(), &[], &[]), &seen("igb"));
+    assert_eq!(verdict.blind_spots, ["1 of its groups and interfaces: no more than 64 are judged"]);
+}
+
+/// Only a card has a cable.
+#[test]
+fn damaged_by_whom() {
+    for (driver, expected) in [("igb", Name::Link), ("virtio_net", Name::Unknown), ("veth", Name::Unknown)] {
+        let counts = Counts { link_errors: 500, ..quiet() };
+        let verdict = judge(&window(counts), &detectors(&group(), &[Kind::Link], &[]), &seen(driver));
+        assert_eq!(verdict.verdict, expected, "{driver}");
     }
 }
 
