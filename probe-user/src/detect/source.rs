@@ -124,7 +124,7 @@ const CAME: &[Name] = &[Name::NetworkIn];
 const ALL: &[Name] = &[Name::NetworkIn, Name::NetworkOut, Name::Inside, Name::NetworkMalformed];
 
 /// The one table. Who adds a source adds a row, and a row to the tests.
-const SOURCES: [Source; 21] = [
+const SOURCES: [Source; 20] = [
     Source {
         shows: "anything, while the agent is paused, detached or stands still",
         of: Of::Point,
@@ -210,13 +210,6 @@ const SOURCES: [Source; 21] = [
         need: [R, N, N],
         verdicts: CAME,
         is_seen: |sight| sight.has_counter("crc"),
-    },
-    Source {
-        shows: "a cable of its own, which it has not: what its counters call damaged was damaged by a program or another device",
-        of: Of::Device,
-        need: [N, R, R],
-        verdicts: &[Name::Link],
-        is_seen: |_| false,
     },
     Source {
         shows: "what an XDP program that is not ours drops (its driver has no counter of it)",

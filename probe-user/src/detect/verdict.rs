@@ -514,6 +514,10 @@ impl<'w> Finding<'w> {
         if first.name == Name::Unknown {
             return (Name::Unknown, Why::NoReason);
         }
+        if first.name == Name::Link && (self.sources.is_virtual || self.sources.is_pair) {
+            let text = "a cable: what a virtual card calls damaged was damaged by a program, or below it".to_owned();
+            return (Name::Unknown, Why::Missing(vec![text]));
+        }
         let missing: Vec<String> = named.iter().flat_map(|name| self.sources.missing_for(*name)).cloned().collect();
         if !missing.is_empty() {
             return (Name::Unknown, Why::Missing(distinct(missing)));

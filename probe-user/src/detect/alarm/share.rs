@@ -37,11 +37,13 @@ pub(super) const SHORT_MS: u64 = 5_000;
 const TOO_MUCH: f64 = 0.05;
 const MOST_OF_IT: f64 = 0.8;
 const TOO_MUCH_OF: u64 = 1_000;
-/// The rule of what has stopped: such a part of the traffic that was, most of it lost, and so much of it: three connections
-/// each send a segment again three times in these seconds.
+/// The rule of what has stopped: such a part of the traffic that was is left over these seconds, and half as much as that is
+/// lost. It is told later than it passed, so that what has passed before they began is none of it. Five connections each
+/// send a segment again three times meanwhile.
 const LITTLE: f64 = 0.25;
+const LATELY_MS: u64 = 8_000;
 const MOSTLY: f64 = 0.5;
-const STOPPED_LEAST: u64 = 9;
+const STOPPED_LEAST: u64 = 15;
 /// While alarmed, less than such a part of the traffic before is a stop.
 const STOPPED: f64 = 0.1;
 
@@ -73,7 +75,8 @@ impl Share {
         self.weigh(tick, second, unusual);
         let ratio = (short.passed > 0).then(|| short.lost as f64 / short.passed as f64);
         let long = self.window.of(tick.now_ms, LONG_MS);
-        let earlier = per_second(long.passed - short.passed, long.duration_ms - short.duration_ms);
+        let lately = self.window.of(tick.now_ms, LATELY_MS);
+        let earlier = per_second(long.passed - lately.passed, long.duration_ms - lately.duration_ms);
         if let Some(lasted_ms) = self.alarm.lasted_ms(tick.now_ms) {
             let calm = (long.passed > 0).then(|| long.lost as f64 <= break_even(usual, unusual) * long.passed as f64);
             if lasted_ms >= LONGEST_MS {
@@ -82,7 +85,7 @@ impl Share {
             } else if self.alarm.ends(tick, calm) {
                 (self.segments, self.seconds, self.too_much_ms) = Default::default();
             }
-        } else if let Some(onset_ms) = self.fires(tick, short, earlier) {
+        } else if let Some(onset_ms) = self.fires(tick, short, (lately, earlier)) {
             self.alarm.begin(tick.now_ms, onset_ms);
             self.before = earlier;
             self.baseline.forget();
@@ -152,15 +155,15 @@ impl Share {
     }
 
     /// When what is wrong began, if something is.
-    fn fires(&self, tick: Tick, short: Sum, earlier: f64) -> Option<u64> {
+    fn fires(&self, tick: Tick, short: Sum, (lately, earlier): (Sum, f64)) -> Option<u64> {
         let sums = [&self.segments, &self.seconds];
         if sums.iter().any(|sum| sum.score() >= tick.threshold) {
             // A sum that comes down slowly may have left zero long before.
             let well_up = sums.iter().filter(|sum| sum.score() >= tick.threshold / 2.0);
             return well_up.filter_map(|sum| sum.onset_ms()).max();
         }
-        let is_little = per_second(short.passed, short.duration_ms) < LITTLE * earlier;
-        if is_little && short.lost >= STOPPED_LEAST && short.lost as f64 >= MOSTLY * short.passed as f64 {
+        let is_little = per_second(lately.passed, lately.duration_ms) < LITTLE * earlier;
+        if is_little && short.lost >= STOPPED_LEAST && short.lost as f64 >= MOSTLY * lately.passed as f64 {
             return self.window.onset_ms(tick.now_ms, SHORT_MS);
         }
         let throughout = self.too_much_ms >= SHORT_MS - SHORT_MS / 10 && short.passed >= TOO_MUCH_OF;

@@ -245,11 +245,7 @@ fn the_day_is_one_incident() {
         assert_eq!(incident.verdict, Name::NetworkMalformed);
         assert_eq!((incident.party, incident.statement.verdict), (Party::Network, Name::NetworkMalformed));
         assert_eq!(incident.closed.as_ref(), incident.states.last().map(|change| &change.time));
-        assert_eq!(
-            incident.affected,
-            ["node", "eth0"],
-            "the loss is of the track group, the frames are of the interface"
-        );
+        assert_eq!(incident.affected, ["eth0"], "a track group is no interface");
         assert_eq!(incident.unaffected, ["eth1"]);
         assert!((incident.peak.ratio - 0.08).abs() < 0.001, "{:?}", incident.peak);
         assert!((15.0..156.0).contains(&minutes(&incident.peak.time)), "{:?}", incident.peak);

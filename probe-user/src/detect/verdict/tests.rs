@@ -210,7 +210,7 @@ const ROWS: &[Row] = &[
         |c| c.malformed_path = 50,
         &[Kind::MalformedPath],
         Name::RemoteMalformed,
-        "neither this host nor the network is at fault",
+        "Malformed frames that may have been made anywhere come to eth0",
     ),
     (
         "a scanner, while the network loses",
@@ -305,8 +305,10 @@ fn names_who_is_affected() {
     let mut counts = Counts { malformed_local: 50, ..quiet() };
     own(&mut counts, Place::Within, Class::Malformed, 50);
     let eth1 = Unit::Interface("eth1".into());
-    let alarmed = [&group(), &eth1].map(|unit| detectors(unit, &[Kind::MalformedLocal], &[])).concat();
-    let units = [(group(), counts.clone()), (Unit::Interface("eth0".into()), quiet()), (eth1, counts)];
+    let eth0 = Unit::Interface("eth0".into());
+    let mut alarmed = [&group(), &eth1].map(|unit| detectors(unit, &[Kind::MalformedLocal], &[])).concat();
+    alarmed.extend(detectors(&eth0, &[], &[]));
+    let units = [(group(), counts.clone()), (eth0, quiet()), (eth1, counts)];
     let verdict = judge(&Window { units: units.into(), ..window(quiet()) }, &alarmed, &sources);
     assert_eq!((verdict.affected, verdict.unaffected), (vec!["eth1".to_owned()], vec!["eth0".to_owned()]));
     assert!(verdict.sentence.contains("segment of eth1 makes"), "{}", verdict.sentence);
@@ -507,6 +509,8 @@ fn damaged_frames_of_healthy_connections_from_everywhere_are_the_networks() {
         let window = Window { affected, ..window(Counts { malformed_path: 50, ..quiet() }) };
         let verdict = judge(&window, &detectors(&group(), &[Kind::MalformedPath], &[]), &seen("igb"));
         assert_eq!(verdict.verdict, expected, "{flows} {networks}");
+        let acquitted = verdict.sentence.contains("neither this host nor the network is at fault");
+        assert_eq!(acquitted, expected == Name::RemoteMalformed, "{}", verdict.sentence);
         let accused = verdict.sentence.contains("The network damages frames of healthy connections");
         assert_eq!(accused, expected == Name::NetworkMalformed, "{}", verdict.sentence);
     }
