@@ -176,6 +176,7 @@ struct Watch {
     missed: Missed,
     /// Segments that came in, as what was lost, and that went out, as what has passed.
     ways: Window,
+    one_way: bool,
 }
 
 /// What this host has dropped and nobody has sent again yet, by place, of the classes [`MISSED`].
@@ -293,12 +294,16 @@ impl Watch {
         }
     }
 
-    /// Whether segments pass one way, and hardly any the other.
+    /// Whether segments pass one way, and hardly any the other. While none pass at all it is as it was before: what is sent
+    /// again is sent ever more seldom.
     fn goes_one_way(&mut self, tick: Tick, counts: &Counts) -> bool {
         let [came, went] = counts.segments;
         self.ways.add(tick.now_ms, Sum { duration_ms: tick.duration_ms, lost: came, passed: went });
         let Sum { lost: came, passed: went, .. } = self.ways.of(tick.now_ms, WAYS_MS);
-        came.max(went) >= WAYS_FEWER * came.min(went).max(1)
+        if came + went > 0 {
+            self.one_way = came.max(went) >= WAYS_FEWER * came.min(went);
+        }
+        self.one_way
     }
 
     fn count(&mut self, tick: Tick, kind: Kind, count: u64, longest_ms: u64) -> State {
@@ -308,7 +313,7 @@ impl Watch {
     /// Forgets all but what is usual.
     fn begin_anew(&mut self, now_ms: u64) {
         self.last_ms = now_ms;
-        (self.missed, self.ways) = Default::default();
+        (self.missed, self.ways, self.one_way) = Default::default();
         self.shares.values_mut().for_each(Share::begin_anew);
         self.counts.values_mut().for_each(Count::begin_anew);
     }

@@ -110,6 +110,12 @@ pub(super) fn sentence(finding: &Finding<'_>, affected: &[String]) -> String {
             "Only {} lost packets at {at}: too few to say whose fault it is",
             plural(*flows, "connection has", "connections have")
         ),
+        (Name::Unknown, Why::Pending) if finding.loses => {
+            format!("Packets are lost at {at}: {lost} in {seconds}; which connections lose them is being looked up")
+        }
+        (Name::Unknown, Why::Pending) => {
+            format!("Malformed frames come to {at}; whether connections come damaged is being looked up")
+        }
         (Name::Unknown, Why::Stalled) => {
             let [came, went] = finding.counts.segments.map(number);
             format!(

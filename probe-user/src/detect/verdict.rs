@@ -337,6 +337,8 @@ pub(super) enum Why {
     Missing(Vec<String>),
     /// Too little is lost to be certain.
     TooFew,
+    /// Which connections it is about is being looked up.
+    Pending,
     /// Too few connections have lost something.
     TooFewFlows(u64),
     /// This host has dropped it, and its kernel does not say why.
@@ -524,7 +526,7 @@ impl<'w> Finding<'w> {
         }
         let takes_connections = first.name.is_network() || first.name == Name::Inside;
         if takes_connections && self.window.affected.is_pending {
-            return (Name::Unknown, Why::TooFew);
+            return (Name::Unknown, Why::Pending);
         }
         match self.window.affected.peers.filter(|_| takes_connections) {
             Some(peers) if peers.lossy_flows < LEAST_FLOWS => (Name::Unknown, Why::TooFewFlows(peers.lossy_flows)),
@@ -541,13 +543,16 @@ impl<'w> Finding<'w> {
         // An alarm outlasts what it is about, and nobody is accused for what is past.
         let (local, path) = (self.malformed_local > 0, self.malformed_path > 0);
         let has_way_in_common = |damaged: Damaged| damaged.flows >= LEAST_FLOWS && damaged.networks >= LEAST_NETWORKS;
-        let accuses = local || (path && self.window.affected.damaged.is_some_and(has_way_in_common));
+        let affected = self.window.affected;
+        let accuses = local || (path && affected.damaged.is_some_and(has_way_in_common));
+        let is_pending = affected.is_pending && affected.damaged.is_none();
         if !local && !path {
             return;
         }
         self.network_loses = self.name.is_network();
         let missing = self.sources.missing_for(Name::NetworkMalformed);
         (self.name, self.why) = match self.name {
+            Name::None if !accuses && is_pending => (Name::Unknown, Why::Pending),
             Name::None if !accuses => (Name::RemoteMalformed, Why::Named),
             _ if !accuses => return,
             Name::None | Name::NetworkIn | Name::NetworkOut | Name::Unknown if missing.is_empty() => {

@@ -67,9 +67,10 @@ impl Lookup {
     /// # Errors
     /// If the maps cannot be read.
     pub fn affected(&mut self, probe: &Probe, is_unusual: bool) -> Result<Affected> {
-        if !is_unusual || probe.loaded.capacity.flows == 0 {
+        let is_followed = probe.loaded.capacity.flows > 0;
+        if !is_unusual || !is_followed {
             self.0 = None;
-            return Ok(Affected::default());
+            return Ok(Affected { is_pending: is_followed, ..Affected::default() });
         }
         let now = Instant::now();
         if let Some(since) = self.0.as_ref().filter(|since| now.duration_since(since.looked) < since.pause()) {

@@ -280,7 +280,7 @@ fn outage() -> Result<()> {
     let traffic = region.traffic()?;
     well(&agent, quiet())?;
     let onset = Instant::now();
-    region.lose([10_000; 2])?;
+    region.lose([9_999; 2])?;
     eventually(NOTICED, "it is noticed", || {
         ensure!(!incidents(&agent)?.is_empty(), "{:#?}", verdict(&agent)?);
         Ok(())

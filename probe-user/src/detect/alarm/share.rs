@@ -11,9 +11,12 @@ use super::{
     state::{Alarm, State},
     window::{LONG_MS, Sum, Window},
 };
-use crate::detect::{
-    baseline::{Baseline, Brought},
-    cusum::{Cusum, break_even, evidence},
+use crate::{
+    derive::RIPENS_AFTER,
+    detect::{
+        baseline::{Baseline, Brought},
+        cusum::{Cusum, break_even, evidence},
+    },
 };
 
 /// The smallest share that is worth an alarm on a path that loses nothing.
@@ -78,7 +81,9 @@ impl Share {
         let lately = self.window.of(tick.now_ms, LATELY_MS);
         let earlier = per_second(long.passed - lately.passed, long.duration_ms - lately.duration_ms);
         if let Some(lasted_ms) = self.alarm.lasted_ms(tick.now_ms) {
-            let calm = (long.passed > 0).then(|| long.lost as f64 <= break_even(usual, unusual) * long.passed as f64);
+            // What has passed just now may yet be lost.
+            let ripe = long.passed - self.window.of(tick.now_ms, RIPENS_AFTER.as_millis() as u64).passed;
+            let calm = (ripe > 0).then(|| long.lost as f64 <= break_even(usual, unusual) * ripe as f64);
             if lasted_ms >= LONGEST_MS {
                 *self =
                     Self { baseline: Baseline::of(long.lost as f64 / long.passed.max(1) as f64), ..Self::default() };

@@ -516,3 +516,34 @@ fn bounded_and_cheap() {
     let window_of = |watch: &Watch| watch.shares.values().map(Share::seconds).max();
     assert_eq!(alarms.watched.values().filter_map(window_of).max(), Some(30));
 }
+
+/// An outage: every connection sends its oldest segment again, ever more seldom, and nothing comes back.
+#[test]
+fn what_has_stopped() {
+    let mut alarms = Alarms::default();
+    let unit = Unit::Group("uplinks".into());
+    let mut second = |uptime_s: u64, segments: [u64; 2], lost: u64| {
+        let counts = Counts { segments, frames: segments, lost: [0, lost, 0], ..Counts::default() };
+        let units = [(unit.clone(), counts)].into();
+        let detectors = alarms.add(&Second { uptime_ms: uptime_s * 1_000, duration_ms: 1_000, units });
+        detectors.iter().find(|detector| detector.kind == Kind::NetworkOut).cloned().unwrap()
+    };
+    (1..=60).for_each(|at| _ = second(at, [500; 2], 0));
+    let (mut alarmed, mut stalled) = (None, None);
+    for at in 61..=360 {
+        // Eight connections, of which each doubles its time-out.
+        let again = [1, 2, 4, 7, 13, 26, 52, 103, 206].contains(&(at - 60));
+        let told = [3, 4, 6, 9, 15, 28, 54, 105, 208].contains(&(at - 60));
+        let detector = second(at, [0, if again { 8 } else { 0 }], if told { 8 } else { 0 });
+        alarmed = alarmed.or(detector.alarmed.then_some(at - 60));
+        stalled = stalled.or(detector.stalled.then_some(at - 60));
+        assert!(alarmed.is_none() || detector.alarmed, "second {at}");
+        assert!(stalled.is_none() || detector.stalled, "second {at}");
+    }
+    assert!(
+        alarmed.is_some_and(|after| after <= 10) && stalled.is_some_and(|after| after <= 31),
+        "{alarmed:?} {stalled:?}"
+    );
+    let back: Vec<bool> = (361..=420).map(|at| second(at, [500; 2], 0).stalled).collect();
+    assert!(!back[5..].contains(&true), "traffic is back");
+}

@@ -488,6 +488,9 @@ fn peers() {
         let verdict = judge(&Window { affected, ..window(counts) }, &detectors(&group(), &[kind], &[]), &seen("igb"));
         assert_eq!(verdict.verdict, expected, "who is affected is being looked up");
     }
+    let scanned = Window { affected, ..window(Counts { malformed_path: 50, ..quiet() }) };
+    let verdict = judge(&scanned, &detectors(&group(), &[Kind::MalformedPath], &[]), &seen("igb"));
+    assert_eq!(verdict.verdict, Name::Unknown, "{}", verdict.sentence);
     let affected = Affected { peers: Some(Peers { lossy_flows: 1, ..one }), ..Affected::default() };
     let few = Window { affected, ..window(quiet()) };
     let mut counts = quiet();
