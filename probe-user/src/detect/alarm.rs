@@ -43,7 +43,7 @@ const FORGOTTEN_MS: u64 = 3_600_000;
 const BETWEEN_FALSE_ALARMS: f64 = 6_048_000.0;
 /// Where so many times more segments pass one way than the other over this time, they go one way.
 const WAYS_FEWER: u64 = 10;
-const WAYS_MS: u64 = 20_000;
+const WAYS_MS: u64 = 5_000;
 /// Sums of each detector that compares.
 const SUMS: usize = 2;
 

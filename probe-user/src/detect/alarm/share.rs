@@ -44,7 +44,7 @@ const TOO_MUCH_OF: u64 = 1_000;
 /// lost. It is told later than it passed, so that what has passed before they began is none of it. Five connections each
 /// send a segment again three times meanwhile.
 const LITTLE: f64 = 0.25;
-const LATELY_MS: u64 = 8_000;
+const LATELY_MS: u64 = 7_000;
 const MOSTLY: f64 = 0.5;
 const STOPPED_LEAST: u64 = 15;
 /// While alarmed, less than such a part of the traffic before is a stop.

@@ -541,7 +541,7 @@ fn what_has_stopped() {
         assert!(stalled.is_none() || detector.stalled, "second {at}");
     }
     assert!(
-        alarmed.is_some_and(|after| after <= 10) && stalled.is_some_and(|after| after <= 31),
+        alarmed.is_some_and(|after| after <= 10) && stalled.is_some_and(|after| after <= 12),
         "{alarmed:?} {stalled:?}"
     );
     let back: Vec<bool> = (361..=420).map(|at| second(at, [500; 2], 0).stalled).collect();
