@@ -21,6 +21,8 @@ const LONGEST_FUNCTION_BYTES: u64 = 64 << 10;
 /// Modules lie in pages of their own, of this size or more: the next one may begin in the page behind a module's last
 /// function.
 const PAGE_BYTES: u64 = 4096;
+/// Of what lies in front of a function and is never run (`CONFIG_CALL_PADDING`, since Linux 6.2): half of all symbols.
+const PADDING: &str = "__pfx_";
 /// The name of what lies behind a module.
 const NOTHING: u32 = u32::MAX;
 const READ_BYTES: usize = 64 << 10;
@@ -169,7 +171,7 @@ fn function(line: &str) -> Option<(u64, &str, &str)> {
     let mut words = line.split_ascii_whitespace();
     let address = u64::from_str_radix(words.next()?, 16).ok().filter(|address| *address != 0)?;
     words.next().filter(|kind| matches!(*kind, "t" | "T" | "w" | "W"))?;
-    let name = words.next()?;
+    let name = words.next().filter(|name| !name.starts_with(PADDING))?;
     let module = words.next().unwrap_or_default();
     (module != "[bpf]").then_some((address, name, module))
 }
@@ -182,6 +184,7 @@ mod tests {
 0000000000000000 A fixed_percpu_data
 ffffffff81000000 T _text
 ffffffff81000100 t kfree_skb_one
+ffffffff81000170 t __pfx_skb_release_data
 ffffffff81000180 T skb_release_data
 ffffffff81000200 d some_data
 ffffffff81000300 W weak_one
@@ -195,6 +198,7 @@ ffffffffc0009000 t bpf_prog_0123456789abcdef\t[bpf]
     fn functions_by_address() {
         let table = Table::read(TEXT.as_bytes()).unwrap();
         for (address, expected) in [
+            (0xffff_ffff_8100_0175, Some(("kfree_skb_one", 0x75))),
             (0xffff_ffff_8100_0180, Some(("skb_release_data", 0))),
             (0xffff_ffff_8100_02ff, Some(("skb_release_data", 0x17f))),
             (0xffff_ffff_8100_0300, Some(("weak_one", 0))),
