@@ -122,7 +122,11 @@ fn calm_weeks() -> Result<()> {
     let mut all = Calm::default();
     rows.iter().for_each(|(_, calm)| all.add(*calm));
     ensure!(all.weekly() < 1.0, "{} false alarms in {} s", all.alarms, all.seconds);
-    let worst = rows.iter().map(|(_, calm)| calm.weekly()).fold(0.0, f64::max);
-    ensure!(!is_full() || worst < 1.0, "one baseline has {worst:.1} false alarms a week");
+    // Two weeks of one row are too few to say: one false alarm would be half of what is allowed.
+    for usual in BASELINES.map(|usual| usual.to_string()) {
+        let mut on_it = Calm::default();
+        rows.iter().filter(|(setting, _)| setting.usual.to_string() == usual).for_each(|(_, calm)| on_it.add(*calm));
+        ensure!(!is_full() || on_it.weekly() < 1.0, "{usual}: {:.1} false alarms a week", on_it.weekly());
+    }
     Ok(())
 }
