@@ -146,7 +146,8 @@ fn queries_parse() -> Result<()> {
     let dashboard = query::of_dashboard()?.into_iter().map(|query| query.filled());
     let asked: Vec<String> =
         dashboard.chain(runbooks::queries()?.into_iter().map(|(_, _, expression)| expression)).collect();
-    let rules = asked.iter().enumerate().map(|(at, expression)| json!({"record": format!("query:{at}"), "expr": expression}));
+    let rules =
+        asked.iter().enumerate().map(|(at, expression)| json!({"record": format!("query:{at}"), "expr": expression}));
     // JSON is YAML.
     let file = json!({"groups": [{"name": "asked", "rules": rules.collect::<Vec<_>>()}]}).to_string();
     let scratch = Scratch::new()?;

@@ -121,9 +121,8 @@ pub(super) fn check(text: &str, rules: &BTreeSet<String>) -> Result<()> {
             ensure!(unknown.is_empty(), "{label} of {name} is never {unknown:?}");
         }
     }
-    let known = |label: &str| {
-        METRICS.iter().any(|metric| metric.labels.contains(&label)) || OF_TARGETS.contains(&label)
-    };
+    let known =
+        |label: &str| METRICS.iter().any(|metric| metric.labels.contains(&label)) || OF_TARGETS.contains(&label);
     for keyword in ["by (", "on (", "without ("] {
         for (at, _) in text.match_indices(keyword) {
             let inside = text[at + keyword.len()..].split(')').next().unwrap_or_default();

@@ -29,7 +29,8 @@ fn alerts() -> Result<Vec<(String, String)>> {
 /// Whether a file has a heading with this anchor.
 fn has_heading(file: &str, anchor: &str) -> Result<bool> {
     let text = read(file)?;
-    let headings = text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
+    let headings =
+        text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
     Ok(headings.map(anchor_of).any(|known| known == anchor))
 }
 
