@@ -47,14 +47,14 @@ const ALERT: &str = "LossprobeIncidentNetwork";
 /// As `alertmanager.yml` has it.
 const PAGER: u16 = 9099;
 
-/// Panels that show nothing here, and why.
+/// Panels of which a query shows nothing here, and why.
 const EMPTY: &[(&str, &str)] = &[
-    ("Nodes with an incident", "never: a sum"),
     ("Errors that this node sends", "no node sends malformed frames"),
     ("Warnings by reason", "the faulty device makes errors only"),
+    ("Transport checksums that were wrong", "a veth leaves them to whoever ends the connection"),
     ("No room, as a share of an interface's frames", "there is room"),
     ("Errors of devices", "a veth has no cable and counts none"),
-    ("Drops by devices", "where the driver tells of none"),
+    ("Queueing disciplines", "a veth has none"),
     ("Protocol errors", "a node that forwards has no sockets of its own"),
     ("Frames that XDP programs lost", "nobody has XDP programs"),
     ("Retransmits of this node's own sockets", "a node that forwards has no sockets of its own"),
@@ -63,8 +63,7 @@ const EMPTY: &[(&str, &str)] = &[
     ("Counts that were lost", "none were"),
     ("Sources that could not be read", "all can be read"),
     ("Features that are missing", "where the kernel gives all"),
-    ("Evidence and incidents", "never: counters"),
-    ("annotations", "asked by the same alerts"),
+    ("Evidence and incidents", "there is no state folder, and no receiver of pushes"),
 ];
 
 /// Seconds to notification, by node.
