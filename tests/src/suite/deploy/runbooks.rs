@@ -79,7 +79,7 @@ fn links_lead_somewhere(file: &str) -> Result<()> {
     Ok(())
 }
 
-/// What stands between fences of this language, with the number of the block.
+/// What stands between fences of this language, block by block.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut blocks: Vec<String> = Vec::new();
     let mut is_in: Option<bool> = None;
