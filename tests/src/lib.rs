@@ -2,7 +2,7 @@
 //! netlink, frames byte by byte, traffic with both ends in sight, the agent as a child process and its metrics.
 //!
 //! Everything is made by system calls, because the same static binary is PID 1 in the QEMU guests; the only programs
-//! ever called are `nft`, `tc` and `ethtool` (on the host also `promtool`, `prometheus` and `bpftrace`). Deliberately absent: fixed sleeps ([`wait`]), names below `/run/netns` ([`namespace`]), anything that
+//! ever called are `nft`, `tc` and `ethtool` (on the host also `promtool`, `prometheus`, `prometheus-alertmanager` and `bpftrace`). Deliberately absent: fixed sleeps ([`wait`]), names below `/run/netns` ([`namespace`]), anything that
 //! outlives the process ([`child`]).
 
 pub mod agent;

@@ -10,8 +10,11 @@ use serde_json::Value;
 
 use crate::{child, namespace::Namespace};
 
+/// Alertmanager as Debian calls it, and as everybody else does.
+const ALERTMANAGER: [&str; 2] = ["prometheus-alertmanager", "alertmanager"];
+
 /// The distribution's package of a program.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("bpftool", "bpftool"),
     ("nft", "nftables"),
     ("tc", "iproute2"),
@@ -19,6 +22,7 @@ const PACKAGES: [(&str, &str); 10] = [
     ("ethtool", "ethtool"),
     ("promtool", "prometheus"),
     ("prometheus", "prometheus"),
+    (ALERTMANAGER[0], "prometheus-alertmanager"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
     ("bpftrace", "bpftrace"),
@@ -64,12 +68,25 @@ pub fn output(namespace: &Namespace, program: &str, arguments: &[&str], input: &
 /// # Errors
 /// With the command that installs it.
 pub fn installed(program: &str) -> Result<()> {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
-    if program.contains('/') || std::env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
+    if is_installed(program) {
         return Ok(());
     }
     let package = PACKAGES.iter().find(|(name, _)| *name == program).map_or(program, |(_, package)| package);
     bail!("{program} is not installed: run `apt-get install {package}`")
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+    program.contains('/') || std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// The name of Alertmanager's program here.
+///
+/// # Errors
+/// With the command that installs it.
+pub fn alertmanager() -> Result<&'static str> {
+    let found = ALERTMANAGER.into_iter().find(|name| is_installed(name));
+    found.map_or_else(|| installed(ALERTMANAGER[0]).map(|()| ALERTMANAGER[0]), Ok)
 }
 
 impl Namespace {

@@ -33,7 +33,7 @@ const MANAGERS: [Manager; 5] = [
     Manager { program: "apk", install: &["add"], refresh: None },
 ];
 
-const PROGRAMS: [Program; 14] = [
+const PROGRAMS: [Program; 15] = [
     Program { name: "nft", used_by: &[Scope::Demo, Scope::Test, Scope::Vm, Scope::Bench], packages: ["nftables"; 5] },
     Program {
         name: "tc",
@@ -64,6 +64,17 @@ const PROGRAMS: [Program; 14] = [
         ],
     },
     Program {
+        name: "prometheus-alertmanager",
+        used_by: &[Scope::Test],
+        packages: [
+            "prometheus-alertmanager",
+            "/usr/bin/alertmanager",
+            "alertmanager",
+            "golang-github-prometheus-alertmanager",
+            "alertmanager",
+        ],
+    },
+    Program {
         name: "tshark",
         used_by: &[Scope::Test, Scope::Bench],
         packages: ["tshark", "wireshark-cli", "wireshark-cli", "wireshark", "tshark"],
@@ -84,8 +95,8 @@ const PROGRAMS: [Program; 14] = [
 ];
 
 /// Debian's packages start what they install; the tests need the program only.
-const PROMETHEUS_SERVICE: &str = "Debian's package prometheus also starts a service, which the tests do not need; \
-     to switch it off: systemctl disable --now prometheus";
+const PROMETHEUS_SERVICE: &str = "Debian's packages prometheus and prometheus-alertmanager also start services, which the tests do not need; \
+     to switch them off: systemctl disable --now prometheus prometheus-alertmanager";
 
 /// Installs the system's programs that `scope` needs and that are missing.
 pub(crate) fn ensure(scope: Scope, log: &Path) -> Result<()> {
@@ -105,7 +116,7 @@ pub(crate) fn ensure(scope: Scope, log: &Path) -> Result<()> {
         bail!("missing programs: {names}; installing them needs root, so run: {by_hand}");
     };
     ui::say(&format!("missing programs: {names}; installing them by: {by_hand}"));
-    if manager.program == "apt-get" && packages.contains(&"prometheus") {
+    if manager.program == "apt-get" && packages.iter().any(|name| name.starts_with("prometheus")) {
         ui::say(PROMETHEUS_SERVICE);
     }
     if let Some(refresh) = manager.refresh {
@@ -141,7 +152,13 @@ fn missing(scope: Scope) -> Vec<&'static Program> {
         Scope::Everything => program.used_by != [Scope::Fuzz],
         _ => program.used_by.contains(&scope),
     };
-    PROGRAMS.iter().filter(needed).filter(|program| find_program(program.name).is_none()).collect()
+    PROGRAMS.iter().filter(needed).filter(|program| !is_there(program)).collect()
+}
+
+/// Debian alone puts the project's name before that of Alertmanager.
+fn is_there(program: &Program) -> bool {
+    let elsewhere = program.name.strip_prefix("prometheus-");
+    [Some(program.name), elsewhere].into_iter().flatten().any(|name| find_program(name).is_some())
 }
 
 fn by_hand(manager: &Manager, packages: &[&str]) -> String {

@@ -8,6 +8,7 @@ mod capture;
 mod clean;
 mod cli;
 mod counts;
+mod deploy;
 mod devices;
 mod doctor;
 mod drops;
@@ -101,6 +102,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             verdict::trials(),
             incidents::host_trials(),
             incident::host_trials(),
+            deploy::host_trials(),
         ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
@@ -108,5 +110,5 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// What the trials that compare have found.
 pub(crate) fn tables() -> String {
-    losses::table() + &wire::tables() + &verdict::tables() + &incident::table()
+    losses::table() + &wire::tables() + &verdict::tables() + &incident::table() + &deploy::table()
 }
