@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{child, namespace::Namespace};
 
 /// The distribution's package of a program.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("bpftool", "bpftool"),
     ("nft", "nftables"),
     ("tc", "iproute2"),
@@ -22,6 +22,9 @@ const PACKAGES: [(&str, &str); 10] = [
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
     ("bpftrace", "bpftrace"),
+    ("kubectl", "kubernetes-client"),
+    ("systemd-analyze", "systemd"),
+    ("runc", "runc"),
 ];
 
 /// Runs a program inside `namespace` with `input` on its standard input and returns its standard output.

@@ -25,6 +25,7 @@ mod losses;
 mod malformed;
 mod memory;
 mod oracle;
+mod package;
 mod physical;
 pub(crate) mod privilege;
 mod programs;
@@ -101,6 +102,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             verdict::trials(),
             incidents::host_trials(),
             incident::host_trials(),
+            package::host_trials(),
         ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
