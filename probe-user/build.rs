@@ -39,6 +39,8 @@ fn build() -> Result<PathBuf, String> {
         .current_dir(&sources)
         .args(["build", "--profile", "bpf", "--bin", "probe", "-Zbuild-std=core", "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
+        // Added to the flags of the configuration file: the object's line information names no folder of this machine.
+        .args(["--config", &format!("target.{TARGET}.rustflags=['--remap-path-prefix={}=lossprobe']", root.display())])
         .env("RUSTC_BOOTSTRAP", "1")
         // Set for build scripts with the host's flags; they would replace those of the configuration file.
         .env_remove("CARGO_ENCODED_RUSTFLAGS")

@@ -14,6 +14,7 @@ mod man;
 mod modules;
 mod package;
 mod release;
+mod rules;
 mod run;
 mod setup;
 mod test;
@@ -67,7 +68,7 @@ enum Verb {
     },
     /// Formatting, lints for host and eBPF, documentation, spelling, licences, README
     Check {
-        /// Rewrite what can be rewritten (formatting, README's metric table)
+        /// Rewrite what can be rewritten (formatting, README's metric table, the PrometheusRule)
         #[arg(long)]
         fix: bool,
     },
