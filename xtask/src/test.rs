@@ -22,8 +22,11 @@ pub(crate) fn run(workspace: &Workspace, full: bool, filter: Option<&str>) -> Re
         let package = package.then(|| phases.run("package", || package::run(workspace))).flatten();
         let integration = phases.run("build the integration tests", || build::integration(workspace));
         if let (Some(agent), Some(integration)) = (agent, integration) {
-            let mut settings = vec![format!("LOSSPROBE_BIN={}", agent.display())];
-            settings.push(format!("LOSSPROBE_SCHEMAS={}", setup::kubernetes_validate_folder()?.display()));
+            let schemas = setup::kubernetes_validate_folder()?;
+            let mut settings = vec![
+                format!("LOSSPROBE_BIN={}", agent.display()),
+                format!("LOSSPROBE_SCHEMAS={}", schemas.display()),
+            ];
             settings.extend(full.then(|| "LOSSPROBE_FULL=1".to_owned()));
             settings.extend(package.map(|(folder, _)| format!("LOSSPROBE_PACKAGE={}", folder.display())));
             phases.run("integration tests", || call(elevated().args(settings).arg(integration).args(filter)));

@@ -10,7 +10,6 @@ use anyhow::Result;
 use super::{LICENCES, Parts, VERSION, files, name, place};
 use crate::workspace::{Workspace, output};
 
-const FOLDERS: [&str; 6] = ["deploy/kubernetes", "deploy/systemd", "deploy/prometheus", "deploy/grafana", "deploy/runbooks", "deploy/container"];
 const DOCUMENTS: [&str; 3] = ["README.md", "CHANGELOG.md", "SECURITY.md"];
 
 /// Builds it. Returns its path.
@@ -25,9 +24,7 @@ pub(super) fn build(workspace: &Workspace, parts: &Parts) -> Result<PathBuf> {
     for (from, to) in [(&parts.man, "man"), (&parts.completions, "completions")] {
         whole(from, &root.join(to))?;
     }
-    for folder in FOLDERS {
-        whole(&workspace.path(folder), &root.join(folder))?;
-    }
+    whole(&workspace.path("deploy"), &root.join("deploy"))?;
     let tarball = parts.folder.join(format!("{title}.tar.gz"));
     let mut tar = Command::new("tar");
     // Sorted, root's, of the commit's time: the same commit gives the same bytes.

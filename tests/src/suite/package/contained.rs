@@ -68,9 +68,9 @@ pub(super) fn as_the_pod_says() -> Result<()> {
     let mut running = Running::start(&pair.right, &scratch, &image, &spec, "pod")?;
     running.counts(&pair)?;
     ensure!(fs::read_dir(scratch.path.join("state"))?.next().is_some(), "nothing is in the state folder");
-    let stop: Vec<_> = list(&container["lifecycle"]["preStop"]["exec"]["command"]);
+    let stop = list(&container["lifecycle"]["preStop"]["exec"]["command"]);
     let stop: Vec<_> = stop.iter().filter_map(Value::as_str).collect();
-    running.runc(&[&["exec", &running.name.clone()][..], &stop].concat())?;
+    running.runc(&[&["exec", running.name.as_str()][..], &stop].concat())?;
     let response = http::get(&pair.right, ADDRESS, "/readyz", &[])?;
     ensure!(response.status == 503, "after preStop /readyz says {}: {}", response.status, response.body);
     running.stop()
