@@ -10,7 +10,8 @@ use probe_user::cli::Cli;
 fn main() -> Result<()> {
     let folder = PathBuf::from(env::args_os().nth(1).context("name the folder for the files")?);
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        generate_to(shell, &mut Cli::command(), "lossprobe", &folder).with_context(|| format!("write that of {shell}"))?;
+        generate_to(shell, &mut Cli::command(), "lossprobe", &folder)
+            .with_context(|| format!("write that of {shell}"))?;
     }
     Ok(())
 }

@@ -39,7 +39,8 @@ pub(crate) fn bench(workspace: &Workspace) -> Result<PathBuf> {
 pub(crate) fn shipped(workspace: &Workspace) -> Result<PathBuf> {
     ui::say("building lossprobe as it is handed out (some minutes)");
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"))).context("find cargo's folder")?;
+    let home =
+        home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"))).context("find cargo's folder")?;
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
     // Of two prefixes that fit the last one wins; a path may have blanks, so the flags are separated by what cargo asks for.
     let prefixes = [(home, "cargo"), (PathBuf::from(sysroot.trim()), "rust"), (workspace.path(""), "lossprobe")];

@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn finds_a_section() {
-        let changelog = "# Changelog\n\n## Unreleased\n\n* new\n\n## 1.2.0 - 2026-01-01\n\n### Added\n\n* old\n\n## 1.1.0\n";
+        let changelog =
+            "# Changelog\n\n## Unreleased\n\n* new\n\n## 1.2.0 - 2026-01-01\n\n### Added\n\n* old\n\n## 1.1.0\n";
         assert_eq!(section(changelog, "Unreleased").as_deref(), Some("* new\n"));
         assert_eq!(section(changelog, "1.2.0").as_deref(), Some("### Added\n\n* old\n"));
         assert_eq!(section(changelog, "1.1.0"), None, "empty");

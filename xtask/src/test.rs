@@ -23,10 +23,8 @@ pub(crate) fn run(workspace: &Workspace, full: bool, filter: Option<&str>) -> Re
         let integration = phases.run("build the integration tests", || build::integration(workspace));
         if let (Some(agent), Some(integration)) = (agent, integration) {
             let schemas = setup::kubernetes_validate_folder()?;
-            let mut settings = vec![
-                format!("LOSSPROBE_BIN={}", agent.display()),
-                format!("LOSSPROBE_SCHEMAS={}", schemas.display()),
-            ];
+            let mut settings =
+                vec![format!("LOSSPROBE_BIN={}", agent.display()), format!("LOSSPROBE_SCHEMAS={}", schemas.display())];
             settings.extend(full.then(|| "LOSSPROBE_FULL=1".to_owned()));
             settings.extend(package.map(|(folder, _)| format!("LOSSPROBE_PACKAGE={}", folder.display())));
             phases.run("integration tests", || call(elevated().args(settings).arg(integration).args(filter)));

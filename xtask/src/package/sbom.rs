@@ -45,7 +45,8 @@ impl Graph {
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let id = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let packages: BTreeMap<_, _> = list(&metadata["packages"]).into_iter().map(|p| (id(&p["id"]), p)).collect();
-        let nodes: BTreeMap<_, _> = list(&metadata["resolve"]["nodes"]).into_iter().map(|n| (id(&n["id"]), n)).collect();
+        let nodes: BTreeMap<_, _> =
+            list(&metadata["resolve"]["nodes"]).into_iter().map(|n| (id(&n["id"]), n)).collect();
         let root = packages.iter().find(|(_, package)| package["name"] == root);
         let mut waiting = vec![root.context("the workspace has changed: see ROOTS in sbom.rs")?.0.clone()];
         let mut seen = BTreeSet::new();
@@ -53,7 +54,8 @@ impl Graph {
             if !seen.insert(next.clone()) {
                 continue;
             }
-            let is_wanted = |dependency: &Value| list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"] != "dev");
+            let is_wanted =
+                |dependency: &Value| list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"] != "dev");
             let dependencies = nodes.get(&next).map(|node| list(&node["deps"])).unwrap_or_default();
             let dependencies: Vec<_> = dependencies.iter().filter(|d| is_wanted(d)).map(|d| id(&d["pkg"])).collect();
             waiting.extend(dependencies.iter().cloned());
@@ -87,7 +89,8 @@ fn checksums(lock: &str) -> BTreeMap<(String, String), String> {
 }
 
 fn document(graph: &Graph, sums: &BTreeMap<(String, String), String>) -> Value {
-    let components: Vec<_> = graph.packages.iter().map(|(id, package)| component(&graph.purl(id), package, sums)).collect();
+    let components: Vec<_> =
+        graph.packages.iter().map(|(id, package)| component(&graph.purl(id), package, sums)).collect();
     let dependencies: Vec<_> = graph
         .edges
         .iter()
@@ -110,7 +113,8 @@ fn document(graph: &Graph, sums: &BTreeMap<(String, String), String>) -> Value {
 
 fn component(purl: &str, package: &Value, sums: &BTreeMap<(String, String), String>) -> Value {
     let word = |key: &str| package[key].as_str().unwrap_or_default();
-    let mut component = json!({"type": "library", "bom-ref": purl, "name": word("name"), "version": word("version"), "purl": purl});
+    let mut component =
+        json!({"type": "library", "bom-ref": purl, "name": word("name"), "version": word("version"), "purl": purl});
     if let Some(licence) = package["license"].as_str() {
         // Cargo's older way to write OR.
         component["licenses"] = json!([{"expression": licence.replace('/', " OR ")}]);
@@ -131,7 +135,8 @@ mod tests {
     #[test]
     fn has_what_is_built_and_no_more() -> Result<()> {
         let node = |id: &str, deps: &[(&str, Option<&str>)]| {
-            let deps: Vec<_> = deps.iter().map(|(pkg, kind)| json!({"pkg": pkg, "dep_kinds": [{"kind": kind}]})).collect();
+            let deps: Vec<_> =
+                deps.iter().map(|(pkg, kind)| json!({"pkg": pkg, "dep_kinds": [{"kind": kind}]})).collect();
             json!({"id": id, "deps": deps})
         };
         let package = |name: &str| json!({"id": name, "name": name, "version": "1.0.0", "license": "MIT/Apache-2.0"});
@@ -146,7 +151,8 @@ mod tests {
         graph.add(&metadata, "probe-user")?;
         let lock = "[[package]]\nname = \"used\"\nversion = \"1.0.0\"\nchecksum = \"ab\"\n";
         let document = document(&graph, &checksums(lock));
-        let names: Vec<_> = document["components"].as_array().into_iter().flatten().map(|c| c["name"].clone()).collect();
+        let names: Vec<_> =
+            document["components"].as_array().into_iter().flatten().map(|c| c["name"].clone()).collect();
         assert_eq!(names, ["builds", "probe-user", "used"]);
         assert_eq!(document["components"][2]["hashes"][0]["content"], "ab");
         assert_eq!(document["components"][2]["licenses"][0]["expression"], "MIT OR Apache-2.0");

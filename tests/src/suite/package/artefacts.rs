@@ -89,11 +89,14 @@ pub(super) fn are_whole() -> Result<()> {
     let sums = program::run(&namespace, "sh", &["-c", check, &at], "")?;
     ensure!(sums.lines().count() == 4, "{sums}");
 
-    let bill: Value = serde_json::from_slice(&fs::read(artefact(".cdx.json")?)?).context("read the bill of materials")?;
+    let bill: Value =
+        serde_json::from_slice(&fs::read(artefact(".cdx.json")?)?).context("read the bill of materials")?;
     assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
     let components = bill["components"].as_array().context("components")?;
     let names: BTreeSet<_> = components.iter().filter_map(|component| component["name"].as_str()).collect();
-    for (name, inside) in [("aya", true), ("aya-ebpf", true), ("probe-user", true), ("proptest", false), ("xtask", false)] {
+    for (name, inside) in
+        [("aya", true), ("aya-ebpf", true), ("probe-user", true), ("proptest", false), ("xtask", false)]
+    {
         ensure!(names.contains(name) == inside, "{name} in the bill of materials: {}", !inside);
     }
     for component in components {
@@ -101,7 +104,9 @@ pub(super) fn are_whole() -> Result<()> {
     }
 
     let list = program::run(&namespace, "tar", &["--list", "--file", &artefact(".tar.gz")?.display().to_string()], "")?;
-    for file in ["lossprobe", "man/lossprobe.1", "deploy/systemd/lossprobe.service", "deploy/kubernetes/base/daemonset.yaml"] {
+    for file in
+        ["lossprobe", "man/lossprobe.1", "deploy/systemd/lossprobe.service", "deploy/kubernetes/base/daemonset.yaml"]
+    {
         ensure!(list.lines().any(|line| line.ends_with(&format!("/{file}"))), "no {file} in the tarball");
     }
     let agent = fs::read(folder.join("image/lossprobe")).context("read the agent of the image")?;

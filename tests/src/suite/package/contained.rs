@@ -43,14 +43,18 @@ pub(super) fn as_the_pod_says() -> Result<()> {
 
     let security = &container["securityContext"];
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let capabilities: Vec<_> = list(&security["capabilities"]["add"]).iter().filter_map(Value::as_str).map(capability).collect();
+    let capabilities: Vec<_> =
+        list(&security["capabilities"]["add"]).iter().filter_map(Value::as_str).map(capability).collect();
     let arguments = list(&container["args"]).into_iter().map(|word| expand(&word));
     let mut mounts = Vec::new();
     for mount in list(&container["volumeMounts"]) {
         let (name, to) = (mount["name"].as_str().context("name")?, mount["mountPath"].as_str().context("mountPath")?);
         let from = scratch.folder(name)?;
         if name == "config" {
-            let (file, text) = manifests::of_kind(&documents, "ConfigMap")?["data"].as_object().and_then(|data| data.iter().next()).context("data")?;
+            let (file, text) = manifests::of_kind(&documents, "ConfigMap")?["data"]
+                .as_object()
+                .and_then(|data| data.iter().next())
+                .context("data")?;
             fs::write(from.join(file), text.as_str().context("text")?)?;
         }
         mounts.push((from, to.to_owned(), mount["readOnly"] == true));
@@ -198,7 +202,8 @@ impl Spec {
         }
         if let Some(calls) = &self.calls {
             let allowed = json!([{"names": calls, "action": "SCMP_ACT_ALLOW"}]);
-            config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "syscalls": allowed});
+            config["linux"]["seccomp"] =
+                json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "syscalls": allowed});
         }
         config
     }
@@ -217,7 +222,8 @@ impl<'n> Running<'n> {
     fn start(namespace: &'n Namespace, scratch: &Scratch, image: &Image, spec: &Spec, name: &str) -> Result<Self> {
         program::installed("runc")?;
         let (bundle, state) = (scratch.folder("bundle")?, scratch.folder("runc")?);
-        fs::write(bundle.join("config.json"), spec.config(image).to_string()).context("write the container's specification")?;
+        fs::write(bundle.join("config.json"), spec.config(image).to_string())
+            .context("write the container's specification")?;
         let (state, log) = (state.display().to_string(), scratch.path.join("log"));
         let name = format!("lossprobe-tests-{}-{name}", std::process::id());
         let child = child::command(namespace, "runc")?

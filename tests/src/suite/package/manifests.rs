@@ -183,6 +183,7 @@ fn documents(namespace: &Namespace, yaml: &str) -> Result<Vec<Value>> {
 
 /// Runs a script that finds `kubernetes-validate` and what it needs.
 fn python(namespace: &Namespace, script: &str, input: &str) -> Result<String> {
-    let folder = std::env::var("LOSSPROBE_SCHEMAS").context("LOSSPROBE_SCHEMAS: run the tests by `cargo xtask test`")?;
+    let folder =
+        std::env::var("LOSSPROBE_SCHEMAS").context("LOSSPROBE_SCHEMAS: run the tests by `cargo xtask test`")?;
     program::run(namespace, "env", &[&format!("PYTHONPATH={folder}"), "python3", "-c", script], input)
 }

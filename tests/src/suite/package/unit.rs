@@ -14,7 +14,8 @@ const EXPOSURE: &str = "25";
 /// `LimitMEMLOCK` is in place of the capability that locks memory.
 pub(super) fn gives_what_is_declared() -> Result<()> {
     for setting in ["AmbientCapabilities", "CapabilityBoundingSet"] {
-        let given: BTreeSet<_> = words(setting)?.iter().map(|word| word.trim_start_matches("CAP_").to_owned()).collect();
+        let given: BTreeSet<_> =
+            words(setting)?.iter().map(|word| word.trim_start_matches("CAP_").to_owned()).collect();
         assert_eq!(given, declared(on_every_kernel), "{setting}");
     }
     assert_eq!(words("LimitMEMLOCK")?, ["infinity"]);
@@ -36,7 +37,8 @@ pub(super) fn is_confined() -> Result<()> {
     let text = fs::read_to_string(&unit)?.replace("/usr/bin/lossprobe", "/bin/true");
     let text: Vec<_> = text.lines().filter(|line| !line.starts_with("Documentation=")).collect();
     fs::write(&copy, text.join("\n") + "\n").context("write a copy of the unit")?;
-    let output = program::output(&namespace, "systemd-analyze", &["verify", "--man=no", &copy.display().to_string()], "")?;
+    let output =
+        program::output(&namespace, "systemd-analyze", &["verify", "--man=no", &copy.display().to_string()], "")?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success() && !said.contains("lossprobe.service"), "{said}");
     Ok(())
