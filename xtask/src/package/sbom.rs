@@ -140,8 +140,9 @@ mod tests {
             json!({"id": id, "deps": deps})
         };
         let package = |name: &str| json!({"id": name, "name": name, "version": "1.0.0", "license": "MIT/Apache-2.0"});
+        let packages = ["probe-user", "used", "builds", "tests"].map(package);
         let metadata = json!({
-            "packages": ["probe-user", "used", "builds", "tests"].map(package),
+            "packages": packages,
             "resolve": {"nodes": [
                 node("probe-user", &[("used", None), ("builds", Some("build")), ("tests", Some("dev"))]),
                 node("used", &[]), node("builds", &[]), node("tests", &[]),
