@@ -23,6 +23,7 @@ pub(super) fn host_trials() -> Vec<Trial> {
         trial("deploy::package::manifests_are_valid", manifests::are_valid),
         trial("deploy::package::manifests_give_what_is_declared", manifests::give_what_is_declared),
         trial("deploy::package::manifests_fit_the_agent", manifests::fit_the_agent),
+        trial("deploy::package::settings_are_the_agents", manifests::settings_are_the_agents),
         trial("deploy::package::monitor_finds_the_pods", manifests::monitor_finds_the_pods),
         trial("deploy::package::unit_gives_what_is_declared", unit::gives_what_is_declared),
         trial("deploy::package::unit_is_confined", unit::is_confined),

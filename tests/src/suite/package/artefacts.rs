@@ -45,13 +45,6 @@ pub(super) fn debian_comes_and_goes() -> Result<()> {
     ] {
         ensure!(root.path.join(file).exists(), "no {file}: {:?}", left(&root.path)?);
     }
-    // The configuration that is handed out is one that the agent takes.
-    let toml = root.path.join("etc/lossprobe/lossprobe.toml").display().to_string();
-    let arguments = ["agent", "--config", &toml, "--socket", "none", "--interface", "no-such-device"];
-    let output = program::output(&namespace, &lossprobe, &arguments, "")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(said.contains("no-such-device") && !said.contains("lossprobe.toml"), "{said}");
-
     dpkg(&["--remove", "lossprobe"])?;
     let after = left(&root.path)?;
     ensure!(after.iter().all(|path| !path.starts_with("usr")), "removed, and yet there: {after:?}");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tests::{namespace::Namespace, program};
+use tests::{agent::lossprobe, namespace::Namespace, program};
 
 use super::{Scratch, VERSION, declared, on_every_kernel, source};
 
@@ -100,6 +100,25 @@ pub(super) fn fit_the_agent() -> Result<()> {
     }
     let large = daemon_set(&documents(&namespace, &with_component(&namespace, COMPONENTS[1])?)?)?;
     ensure!(limit_mib(container(&large))? >= most_mib(512), "large nodes: below {} MiB", most_mib(512));
+    Ok(())
+}
+
+/// The agent takes every file of settings that is handed out: it looks for the interfaces then, and here is none.
+pub(super) fn settings_are_the_agents() -> Result<()> {
+    let namespace = Namespace::new("settings")?;
+    for file in [
+        "kubernetes/base/lossprobe.toml",
+        "kubernetes/overlays/cilium/lossprobe.toml",
+        "kubernetes/overlays/hardened/lossprobe.toml",
+        "systemd/lossprobe.toml",
+    ] {
+        let path = source("deploy").join(file).display().to_string();
+        let arguments =
+            ["agent", "--config", &path, "--state-dir", "none", "--socket", "none", "--interface", "none-such"];
+        let output = lossprobe(&namespace, &arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(2) && said.contains("none-such"), "{file}: {said}");
+    }
     Ok(())
 }
 
