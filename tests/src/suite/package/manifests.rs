@@ -117,7 +117,7 @@ pub(super) fn settings_are_the_agents() -> Result<()> {
             ["agent", "--config", &path, "--state-dir", "none", "--socket", "none", "--interface", "none-such"];
         let output = lossprobe(&namespace, &arguments)?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.code() == Some(2) && said.contains("none-such"), "{file}: {said}");
+        ensure!(output.status.code() == Some(1) && said.contains("no interface `none-such`"), "{file}: {said}");
     }
     Ok(())
 }
