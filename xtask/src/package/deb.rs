@@ -22,7 +22,7 @@ const FILES: [(&str, &str, u32); 12] = [
     ("deploy/debian/postrm", "DEBIAN/postrm", 0o755),
     ("deploy/debian/copyright", "usr/share/doc/lossprobe/copyright", 0o644),
     ("README.md", "usr/share/doc/lossprobe/README.md", 0o644),
-    ("CHANGELOG.md", "usr/share/doc/lossprobe/changelog", 0o644),
+    ("CHANGELOG.md", "usr/share/doc/lossprobe/CHANGELOG.md", 0o644),
 ];
 const DOCUMENTS: &str = "usr/share/doc/lossprobe";
 
@@ -47,7 +47,7 @@ pub(super) fn build(workspace: &Workspace, parts: &Parts) -> Result<PathBuf> {
         place(&page, &to, 0o644)?;
         gzip(&to)?;
     }
-    gzip(&documents.join("changelog"))?;
+    changelog(parts, &documents.join("changelog"))?;
     for (shell, to) in [
         ("lossprobe.bash", "usr/share/bash-completion/completions/lossprobe"),
         ("_lossprobe", "usr/share/zsh/vendor-completions/_lossprobe"),
@@ -67,6 +67,17 @@ pub(super) fn build(workspace: &Workspace, parts: &Parts) -> Result<PathBuf> {
 /// Without the time and name that gzip would keep.
 fn gzip(file: &Path) -> Result<()> {
     output(Command::new("gzip").arg("-9n").arg(file)).map(drop)
+}
+
+/// Debian's own form of it, which says where the other one is.
+fn changelog(parts: &Parts, file: &Path) -> Result<()> {
+    let time = output(Command::new("date").args(["--utc", "--rfc-email", &format!("--date=@{}", parts.epoch)]))?;
+    let who = "the lossprobe authors <lossprobe@example.invalid>";
+    let text = format!(
+        "lossprobe ({VERSION}) unstable; urgency=medium\n\n  * What is new is in CHANGELOG.md.\n\n -- {who}  {time}"
+    );
+    fs::write(file, text).context("write the package's changelog")?;
+    gzip(file)
 }
 
 fn control(workspace: &Workspace, root: &Path, architecture: &str) -> Result<()> {
