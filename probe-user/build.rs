@@ -64,7 +64,9 @@ fn build() -> Result<PathBuf, String> {
 /// Flags with which the object's debug information names no folder of this machine, so that all machines make the same.
 fn without_places(root: &Path) -> Result<[String; 3], String> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"))).unwrap_or_default();
+    let home = home
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
+        .ok_or("neither CARGO_HOME nor HOME is set")?;
     let rustc = env::var_os("RUSTC").ok_or("RUSTC is not set")?;
     let sysroot = Command::new(rustc).args(["--print", "sysroot"]).output();
     let sysroot = sysroot.map_err(|error| format!("cannot ask rustc for its folder: {error}"))?.stdout;
