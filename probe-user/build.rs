@@ -39,6 +39,8 @@ fn build() -> Result<PathBuf, String> {
         .current_dir(&sources)
         .args(["build", "--profile", "bpf", "--bin", "probe", "-Zbuild-std=core", "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
+        // Added to the flags of the configuration file.
+        .args(["--config", &format!("target.{TARGET}.rustflags={:?}", without_places(root)?)])
         .env("RUSTC_BOOTSTRAP", "1")
         // Set for build scripts with the host's flags; they would replace those of the configuration file.
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -57,4 +59,19 @@ fn build() -> Result<PathBuf, String> {
     }
     Err("the eBPF object does not compile (see above); if rust-src or bpf-linker is missing: `cargo xtask setup`"
         .into())
+}
+
+/// Flags with which the object's debug information names no folder of this machine, so that all machines make the same.
+fn without_places(root: &Path) -> Result<[String; 3], String> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
+        .ok_or("neither CARGO_HOME nor HOME is set")?;
+    let rustc = env::var_os("RUSTC").ok_or("RUSTC is not set")?;
+    let sysroot = Command::new(rustc).args(["--print", "sysroot"]).output();
+    let sysroot = sysroot.map_err(|error| format!("cannot ask rustc for its folder: {error}"))?.stdout;
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot).trim());
+    // Of two that fit, the last one wins.
+    let places = [(&*home, "cargo"), (&*sysroot, "rust"), (root, "lossprobe")];
+    Ok(places.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())))
 }

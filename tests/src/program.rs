@@ -14,7 +14,7 @@ use crate::{child, namespace::Namespace};
 const ALERTMANAGER: [&str; 2] = ["prometheus-alertmanager", "alertmanager"];
 
 /// The distribution's package of a program.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("bpftool", "bpftool"),
     ("nft", "nftables"),
     ("tc", "iproute2"),
@@ -26,6 +26,9 @@ const PACKAGES: [(&str, &str); 11] = [
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
     ("bpftrace", "bpftrace"),
+    ("kubectl", "kubernetes-client"),
+    ("systemd-analyze", "systemd"),
+    ("runc", "runc"),
 ];
 
 /// Runs a program inside `namespace` with `input` on its standard input and returns its standard output.

@@ -1,12 +1,14 @@
 //! What is compiled, always in the release profile, so that agent, tests and demo share their dependencies.
 //! The eBPF object is not here: probe-user's build script compiles it.
 
+use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::ui;
-use crate::workspace::{Workspace, call};
+use crate::workspace::{Workspace, call, output};
 
 /// The agent, statically linked: `target/release/lossprobe`.
 pub(crate) fn agent(workspace: &Workspace) -> Result<PathBuf> {
@@ -31,6 +33,27 @@ pub(crate) fn incident(workspace: &Workspace) -> Result<PathBuf> {
 /// The measurements, which run on this machine only.
 pub(crate) fn bench(workspace: &Workspace) -> Result<PathBuf> {
     dynamic_binary(workspace, "bench")
+}
+
+/// What is handed out: as `agent`, in the profile `dist`, and nothing in it says where it was built.
+pub(crate) fn shipped(workspace: &Workspace) -> Result<PathBuf> {
+    ui::say("building lossprobe as it is handed out (some minutes)");
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home =
+        home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"))).context("find cargo's folder")?;
+    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    // Of two prefixes that fit the last one wins; a path may have blanks, so the flags are separated by what cargo asks for.
+    let prefixes = [(home, "cargo"), (PathBuf::from(sysroot.trim()), "rust"), (workspace.path(""), "lossprobe")];
+    let flags = prefixes.map(|(from, to)| {
+        let from = from.display().to_string();
+        format!("--remap-path-prefix={}={to}", from.trim_end_matches('/'))
+    });
+    let mut cargo = workspace.cargo("rustc");
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    cargo.args(["--profile", "dist", "--locked", "-p", "probe-user", "--bin", "lossprobe", "--"]);
+    call(cargo.args(["-C", "target-feature=+crt-static"]))?;
+    let path = workspace.target("dist").join("lossprobe");
+    path.canonicalize().with_context(|| format!("find what cargo built at {}", path.display()))
 }
 
 fn dynamic_binary(workspace: &Workspace, binary: &str) -> Result<PathBuf> {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::build;
 use crate::man;
+use crate::rules;
 use crate::setup::{self, Scope};
 use crate::ui::{self, Phases};
 use crate::workspace::{Workspace, call, find_program, output};
@@ -14,7 +15,7 @@ use crate::workspace::{Workspace, call, find_program, output};
 const TABLE_BEGIN: &str = "<!-- metrics:begin -->";
 const TABLE_END: &str = "<!-- metrics:end -->";
 
-/// Runs every check; `fix` rewrites formatting and README's table instead of complaining.
+/// Runs every check; `fix` rewrites formatting and what is made of other files instead of complaining.
 pub(crate) fn run(workspace: &Workspace, fix: bool) -> Result<()> {
     let mut phases = Phases::default();
     if phases.run("set-up", || setup::ensure(workspace, Scope::Check)).is_some() {
@@ -25,6 +26,7 @@ pub(crate) fn run(workspace: &Workspace, fix: bool) -> Result<()> {
         phases.run("documentation", || documentation(workspace));
         phases.run("dependencies", || dependencies(workspace));
         phases.run("README's metric table", || metric_table(workspace, fix));
+        phases.run("PrometheusRule", || rules::check(workspace, fix));
         phases.run("man pages", || man::pages(workspace, &workspace.target("man")));
     }
     phases.finish("check")

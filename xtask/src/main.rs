@@ -1,7 +1,7 @@
 //! `cargo xtask`: everything that is done to this repository, by one verb each.
 //!
 //! For whoever has just cloned it: every verb first sets up what it needs (`setup`), says what it installs before it
-//! does, and ends with a message that names the next step. Packaging and publishing are deliberately absent.
+//! does, and ends with a message that names the next step. Publishing is deliberately absent: a tag is pushed by hand.
 
 mod archive;
 mod build;
@@ -12,6 +12,9 @@ mod initramfs;
 mod kernel;
 mod man;
 mod modules;
+mod package;
+mod release;
+mod rules;
 mod run;
 mod setup;
 mod test;
@@ -65,7 +68,7 @@ enum Verb {
     },
     /// Formatting, lints for host and eBPF, documentation, spelling, licences, README
     Check {
-        /// Rewrite what can be rewritten (formatting, README's metric table)
+        /// Rewrite what can be rewritten (formatting, README's metric table, the PrometheusRule)
         #[arg(long)]
         fix: bool,
     },
@@ -85,6 +88,14 @@ enum Verb {
     },
     /// Run the integration tests on other kernels, in QEMU
     Vm(vm::Arguments),
+    /// Make what is handed out: Debian package, tarball, container image, bill of materials, checksums, in target/package
+    Package,
+    /// See whether this commit can be a release, make its artefacts and set its tag
+    Release {
+        /// All but the tag
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Feed the parsers with bytes that nobody thought of, and compare with another parser
     Fuzz(fuzz::Arguments),
 }
@@ -122,6 +133,8 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
         Verb::Man { folder } => man::run(&workspace, folder.as_deref()),
         Verb::Bench { output, filters } => run::bench(&workspace, &output, &filters),
         Verb::Vm(arguments) => vm::run(&workspace, &arguments),
+        Verb::Package => package::run(&workspace).map(drop),
+        Verb::Release { dry_run } => release::run(&workspace, dry_run),
         Verb::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask man`: man pages out of what `--help` says.
+//! `cargo xtask man`: man pages out of what `--help` says, and completions for packages.
 
 use std::path::{self, Path};
 
@@ -20,6 +20,16 @@ pub(crate) fn run(workspace: &Workspace, folder: Option<&Path>) -> Result<()> {
 /// An example of probe-user writes them: it knows the command line, and nothing of it is in the agent.
 pub(crate) fn pages(workspace: &Workspace, folder: &Path) -> Result<()> {
     create_folder(folder)?;
-    let arguments = ["--quiet", "--release", "--locked", "-p", "probe-user", "--example", "man", "--"];
+    example(workspace, "man", folder)
+}
+
+/// What shells need to complete the command line.
+pub(crate) fn completions(workspace: &Workspace, folder: &Path) -> Result<()> {
+    create_folder(folder)?;
+    example(workspace, "completions", folder)
+}
+
+fn example(workspace: &Workspace, name: &str, folder: &Path) -> Result<()> {
+    let arguments = ["--quiet", "--release", "--locked", "-p", "probe-user", "--example", name, "--"];
     call(workspace.cargo("run").args(arguments).arg(folder))
 }

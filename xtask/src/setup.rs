@@ -21,6 +21,8 @@ const LLVM_MAJOR: &str = "22";
 const BPF_LINKER: &str = "0.10.3";
 const BPF_LINKER_SERIES: &str = "0.10.";
 const TYPOS: &str = "1.52.0";
+/// Its number is that of the latest Kubernetes whose schemas it has.
+const KUBERNETES_VALIDATE: &str = "1.37.0";
 /// Suites of Debian that keep several versions of rust-src side by side.
 const RUST_SRC_SUITES: [Suite; 1] = [Suite::Main("trixie-backports")];
 
@@ -35,6 +37,8 @@ pub(crate) enum Scope {
     Bench,
     /// Not part of everything: only whoever fuzzes needs a C++ compiler and cargo-fuzz.
     Fuzz,
+    /// Nor this: only whoever packages needs buildah.
+    Package,
     Everything,
 }
 
@@ -47,6 +51,9 @@ pub(crate) fn ensure(workspace: &Workspace, scope: Scope) -> Result<()> {
     tools::ensure(scope, &logs.join("packages.log"))?;
     if matches!(scope, Scope::Check | Scope::Everything) {
         typos(&logs)?;
+    }
+    if matches!(scope, Scope::Test | Scope::Everything) {
+        kubernetes_validate(&logs)?;
     }
     if scope == Scope::Fuzz {
         cargo_fuzz(workspace, &logs)?;
@@ -192,22 +199,43 @@ fn typos(logs: &Path) -> Result<()> {
     if typos_program()?.exists() {
         return Ok(());
     }
-    let folder = cache()?.join("typos");
     let wheel = format!("typos=={TYPOS}");
-    let by_hand = format!("python3 -m pip install --target {} {wheel}", folder.display());
-    if output(Command::new("python3").args(["-m", "pip", "--version"])).is_err() {
-        bail!(
-            "typos is missing and pip is not usable here; run: pipx install {wheel}, or: cargo install --locked typos-cli"
-        );
-    }
-    ui::say(&format!("typos is missing; installing it by: {by_hand} (to undo: rm -r {})", folder.display()));
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--upgrade", "--target"]).arg(&folder).arg(&wheel);
-    pip.env("PIP_ROOT_USER_ACTION", "ignore");
-    ui::watch("install typos", &logs.join("typos.log"), &mut pip).with_context(|| format!("by hand: {by_hand}"))?;
+    wheel_into("typos", &wheel, logs)
+        .with_context(|| format!("or by hand: pipx install {wheel}, or: cargo install --locked typos-cli"))?;
     let program = typos_program()?;
     anyhow::ensure!(program.exists(), "typos was installed, yet {} is not there", program.display());
     Ok(())
+}
+
+/// The folder of the Python package that has the schemas of Kubernetes' versions.
+pub(crate) fn kubernetes_validate_folder() -> Result<PathBuf> {
+    Ok(cache()?.join(format!("kubernetes-validate-{KUBERNETES_VALIDATE}")))
+}
+
+fn kubernetes_validate(logs: &Path) -> Result<()> {
+    let folder = kubernetes_validate_folder()?;
+    let present = || folder.join("kubernetes_validate").exists();
+    if !present() {
+        let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        wheel_into(name, &format!("kubernetes-validate=={KUBERNETES_VALIDATE}"), logs)?;
+    }
+    anyhow::ensure!(present(), "kubernetes-validate was installed, yet {} has none", folder.display());
+    Ok(())
+}
+
+/// Installs a Python package with what it needs into a folder of the cache, where nothing else sees it.
+fn wheel_into(name: &str, wheel: &str, logs: &Path) -> Result<()> {
+    let folder = cache()?.join(name);
+    let by_hand = format!("python3 -m pip install --target {} {wheel}", folder.display());
+    if output(Command::new("python3").args(["-m", "pip", "--version"])).is_err() {
+        bail!("{wheel} is missing and pip is not usable here; run: {}", tools::install_hint("python3-pip"));
+    }
+    ui::say(&format!("{wheel} is missing; installing it by: {by_hand} (to undo: rm -r {})", folder.display()));
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--upgrade", "--target"]).arg(&folder).arg(wheel);
+    pip.env("PIP_ROOT_USER_ACTION", "ignore");
+    ui::watch(&format!("install {wheel}"), &logs.join(format!("{name}.log")), &mut pip)
+        .with_context(|| format!("by hand: {by_hand}"))
 }
 
 /// The line that says why, out of a long log.

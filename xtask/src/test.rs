@@ -1,11 +1,11 @@
 //! `cargo xtask test`: library tests on the host, then the integration binary as root on this machine's kernel.
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::build;
+use crate::package;
 use crate::setup::{self, Scope};
 use crate::ui::{self, Phases};
 use crate::workspace::{Workspace, call, is_root};
@@ -18,9 +18,16 @@ pub(crate) fn run(workspace: &Workspace, full: bool, filter: Option<&str>) -> Re
         if filter.is_none() {
             phases.run("tests of the libraries", || libraries(workspace));
         }
+        let package = full && filter.is_none_or(wants_package);
+        let package = package.then(|| phases.run("package", || package::run(workspace))).flatten();
         let integration = phases.run("build the integration tests", || build::integration(workspace));
         if let (Some(agent), Some(integration)) = (agent, integration) {
-            phases.run("integration tests", || call(&mut as_root(&integration, &agent, full, filter)));
+            let schemas = setup::kubernetes_validate_folder()?;
+            let mut settings =
+                vec![format!("LOSSPROBE_BIN={}", agent.display()), format!("LOSSPROBE_SCHEMAS={}", schemas.display())];
+            settings.extend(full.then(|| "LOSSPROBE_FULL=1".to_owned()));
+            settings.extend(package.map(|(folder, _)| format!("LOSSPROBE_PACKAGE={}", folder.display())));
+            phases.run("integration tests", || call(elevated().args(settings).arg(integration).args(filter)));
         }
     }
     phases.finish("test")
@@ -32,14 +39,9 @@ fn libraries(workspace: &Workspace) -> Result<()> {
     call(workspace.cargo("test").args(["--quiet", "--locked", "-p", "xtask"]))
 }
 
-fn as_root(integration: &Path, agent: &Path, full: bool, filter: Option<&str>) -> Command {
-    let mut settings = vec![format!("LOSSPROBE_BIN={}", agent.display())];
-    if full {
-        settings.push("LOSSPROBE_FULL=1".to_owned());
-    }
-    let mut command = elevated();
-    command.args(settings).arg(integration).args(filter);
-    command
+/// Whether a filter selects a test of `suite/package.rs` that looks at what is handed out.
+fn wants_package(filter: &str) -> bool {
+    filter.contains("package") || "deploy::package::".contains(filter)
 }
 
 /// `env` as root: directly, or by sudo, which then asks for a password where it must. Arguments follow as `A=B program`.

@@ -33,7 +33,7 @@ const MANAGERS: [Manager; 5] = [
     Manager { program: "apk", install: &["add"], refresh: None },
 ];
 
-const PROGRAMS: [Program; 15] = [
+const PROGRAMS: &[Program] = &[
     Program { name: "nft", used_by: &[Scope::Demo, Scope::Test, Scope::Vm, Scope::Bench], packages: ["nftables"; 5] },
     Program {
         name: "tc",
@@ -83,6 +83,15 @@ const PROGRAMS: [Program; 15] = [
     Program { name: "unshare", used_by: &[Scope::Test, Scope::Bench], packages: ["util-linux"; 5] },
     Program { name: "bpftool", used_by: &[Scope::Test], packages: ["bpftool", "bpftool", "bpf", "bpftool", "bpftool"] },
     Program { name: "bpftrace", used_by: &[Scope::Test, Scope::Bench], packages: ["bpftrace"; 5] },
+    Program {
+        name: "kubectl",
+        used_by: &[Scope::Test],
+        packages: ["kubernetes-client", "kubernetes-client", "kubectl", "kubernetes-client", "kubectl"],
+    },
+    Program { name: "systemd-analyze", used_by: &[Scope::Test], packages: ["systemd"; 5] },
+    Program { name: "dpkg-deb", used_by: &[Scope::Package], packages: ["dpkg"; 5] },
+    Program { name: "buildah", used_by: &[Scope::Package], packages: ["buildah"; 5] },
+    Program { name: "runc", used_by: &[Scope::Package], packages: ["runc"; 5] },
     Program {
         name: "qemu-system-x86_64",
         used_by: &[Scope::Vm],
@@ -149,7 +158,7 @@ pub(crate) fn become_root() -> Option<&'static [&'static str]> {
 
 fn missing(scope: Scope) -> Vec<&'static Program> {
     let needed = |program: &&Program| match scope {
-        Scope::Everything => program.used_by != [Scope::Fuzz],
+        Scope::Everything => !matches!(program.used_by, [Scope::Fuzz] | [Scope::Package]),
         _ => program.used_by.contains(&scope),
     };
     PROGRAMS.iter().filter(needed).filter(|program| !is_there(program)).collect()

@@ -26,6 +26,7 @@ mod losses;
 mod malformed;
 mod memory;
 mod oracle;
+mod package;
 mod physical;
 pub(crate) mod privilege;
 mod programs;
@@ -103,6 +104,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             incidents::host_trials(),
             incident::host_trials(),
             deploy::host_trials(),
+            package::host_trials(),
         ]
     };
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()

@@ -1,0 +1,73 @@
+//! `cargo xtask release`: whether this commit can become a release, with everything that would be handed out. The GitHub
+//! workflow does the same on a tag and uploads it.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::package::{self, VERSION};
+use crate::ui;
+use crate::workspace::{Workspace, output};
+
+/// The section of changes that have no release yet.
+const UNRELEASED: &str = "Unreleased";
+
+/// Judges and packages; without `dry_run` it also sets the tag.
+pub(crate) fn run(workspace: &Workspace, dry_run: bool) -> Result<()> {
+    let git = |arguments: &[&str]| output(Command::new("git").args(arguments).current_dir(workspace.path("")));
+    let changelog = workspace.path("CHANGELOG.md");
+    let changelog = fs::read_to_string(&changelog).with_context(|| format!("read {}", changelog.display()))?;
+    let tag = format!("v{VERSION}");
+    let tagged = git(&["tag", "--points-at", "HEAD"])?;
+    if let Some(other) = tagged.lines().find(|line| line.starts_with('v') && *line != tag) {
+        bail!("this commit is tagged {other}, and Cargo.toml says {VERSION}");
+    }
+    // Before a release its changes stand under the other heading; a dry run is for that time.
+    let is_final = !dry_run || tagged.lines().any(|line| line == tag);
+    let notes = match section(&changelog, VERSION) {
+        Some(notes) => notes,
+        None if is_final => bail!("CHANGELOG.md has no section `## {VERSION}`; rename `## {UNRELEASED}`"),
+        None => section(&changelog, UNRELEASED).context("CHANGELOG.md has no section for what is new")?,
+    };
+    if !dry_run {
+        ensure!(git(&["status", "--porcelain"])?.is_empty(), "there are changes that are not committed");
+        ensure!(git(&["tag", "--list", &tag])?.is_empty(), "{tag} exists; raise the version in Cargo.toml");
+    }
+    let (folder, artefacts) = package::run(workspace)?;
+    let file = folder.join("release-notes.md");
+    fs::write(&file, &notes).with_context(|| format!("write {}", file.display()))?;
+    ui::say(&format!("\nlossprobe {VERSION}: {} artefacts, {} lines of notes", artefacts.len(), notes.lines().count()));
+    if dry_run {
+        ui::say(&format!("a dry run: nothing was tagged. To release: cargo xtask release && git push origin {tag}"));
+        return Ok(());
+    }
+    git(&["tag", "--annotate", "--message", &format!("lossprobe {VERSION}"), &tag])?;
+    ui::say(&format!("tagged {tag}; to publish it: git push origin {tag} (to undo: git tag --delete {tag})"));
+    Ok(())
+}
+
+/// What stands under `## TITLE`, with or without a date behind it.
+fn section(changelog: &str, title: &str) -> Option<String> {
+    let is_title = |line: &str| line.strip_prefix("## ").is_some_and(|rest| rest.split(' ').next() == Some(title));
+    let mut lines = changelog.lines().skip_while(|line| !is_title(line));
+    lines.next()?;
+    let body: Vec<_> = lines.take_while(|line| !line.starts_with("## ")).collect();
+    let body = body.join("\n").trim().to_owned();
+    (!body.is_empty()).then_some(body + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::section;
+
+    #[test]
+    fn finds_a_section() {
+        let changelog =
+            "# Changelog\n\n## Unreleased\n\n* new\n\n## 1.2.0 - 2026-01-01\n\n### Added\n\n* old\n\n## 1.1.0\n";
+        assert_eq!(section(changelog, "Unreleased").as_deref(), Some("* new\n"));
+        assert_eq!(section(changelog, "1.2.0").as_deref(), Some("### Added\n\n* old\n"));
+        assert_eq!(section(changelog, "1.1.0"), None, "empty");
+        assert_eq!(section(changelog, "1.2"), None);
+    }
+}
