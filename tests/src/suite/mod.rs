@@ -37,6 +37,7 @@ mod tables;
 mod tunnels;
 mod verdict;
 mod watch;
+mod web;
 mod wire;
 mod xdp_failed;
 
@@ -69,6 +70,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         attach_xdp::trials(),
         heartbeat::trials(),
         http::trials(),
+        web::trials(),
         cli::trials(),
         programs::trials(),
         privilege::trials(),
@@ -98,6 +100,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             wire::host_trials(),
             malformed::host_trials(),
             cli::host_trials(),
+            web::host_trials(),
             verdict::trials(),
             incidents::host_trials(),
             incident::host_trials(),
