@@ -127,3 +127,73 @@ impl Claim {
         Some(Self { user, password: decoded[colon + 1..].to_owned() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::WebConfig;
+
+    /// Of "correct horse" and "battery staple", as cheap as can be.
+    const CORRECT: &str = "$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e";
+    const BATTERY: &str = "$2b$04$zyxwvutsrqponmlkjihgfeEj9hZ0r426ruQozKPdS8ZvkuJvyAjnm";
+
+    fn users(text: &str) -> BTreeMap<String, PasswordHash> {
+        WebConfig::parse(Path::new("web.yml"), &format!("basic_auth_users: {{{text}}}")).unwrap().users
+    }
+
+    fn answer(passwords: &Passwords, users: &BTreeMap<String, PasswordHash>, credentials: &str) -> Answer {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let value = HeaderValue::from_str(&format!("bAsIc {}", BASE64_STANDARD.encode(credentials))).unwrap();
+        runtime.block_on(passwords.answer(users, Some(&value)))
+    }
+
+    #[test]
+    fn who_is_let_in() {
+        let passwords = Passwords::new().unwrap();
+        let both = users(&format!("alice: {CORRECT}, bob: {BATTERY}"));
+        // Twice: once slowly, once remembered.
+        for _ in 0..2 {
+            for (credentials, expected) in [
+                ("alice:correct horse", Answer::LetIn),
+                ("bob:battery staple", Answer::LetIn),
+                ("alice:battery staple", Answer::Refused),
+                ("alice:", Answer::Refused),
+                ("alice", Answer::Refused),
+                ("Alice:correct horse", Answer::Refused),
+                ("carol:correct horse", Answer::Refused),
+                (":", Answer::Refused),
+            ] {
+                assert_eq!(answer(&passwords, &both, credentials), expected, "{credentials}");
+            }
+        }
+        assert!(passwords.good.lock().unwrap().keys().eq(["alice", "bob"]));
+    }
+
+    #[test]
+    fn what_was_good_is_forgotten_with_the_user_and_its_hash() {
+        let passwords = Passwords::new().unwrap();
+        let (old, new) = (users(&format!("alice: {CORRECT}, bob: {CORRECT}")), users(&format!("alice: {BATTERY}")));
+        for (users, credentials, expected) in [
+            (&old, "alice:correct horse", Answer::LetIn),
+            (&old, "bob:correct horse", Answer::LetIn),
+            (&new, "alice:correct horse", Answer::Refused),
+            (&new, "bob:correct horse", Answer::Refused),
+            (&new, "alice:battery staple", Answer::LetIn),
+        ] {
+            assert_eq!(answer(&passwords, users, credentials), expected, "{credentials}");
+        }
+        assert!(passwords.good.lock().unwrap().keys().eq(["alice"]));
+    }
+
+    #[test]
+    fn what_are_no_credentials() {
+        for value in ["", "Basic", "Basic ", "Basic !", "Basic YWxpY2U=", "Bearer YTpi", "BasicYTpi", "Basic /zr/"] {
+            assert!(Claim::parse(&HeaderValue::from_static(value)).is_none(), "{value}");
+        }
+        // A password may have colons, and be no text.
+        let claim = Claim::parse(&HeaderValue::from_static("Basic YTpiOv8=")).unwrap();
+        assert_eq!((claim.user.as_str(), &claim.password[..]), ("a", &b"b:\xff"[..]));
+    }
+}
