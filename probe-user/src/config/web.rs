@@ -11,7 +11,7 @@ mod yaml;
 use std::{
     collections::BTreeMap,
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use hyper::header::{HeaderName, HeaderValue};
@@ -93,9 +93,9 @@ fn headers(table: Table) -> Result<Vec<(HeaderName, HeaderValue)>, UsageError> {
         if !values.is_empty() && !values.contains(&value.as_str()) {
             return Err(Fault::new(format!("unknown value `{value}`"), format!("write {}", values.join(" or "))).at(place));
         }
+        let field = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(&value).ok());
         let wrong = || Fault::new("this is no value of a header field", "write one line of text").at(place);
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
-        fields.push((name, HeaderValue::from_str(&value).map_err(|_| wrong())?));
+        fields.push(field.ok_or_else(wrong)?);
     }
     Ok(fields)
 }

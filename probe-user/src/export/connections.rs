@@ -16,7 +16,7 @@ use std::{
 use axum::{
     Extension, Router,
     http::{StatusCode, header},
-    response::IntoResponse as _,
+    response::IntoResponse,
 };
 use hyper::server::conn::http1;
 use hyper_util::{

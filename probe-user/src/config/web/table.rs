@@ -19,7 +19,7 @@ const NOT_HERE: [(&str, &str, &str); 5] = [
 ];
 
 pub(super) struct Table {
-    /// Where its value begins.
+    /// Where it begins, which is its key if it has one.
     pub(super) place: String,
     entries: Vec<Entry>,
     asked: BTreeSet<&'static str>,
@@ -42,15 +42,20 @@ impl Table {
         self.entries
     }
 
-    fn take(&mut self, key: &'static str) -> Option<Node> {
+    fn entry(&mut self, key: &'static str) -> Option<Entry> {
         self.asked.insert(key);
         let at = self.entries.iter().position(|entry| entry.key == key)?;
-        Some(self.entries.remove(at).value)
+        Some(self.entries.remove(at))
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Node> {
+        self.entry(key).map(|entry| entry.value)
     }
 
     /// A map in the map; an empty one where nothing follows the key.
     pub(super) fn table(&mut self, key: &'static str) -> Result<Option<Self>, UsageError> {
-        self.take(key).map(Self::new).transpose()
+        let Some(Entry { place, value, .. }) = self.entry(key) else { return Ok(None) };
+        Ok(Some(Self { place, ..Self::new(value)? }))
     }
 
     pub(super) fn parsed<V>(
