@@ -162,7 +162,8 @@ async fn serve_and_follow(config: Config) -> Result<()> {
     let latest = Mutex::new(Arc::new(probe.snapshot()?));
     // Behind the probe, which has given up privileges: threads never had them, and files are read as they will be later.
     let judge = Mutex::new(Judge::start(&config)?);
-    let web = config.web_config.as_deref().map(Web::start).transpose().context("protect the HTTP address (--web-config)")?;
+    let web =
+        config.web_config.as_deref().map(Web::start).transpose().context("protect the HTTP address (--web-config)")?;
     let web = web.map(Arc::new);
     let scheme = web.as_deref().map_or("http", Web::scheme);
     let watchers = Watchers::default();

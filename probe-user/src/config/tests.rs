@@ -245,7 +245,11 @@ fn who_may_open_the_socket() {
     assert_eq!(group("socket_group = 'root'", None), Ok(Some(0)));
     assert_eq!(group("socket_group = 'root'", Some("54321")), Ok(Some(54_321)));
     for (text, flag, expected) in [
-        ("socket_group = 'no:such'", None, "a.toml:1:16: key socket_group: no group `no:such` in /etc/group; write its"),
+        (
+            "socket_group = 'no:such'",
+            None,
+            "a.toml:1:16: key socket_group: no group `no:such` in /etc/group; write its",
+        ),
         ("", Some(""), "--socket-group: no group `` in /etc/group; "),
         ("", Some("root:x"), "--socket-group: no group `root:x` in /etc/group; "),
         ("socket = 'none'", Some("root"), "--socket-group: there is no socket; leave it out"),

@@ -8,11 +8,7 @@ mod tests;
 mod tls;
 mod yaml;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::Path,
-};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use hyper::header::{HeaderName, HeaderValue};
 
@@ -91,7 +87,9 @@ fn headers(table: Table) -> Result<Vec<(HeaderName, HeaderValue)>, UsageError> {
         // Left blank it is not sent.
         let Some(value) = text(entry.value)?.filter(|value| !value.is_empty()) else { continue };
         if !values.is_empty() && !values.contains(&value.as_str()) {
-            return Err(Fault::new(format!("unknown value `{value}`"), format!("write {}", values.join(" or "))).at(place));
+            return Err(
+                Fault::new(format!("unknown value `{value}`"), format!("write {}", values.join(" or "))).at(place)
+            );
         }
         let field = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(&value).ok());
         let wrong = || Fault::new("this is no value of a header field", "write one line of text").at(place);
@@ -129,7 +127,8 @@ impl PasswordHash {
     fn parse(text: &str) -> Result<Self, Fault> {
         let fault = |cause: &str| Fault::new(cause, "make one with `htpasswd -nBC 10 USER`");
         let parts = ["$2y$", "$2b$", "$2a$"].into_iter().find_map(|kind| text.strip_prefix(kind)?.split_once('$'));
-        let in_shape = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/'));
+        let in_shape =
+            |rest: &str| rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/'));
         let parts = parts.filter(|(cost, rest)| cost.len() == 2 && in_shape(rest) && text.len() == HASH_BYTES);
         let cost = parts.and_then(|(cost, _)| cost.parse().ok()).ok_or_else(|| fault("this is no bcrypt hash"))?;
         if !COSTS.contains(&cost) {

@@ -170,7 +170,11 @@ where
 }
 
 async fn only_tls() -> impl IntoResponse {
-    (StatusCode::BAD_REQUEST, [(header::CONNECTION, "close")], "this port speaks TLS only: write https:// in the address\n")
+    (
+        StatusCode::BAD_REQUEST,
+        [(header::CONNECTION, "close")],
+        "this port speaks TLS only: write https:// in the address\n",
+    )
 }
 
 async fn serve_connection<S>(stream: S, router: Router, life: Life)

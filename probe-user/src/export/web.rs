@@ -22,7 +22,11 @@ use axum::http::{HeaderName, HeaderValue};
 use nix::unistd::{getegid, geteuid};
 use ring::digest::{self, SHA256};
 use rustls::ServerConfig;
-use tokio::{signal::unix::{SignalKind, signal}, task::spawn_blocking, time::sleep};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::spawn_blocking,
+    time::sleep,
+};
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
@@ -89,9 +93,8 @@ impl Web {
 
     /// Looks at the files, from time to time and on SIGHUP, for ever.
     pub async fn follow(self: Arc<Self>) {
-        let mut hang_up = signal(SignalKind::hangup())
-            .inspect_err(|error| warn!("SIGHUP is not listened for: {error}"))
-            .ok();
+        let mut hang_up =
+            signal(SignalKind::hangup()).inspect_err(|error| warn!("SIGHUP is not listened for: {error}")).ok();
         loop {
             let called = async {
                 match &mut hang_up {

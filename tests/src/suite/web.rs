@@ -157,7 +157,8 @@ impl Asked<'_> {
 
 fn tls_and_users() -> Result<()> {
     let (pair, authority) = (Pair::new()?, Authority::new()?);
-    let headers = "http_server_config:\n  headers:\n    Strict-Transport-Security: max-age=7\n    Content-Security-Policy: x\n";
+    let headers =
+        "http_server_config:\n  headers:\n    Strict-Transport-Security: max-age=7\n    Content-Security-Policy: x\n";
     let folder = Folder::with_papers(&format!("{TLS}{headers}{}", user(CORRECT)), &authority)?;
     let agent = start(&pair.right, &folder)?;
     let asked = Asked(&pair.right, Client::new(&authority, None)?);
@@ -167,7 +168,10 @@ fn tls_and_users() -> Result<()> {
     let same = asked.get(&[ALICE])?;
     for answer in [&good, &same] {
         let field = |name: &str| answer.headers.get(name).map(String::as_str);
-        assert_eq!((field("strict-transport-security"), field("content-security-policy")), (Some("max-age=7"), Some("x")));
+        assert_eq!(
+            (field("strict-transport-security"), field("content-security-policy")),
+            (Some("max-age=7"), Some("x"))
+        );
         assert_eq!(field("x-content-type-options"), Some("nosniff"));
     }
     for wrong in [
@@ -187,12 +191,17 @@ fn tls_and_users() -> Result<()> {
         assert_eq!(answer.headers.get("strict-transport-security").map(String::as_str), Some("max-age=7"));
     }
     ensure!(asked.1.get(&pair.right, Agent::address(), "/nothing", &[])?.status == 401, "pages can be guessed");
-    ensure!(Asked(&pair.right, Client::new(&Authority::new()?, None)?).get(&[ALICE]).is_err(), "believed by a stranger");
+    ensure!(
+        Asked(&pair.right, Client::new(&Authority::new()?, None)?).get(&[ALICE]).is_err(),
+        "believed by a stranger"
+    );
 
     // Whoever speaks no TLS is answered, and not let in.
     let plain = http::get(&pair.right, Agent::address(), "/metrics", &[ALICE])?;
     ensure!(plain.status == 400 && plain.body.contains("https://"), "{plain:?}");
-    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"\x16", b"\x16\x03\x01\xff\xff", b"\x80\x2e\x01", b"\n"] {
+    for garbage in
+        [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"\x16", b"\x16\x03\x01\xff\xff", b"\x80\x2e\x01", b"\n"]
+    {
         let answer = exchange_closing(&pair.right, garbage)?;
         ensure!(!String::from_utf8_lossy(&answer).contains("200 OK"), "{garbage:?}: {answer:?}");
     }
@@ -310,7 +319,8 @@ fn client_certificates() -> Result<()> {
         let folder = Folder::with_papers(&config, &servers)?;
         folder.write("ca.pem", &clients.pem())?;
         let agent = start(&pair.right, &folder)?;
-        for (name, papers, is_let_in) in [("good", Some(&papers), true), ("another's", Some(&others), false), ("none", None, without)]
+        for (name, papers, is_let_in) in
+            [("good", Some(&papers), true), ("another's", Some(&others), false), ("none", None, without)]
         {
             let answer = Asked(&pair.right, Client::new(&servers, papers)?).status(&[]);
             ensure!(answer.as_ref().is_ok_and(|status| *status == 200) == is_let_in, "{kind}, {name}: {answer:?}");
@@ -345,7 +355,7 @@ fn slow_handshakes() -> Result<()> {
     let folder = Folder::with_papers(&format!("{TLS}{}", user(CORRECT)), &authority)?;
     let agent = start(&pair.right, &folder)?;
     let asked = Asked(&pair.right, Client::new(&authority, None)?);
-    let in_time = |when: &str| {
+    let in_time = |when: &str| -> Result<()> {
         let started = Instant::now();
         let answer = asked.get(&[ALICE]).with_context(|| when.to_owned())?;
         ensure!(answer.status == 200 && started.elapsed() < Duration::from_secs(5), "{when}: {:?}", started.elapsed());
@@ -400,7 +410,7 @@ fn guessed_passwords() -> Result<()> {
                 }
             });
         }
-        let scrapes = (0..20).try_for_each(|_| {
+        let scrapes = (0..20).try_for_each(|_| -> Result<()> {
             let started = Instant::now();
             ensure!(asked.status(&[ALICE])? == 200, "while others guess");
             ensure!(started.elapsed() < Duration::from_secs(3), "a scrape took {:?}", started.elapsed());
@@ -474,7 +484,7 @@ fn socket_group() -> Result<()> {
         (&["--socket-group", "no-such-group"][..], "--socket-group: no group `no-such-group` in /etc/group; write its"),
         (&["--socket-group", "0", "--socket", "none"], "--socket-group: there is no socket"),
     ] {
-        let output = lossprobe(&pair.right, &[&["agent"], more].concat())?;
+        let output = lossprobe(&pair.right, &[&["agent"][..], more].concat())?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.code() == Some(2) && said.contains(expected), "{}: {said}", output.status);
     }

@@ -63,10 +63,22 @@ fn what_is_wrong_is_named_with_its_place() {
     let mut wrong = Vec::new();
     for (text, expected) in [
         ("tls_server: {}", "1:1: key tls_server: unknown key; "),
-        ("basic_auth_user:\n", "1:1: key basic_auth_user: unknown key; did you mean `basic_auth_users`? known here: basic"),
-        (&tls("  certfile: x\n"), "4:3: key tls_server_config.certfile: unknown key; did you mean `cert_file`? known here"),
-        (&tls("  cert: x\n"), "4:3: key tls_server_config.cert: certificates are not read from this file; write it to a"),
-        (&tls("  client_allowed_sans: [x]\n"), "4:3: key tls_server_config.client_allowed_sans: clients' names are not"),
+        (
+            "basic_auth_user:\n",
+            "1:1: key basic_auth_user: unknown key; did you mean `basic_auth_users`? known here: basic",
+        ),
+        (
+            &tls("  certfile: x\n"),
+            "4:3: key tls_server_config.certfile: unknown key; did you mean `cert_file`? known here",
+        ),
+        (
+            &tls("  cert: x\n"),
+            "4:3: key tls_server_config.cert: certificates are not read from this file; write it to a",
+        ),
+        (
+            &tls("  client_allowed_sans: [x]\n"),
+            "4:3: key tls_server_config.client_allowed_sans: clients' names are not",
+        ),
         ("rate_limit:\n  burst: 1\n", "1:1: key rate_limit: requests are not counted; remove it"),
         ("tls_server_config:\n", "1:1: key tls_server_config: cert_file is missing; name a PEM file by it"),
         ("tls_server_config:\n  cert_file: x\n", "1:1: key tls_server_config: key_file is missing; "),
@@ -74,29 +86,83 @@ fn what_is_wrong_is_named_with_its_place() {
         ("tls_server_config:\n  cert_file: [x]\n", "2:14: key tls_server_config.cert_file: this is not one value; "),
         ("tls_server_config: 7", "1:20: key tls_server_config: this is no map; "),
         ("- x", "1:1: this is no map; "),
-        (&tls("  client_auth_type: RequireAndVerifyClientCert\n"), "1:1: key tls_server_config: client_ca_file is missing"),
-        (&tls("  client_ca_file: c\n"), "1:1: key tls_server_config: client_ca_file has no effect alone; add client_auth"),
-        (&tls("  client_auth_type: RequireAnyClientCert\n"), "4:21: key tls_server_config.client_auth_type: `RequireAnyC"),
-        (&tls("  client_auth_type: yes\n"), "4:21: key tls_server_config.client_auth_type: unknown value `yes`; write No"),
+        (
+            &tls("  client_auth_type: RequireAndVerifyClientCert\n"),
+            "1:1: key tls_server_config: client_ca_file is missing",
+        ),
+        (
+            &tls("  client_ca_file: c\n"),
+            "1:1: key tls_server_config: client_ca_file has no effect alone; add client_auth",
+        ),
+        (
+            &tls("  client_auth_type: RequireAnyClientCert\n"),
+            "4:21: key tls_server_config.client_auth_type: `RequireAnyC",
+        ),
+        (
+            &tls("  client_auth_type: yes\n"),
+            "4:21: key tls_server_config.client_auth_type: unknown value `yes`; write No",
+        ),
         (&tls("  min_version: TLS10\n"), "4:16: key tls_server_config.min_version: TLS10 is broken and not spoken; "),
-        (&tls("  max_version: 1.3\n"), "4:16: key tls_server_config.max_version: unknown version `1.3`; write TLS12 or"),
-        (&tls("  min_version: TLS13\n  max_version: TLS12\n"), "1:1: key tls_server_config: min_version is newer than "),
-        (&tls("  cipher_suites:\n  - TLS_RSA_WITH_AES_128_CBC_SHA\n"), "5:5: key tls_server_config.cipher_suites: `TLS_R"),
-        (&tls("  cipher_suites: TLS_AES_128_GCM_SHA256\n"), "4:18: key tls_server_config.cipher_suites: this is no list"),
-        (&tls("  max_version: TLS12\n  cipher_suites: [TLS_AES_128_GCM_SHA256]\n"), "1:1: key tls_server_config: cipher"),
-        (&tls("  curve_preferences: [CurveP521]\n"), "4:23: key tls_server_config.curve_preferences: `CurveP521` is not "),
-        ("http_server_config:\n  http2: 'true'\n", "2:10: key http_server_config.http2: this is no truth value; write "),
-        ("http_server_config:\n  http3: true\n", "2:3: key http_server_config.http3: unknown key; did you mean `http2`?"),
-        ("http_server_config:\n  headers:\n    Server: x\n", "3:5: key http_server_config.headers.Server: this field can"),
-        ("http_server_config: {headers: {X-Frame-Options: all}}", "1:49: key http_server_config.headers.X-Frame-Options: "),
-        ("http_server_config: {headers: {X-XSS-Protection: \"a\\nb\"}}", "1:50: key http_server_config.headers.X-XSS-Pr"),
+        (
+            &tls("  max_version: 1.3\n"),
+            "4:16: key tls_server_config.max_version: unknown version `1.3`; write TLS12 or",
+        ),
+        (
+            &tls("  min_version: TLS13\n  max_version: TLS12\n"),
+            "1:1: key tls_server_config: min_version is newer than ",
+        ),
+        (
+            &tls("  cipher_suites:\n  - TLS_RSA_WITH_AES_128_CBC_SHA\n"),
+            "5:5: key tls_server_config.cipher_suites: `TLS_R",
+        ),
+        (
+            &tls("  cipher_suites: TLS_AES_128_GCM_SHA256\n"),
+            "4:18: key tls_server_config.cipher_suites: this is no list",
+        ),
+        (
+            &tls("  max_version: TLS12\n  cipher_suites: [TLS_AES_128_GCM_SHA256]\n"),
+            "1:1: key tls_server_config: cipher",
+        ),
+        (
+            &tls("  curve_preferences: [CurveP521]\n"),
+            "4:23: key tls_server_config.curve_preferences: `CurveP521` is not ",
+        ),
+        (
+            "http_server_config:\n  http2: 'true'\n",
+            "2:10: key http_server_config.http2: this is no truth value; write ",
+        ),
+        (
+            "http_server_config:\n  http3: true\n",
+            "2:3: key http_server_config.http3: unknown key; did you mean `http2`?",
+        ),
+        (
+            "http_server_config:\n  headers:\n    Server: x\n",
+            "3:5: key http_server_config.headers.Server: this field can",
+        ),
+        (
+            "http_server_config: {headers: {X-Frame-Options: all}}",
+            "1:49: key http_server_config.headers.X-Frame-Options: ",
+        ),
+        (
+            "http_server_config: {headers: {X-XSS-Protection: \"a\\nb\"}}",
+            "1:50: key http_server_config.headers.X-XSS-Pr",
+        ),
         ("basic_auth_users:\n  a:b: x\n", "2:3: key basic_auth_users.a:b: no user can be called so; "),
         ("basic_auth_users:\n  a: s3cret\n", "2:6: key basic_auth_users.a: this is no bcrypt hash; make one with `htp"),
         ("basic_auth_users:\n  a:\n", "2:5: key basic_auth_users.a: this is no bcrypt hash; "),
-        (&format!("basic_auth_users: {{a: {}}}", HASH.replace("$10$", "$31$")), "1:23: key basic_auth_users.a: the hash ha"),
-        (&format!("basic_auth_users: {{a: {}}}", HASH.replace("$10$", "$+9$")), "1:23: key basic_auth_users.a: the hash "),
+        (
+            &format!("basic_auth_users: {{a: {}}}", HASH.replace("$10$", "$31$")),
+            "1:23: key basic_auth_users.a: the hash ha",
+        ),
+        (
+            &format!("basic_auth_users: {{a: {}}}", HASH.replace("$10$", "$+9$")),
+            "1:23: key basic_auth_users.a: the hash ",
+        ),
         (&format!("basic_auth_users: {{a: {HASH}x}}"), "1:23: key basic_auth_users.a: this is no bcrypt hash; "),
-        (&format!("basic_auth_users: {{a: {HASH}, a: {HASH}}}"), "1:85: key basic_auth_users.a: the key is there twice; "),
+        (
+            &format!("basic_auth_users: {{a: {HASH}, a: {HASH}}}"),
+            "1:85: key basic_auth_users.a: the key is there twice; ",
+        ),
         ("a: &x 1\nb: *x\n", "1:4: key a: anchors, aliases and tags are not read here; "),
         ("a: !!str 1\n", "1:4: key a: anchors, aliases and tags are not read here; "),
         ("[a]: b", "1:1: this is no key; "),

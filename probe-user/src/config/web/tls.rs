@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::{
     SupportedCipherSuite, SupportedProtocolVersion,
-    crypto::{SupportedKxGroup, ring::ALL_KX_GROUPS, ring::ALL_CIPHER_SUITES},
+    crypto::{SupportedKxGroup, ring::ALL_CIPHER_SUITES, ring::ALL_KX_GROUPS},
     version::{TLS12, TLS13},
 };
 
@@ -72,7 +72,8 @@ pub(super) fn read(mut table: Table, folder: &Path) -> Result<TlsConfig, UsageEr
     let clients = match (policy, ca_file) {
         (Policy::NoClientCert, None) => Clients::Anybody,
         (Policy::NoClientCert, Some(_)) => {
-            let fault = Fault::new("client_ca_file has no effect alone", "add client_auth_type: RequireAndVerifyClientCert");
+            let fault =
+                Fault::new("client_ca_file has no effect alone", "add client_auth_type: RequireAndVerifyClientCert");
             return Err(fault.at(place));
         }
         (_, None) => return Err(missing("client_ca_file")),
@@ -145,6 +146,9 @@ fn group(text: &str) -> Result<&'static dyn SupportedKxGroup, Fault> {
         [("X25519", X25519), ("CurveP256", secp256r1), ("CurveP384", secp384r1)];
     let name = GROUPS.iter().find(|(name, _)| *name == text).map(|(_, name)| *name);
     ALL_KX_GROUPS.iter().find(|group| Some(group.name()) == name).copied().ok_or_else(|| {
-        Fault::new(format!("`{text}` is not spoken"), format!("known here: {}", GROUPS.map(|(name, _)| name).join(", ")))
+        Fault::new(
+            format!("`{text}` is not spoken"),
+            format!("known here: {}", GROUPS.map(|(name, _)| name).join(", ")),
+        )
     })
 }

@@ -53,7 +53,8 @@ struct Claim {
 
 impl Passwords {
     pub(super) fn new() -> Result<Self> {
-        let key = Key::generate(HMAC_SHA256, &SystemRandom::new()).map_err(|_| anyhow!("no random numbers to be had"))?;
+        let key =
+            Key::generate(HMAC_SHA256, &SystemRandom::new()).map_err(|_| anyhow!("no random numbers to be had"))?;
         Ok(Self { key, good: Mutex::default(), turn: Arc::new(Semaphore::new(1)) })
     }
 

@@ -15,11 +15,8 @@ use crate::config::{Clients, TlsConfig};
 
 pub(super) fn server(config: &TlsConfig, files: &Files) -> Result<ServerConfig> {
     let TlsConfig { cert_file, key_file, clients, versions, suites, groups, prefers_own_order } = config;
-    let provider = CryptoProvider {
-        cipher_suites: suites.clone(),
-        kx_groups: groups.clone(),
-        ..ring::default_provider()
-    };
+    let provider =
+        CryptoProvider { cipher_suites: suites.clone(), kx_groups: groups.clone(), ..ring::default_provider() };
     let provider = std::sync::Arc::new(provider);
     let builder = ServerConfig::builder_with_provider(std::sync::Arc::clone(&provider));
     let builder = builder.with_protocol_versions(versions).context("put TLS versions and cipher suites together")?;
