@@ -8,7 +8,7 @@ mod tests;
 mod tls;
 mod yaml;
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, path::Path};
 
 use hyper::header::{HeaderName, HeaderValue};
 
@@ -17,7 +17,7 @@ pub use self::tls::{Clients, TlsConfig};
 use super::{Fault, UsageError};
 
 /// What bcrypt may cost, as the logarithm of its rounds: 4 is the least that it knows, 15 takes two seconds or so.
-const COSTS: std::ops::RangeInclusive<u32> = 4..=15;
+const COSTS: RangeInclusive<u32> = 4..=15;
 /// Length of a bcrypt hash: `$2y$10$`, 22 characters of salt, 31 of hash.
 const HASH_BYTES: usize = 60;
 

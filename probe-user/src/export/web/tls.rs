@@ -1,6 +1,6 @@
 //! The side of TLS that answers.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rustls::{
@@ -17,8 +17,8 @@ pub(super) fn server(config: &TlsConfig, files: &Files) -> Result<ServerConfig> 
     let TlsConfig { cert_file, key_file, clients, versions, suites, groups, prefers_own_order } = config;
     let provider =
         CryptoProvider { cipher_suites: suites.clone(), kx_groups: groups.clone(), ..ring::default_provider() };
-    let provider = std::sync::Arc::new(provider);
-    let builder = ServerConfig::builder_with_provider(std::sync::Arc::clone(&provider));
+    let provider = Arc::new(provider);
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_protocol_versions(versions).context("put TLS versions and cipher suites together")?;
     let builder = match clients {
         Clients::Anybody => builder.with_no_client_auth(),
@@ -27,7 +27,7 @@ pub(super) fn server(config: &TlsConfig, files: &Files) -> Result<ServerConfig> 
             for certificate in certificates(ca_file, &files.authorities)? {
                 roots.add(certificate).with_context(|| format!("{} vouches for nobody", ca_file.display()))?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(std::sync::Arc::new(roots), provider);
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
             builder.with_client_cert_verifier(verifier.build().context("verify clients' certificates")?)
         }
