@@ -25,7 +25,7 @@ use crate::{
     control::Order,
     detect::verdict::Verdict,
     export::{
-        Listeners, Source, serve,
+        Listeners, Place, Source, Web, serve,
         watch::{Lines, Watchers},
     },
     inspect::stats,
@@ -54,6 +54,7 @@ struct Shared {
     judge: Mutex<Judge>,
     latest: Mutex<Arc<Snapshot>>,
     watchers: Watchers,
+    web: Option<Arc<Web>>,
 }
 
 impl Shared {
@@ -68,6 +69,13 @@ impl Shared {
     fn latest(&self) -> MutexGuard<'_, Arc<Snapshot>> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// With what the probe does not know.
+    fn complete(&self, mut snapshot: Snapshot) -> Snapshot {
+        snapshot.judgement = Some(self.judge().shown());
+        snapshot.probe.web_config_current = self.web.as_deref().map(Web::is_current);
+        snapshot
+    }
 }
 
 impl Source for Shared {
@@ -78,7 +86,7 @@ impl Source for Shared {
     fn read(&self) -> Arc<Snapshot> {
         let mut probe = self.probe();
         match probe.snapshot() {
-            Ok(snapshot) => Arc::new(Snapshot { judgement: Some(self.judge().shown()), ..snapshot }),
+            Ok(snapshot) => Arc::new(self.complete(snapshot)),
             Err(error) => {
                 error!("reading the counters failed: {error:#}");
                 probe.collect_error("maps");
@@ -130,7 +138,11 @@ impl Source for Shared {
 /// If the machine does not give what the main job needs, or an address cannot be listened on.
 pub fn run(config: Config) -> Result<()> {
     preflight::check()?;
-    runtime()?.block_on(serve_and_follow(config))
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(serve_and_follow(config));
+    // A password that is being checked and a file that cannot be read for now are waited for by nobody.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// A runtime of one thread: the one that holds the privileges, and memory for no other.
@@ -148,15 +160,22 @@ async fn serve_and_follow(config: Config) -> Result<()> {
     let address = listeners.address()?;
     let (mut probe, watcher) = start(Arc::new(config.clone())).await?;
     let latest = Mutex::new(Arc::new(probe.snapshot()?));
-    // Behind the probe, which has given up privileges: its threads never had them.
+    // Behind the probe, which has given up privileges: threads never had them, and files are read as they will be later.
     let judge = Mutex::new(Judge::start(&config)?);
-    let shared = Arc::new(Shared { probe: Mutex::new(probe), judge, latest, watchers: Watchers::default() });
+    let web =
+        config.web_config.as_deref().map(Web::start).transpose().context("protect the HTTP address (--web-config)")?;
+    let web = web.map(Arc::new);
+    let scheme = web.as_deref().map_or("http", Web::scheme);
+    let watchers = Watchers::default();
+    let shared = Arc::new(Shared { probe: Mutex::new(probe), judge, latest, watchers, web: web.clone() });
     let (stop, stopped) = watch::channel(());
+    let listeners = listeners.protected_by(web.clone());
     let server = tokio::spawn(serve(listeners, Arc::clone(&shared) as Arc<dyn Source>, closed(stopped)));
+    let web = web.map(|web| tokio::spawn(web.follow()));
     let mut follower = tokio::spawn(follow(Arc::clone(&shared), watcher));
     let examples = tokio::spawn(examples::show(Arc::clone(&shared)));
     let mut ticker = tokio::spawn(tick(Arc::clone(&shared), config.summary));
-    info!(%address, interfaces = shared.latest().interfaces.len(), "metrics at http://{address}/metrics");
+    info!(%address, interfaces = shared.latest().interfaces.len(), "metrics at {scheme}://{address}/metrics");
 
     let outcome = tokio::select! {
         () = ending.wait() => Ok(()),
@@ -168,6 +187,7 @@ async fn serve_and_follow(config: Config) -> Result<()> {
     follower.abort();
     ticker.abort();
     examples.abort();
+    web.iter().for_each(tokio::task::JoinHandle::abort);
     shared.watchers.close();
     server.await.context("the server ended abnormally")??;
     shared.judge().end();
@@ -206,8 +226,9 @@ fn listen(config: &Config) -> Result<Listeners> {
         // What goes wrong here shows when the socket is bound.
         let _ = std::fs::create_dir(folder);
     }
-    match Listeners::bind(config.listen, config.socket.as_deref()) {
-        Err(error) if config.socket_is_default => {
+    let place = config.socket.as_deref().map(|path| Place { path, group: config.socket_group });
+    match Listeners::bind(config.listen, place) {
+        Err(error) if config.socket_is_default && config.socket_group.is_none() => {
             let without = Listeners::bind(config.listen, None)?;
             warn!("no unix socket, so `lossprobe stats` finds this agent only by --agent: {error:#}");
             Ok(without)
@@ -289,8 +310,7 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
         }
         let snapshot = Arc::new(shared.probe().snapshot().context("read the counters")?);
         judge(&shared, &snapshot, &mut lookup);
-        let judgement = Some(shared.judge().shown());
-        let snapshot = Arc::new(Snapshot { judgement, ..Arc::unwrap_or_clone(snapshot) });
+        let snapshot = Arc::new(shared.complete(Arc::unwrap_or_clone(snapshot)));
         *shared.latest() = Arc::clone(&snapshot);
         if let Some(shown) = summary.take_if(|_| count.is_multiple_of(SUMMARY_EVERY)) {
             let table = stats::render_table(&snapshot, Some(&shown), None, false);

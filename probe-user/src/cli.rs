@@ -129,6 +129,7 @@ Examples:
   lossprobe agent --uplink bond0 --ports each          bond0 leads out; each port has series
   lossprobe agent --listen 0.0.0.0:9976                let Prometheus on another machine scrape
   lossprobe agent --config /etc/lossprobe.toml         settings from a file; flags win over it
+  lossprobe agent --listen 0.0.0.0:9976 --web-config /etc/lossprobe/web.yml  by TLS, for users
 
 Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown keys are errors):
   interface = [\"eth*\", \"tap*\"]
@@ -140,6 +141,8 @@ Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown ke
   xdp = [\"eth0\"]
   listen = \"127.0.0.1:9976\"
   socket = \"/run/lossprobe/lossprobe.sock\"
+  socket_group = \"adm\"
+  web_config = \"/etc/lossprobe/web.yml\"
   log_format = \"json\"
   log_level = \"info\"
   max_interfaces = 256
@@ -163,6 +166,19 @@ Configuration file (TOML; keys are the flags' names with `_` for `-`, unknown ke
   closes_after = \"10m\"
   [drop_classes]  # by the kernel's reason: capacity, malformed, config, policy, noise or unknown
   neigh_failed = \"noise\"
+
+Web configuration (YAML; relative paths begin at its folder):
+  tls_server_config:
+    cert_file: server.pem
+    key_file: server.key
+    client_auth_type: RequireAndVerifyClientCert  # or VerifyClientCertIfGiven, NoClientCert
+    client_ca_file: clients.pem
+    min_version: TLS12                            # also max_version, cipher_suites,
+                                                  # curve_preferences, prefer_server_cipher_suites
+  http_server_config:
+    headers: {Strict-Transport-Security: max-age=31536000}
+  basic_auth_users:
+    prometheus: $2y$10$…                          # htpasswd -nBC 10 prometheus
 
 Endpoints: /metrics, /healthz, /readyz, /api/v1/snapshot, /api/v1/verdict, /api/v1/incidents.
 Exit codes: 0 ended by a signal, 1 failed, 2 usage.";
@@ -381,6 +397,22 @@ pub struct AgentArgs {
     /// created, a path given here must work.
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+
+    /// Give the unix socket, mode 0660, to this group, by name or number [default: the agent's own]
+    ///
+    /// Its members may ask, watch packets and give orders. Takes CAP_CHOWN at the start, or an agent that is a member.
+    #[arg(long, value_name = "GROUP")]
+    pub socket_group: Option<String>,
+
+    /// Protect the HTTP address as this file says: TLS, clients' certificates, users; Prometheus' web configuration
+    /// [default: plain HTTP for everybody]
+    ///
+    /// YAML with the keys of Prometheus' `web.config.file`, as shown below; unknown keys are errors. The file, certificates and
+    /// keys are read again when they have changed, within 5 seconds or at once on SIGHUP; where something is wrong with them,
+    /// what is served stays as it was, the log says why, and `lossprobe_web_config_current` is 0. They are read without any
+    /// privilege: the agent's user or group must be able to. The unix socket stays as it is.
+    #[arg(long, value_name = "FILE")]
+    pub web_config: Option<PathBuf>,
 
     /// Read settings from this TOML file; flags win over it [default: no file]
     #[arg(long, value_name = "FILE")]

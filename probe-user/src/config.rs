@@ -14,6 +14,7 @@ mod selection;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod web;
 
 use std::{
     ffi::OsString,
@@ -37,6 +38,7 @@ pub use self::{
     roles::{Roles, tunnel_ports},
     selection::{Selection, UnknownInterface},
     watch::{DEFAULT_RATE, Filter, Network, Reasons, WatchConfig},
+    web::{Clients, PasswordHash, TlsConfig, WebConfig},
 };
 use self::{
     file::Source,
@@ -114,6 +116,10 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// Nobody asked for this very path: if it cannot be served, that is worth a warning and no failure.
     pub socket_is_default: bool,
+    /// The group that may open it, by number; `None`: that of the process or folder.
+    pub socket_group: Option<u32>,
+    /// What protects [`Self::listen`], see [`WebConfig`]; `None`: nothing.
+    pub web_config: Option<PathBuf>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Least important log lines to show.
@@ -187,6 +193,8 @@ impl Config {
             listen: DEFAULT_LISTEN,
             socket: None,
             socket_is_default: true,
+            socket_group: None,
+            web_config: None,
             log_format: LogFormat::Text,
             log_level: LevelFilter::WARN,
             max_interfaces: None,
@@ -262,6 +270,7 @@ impl Config {
         let file_xdp = source.list(&file.xdp, pattern)?;
         let file_listen = source.value(file.listen.as_ref(), |text| listen(text))?;
         let file_socket = source.value(file.socket.as_ref(), |text| socket(Path::new(text)))?;
+        let file_group = source.value(file.socket_group.as_ref(), |text| group(text))?;
         let file_format = source.value(file.log_format.as_ref(), |text| choice::<LogFormat>(text))?;
         let file_level = source.value(file.log_level.as_ref(), |text| choice::<LogLevel>(text))?;
         let file_max = source.value(file.max_interfaces.as_ref(), |number| max_interfaces(*number))?;
@@ -283,6 +292,15 @@ impl Config {
             if args.plan.tunnel_port.is_empty() { file_tunnels } else { flag_tunnels(&args.plan.tunnel_port)? };
         let flag_socket = args.socket.as_deref().map(socket).transpose().map_err(|fault| fault.at("--socket"))?;
         let socket = flag_socket.or(file_socket);
+        let flag_group = args.socket_group.as_deref().map(group).transpose();
+        let socket_group = flag_group.map_err(|fault| fault.at("--socket-group"))?.or(file_group);
+        if socket_group.is_some() && socket == Some(None) {
+            let fault = Fault::new("there is no socket", "leave it out, or `--socket none`");
+            return Err(fault.at("--socket-group"));
+        }
+        let web_config = args.web_config.clone().or(file.web_config);
+        // What is wrong with it is said now; what it names is read when privileges have been given up.
+        web_config.as_deref().map(WebConfig::from_file).transpose()?;
         let default_format = if surroundings.on_terminal { LogFormat::Text } else { LogFormat::Json };
         let redact = args.redact || file.redact.unwrap_or(false);
         Ok(Self {
@@ -293,6 +311,8 @@ impl Config {
             listen: args.listen.or(file_listen).unwrap_or(DEFAULT_LISTEN),
             socket_is_default: socket.is_none(),
             socket: socket.unwrap_or_else(|| Some(DEFAULT_SOCKET.into())),
+            socket_group,
+            web_config,
             log_format: args.log_format.or(file_format).unwrap_or(default_format),
             log_level: args.log_level.or(file_level).unwrap_or_default().into(),
             max_interfaces: args.max_interfaces.or(file_max),
@@ -417,6 +437,19 @@ fn socket(path: &Path) -> Result<Option<PathBuf>, Fault> {
     }
 }
 
+/// A group's number, or its name in `/etc/group`: a static program cannot ask the directories that there may be besides.
+fn group(text: &str) -> Result<u32, Fault> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    // group(5): name, password, number, members.
+    let number = |line: &str| line.strip_prefix(text)?.strip_prefix(':')?.split(':').nth(1)?.parse().ok();
+    groups.lines().find_map(number).ok_or_else(|| {
+        Fault::new(format!("no group `{text}` in /etc/group"), "write its number, or add it (`groupadd --system NAME`)")
+    })
+}
+
 fn max_interfaces(number: i64) -> Result<u32, Fault> {
     u32::try_from(number).ok().filter(|number| (1..=MAX_INTERFACES).contains(number)).ok_or_else(|| {
         Fault::new(format!("{number} is outside of 1 to {MAX_INTERFACES}"), "each interface needs one line of a table")
@@ -472,7 +505,7 @@ fn agent_url(url: &str) -> Result<Uri, Fault> {
     match (uri.scheme_str(), uri.host()) {
         (Some("http"), Some(host)) if !host.is_empty() => Ok(uri),
         (Some("http") | None, _) => Err(fault("has no scheme or no host")),
-        (Some(_), _) => Err(fault("is not http, which is what the agent speaks")),
+        (Some(_), _) => Err(fault("is not http; one that speaks https is asked by its --socket")),
     }
 }
 

@@ -428,6 +428,9 @@ pub struct Probe {
     pub evidence_lost: u64,
     /// Failed reads, by source.
     pub collect_errors: BTreeMap<String, u64>,
+    /// Whether what protects the HTTP address is what its file says now; `None` without such a file.
+    #[serde(default)]
+    pub web_config_current: Option<bool>,
     /// What the agent may do.
     #[serde(default)]
     pub privileges: Privileges,

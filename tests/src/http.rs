@@ -33,10 +33,15 @@ pub struct Response {
 /// # Errors
 /// When nobody listens, or the answer is not HTTP.
 pub fn get(namespace: &Namespace, server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
-    let extra: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n{extra}\r\n");
-    let answer = exchange(namespace, server, request.as_bytes())?;
+    let answer = exchange(namespace, server, request(server, path, headers).as_bytes())?;
     parse(&answer).with_context(|| format!("GET {path}: answer {:?}", String::from_utf8_lossy(&answer)))
+}
+
+/// The request for `path`, after which the server is to close.
+#[must_use]
+pub fn request(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> String {
+    let extra: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n{extra}\r\n")
 }
 
 /// Sends `request` as it is and returns everything until the server closes.

@@ -28,6 +28,7 @@ pub mod run;
 pub mod simulation;
 pub mod statistics;
 pub mod temporary;
+pub mod tls;
 pub mod topology;
 pub mod traffic;
 pub mod wait;

@@ -14,14 +14,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{
-    ServerConfig, ServerConnection, StreamOwned,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
-};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
-use crate::namespace::Namespace;
+use crate::{namespace::Namespace, tls::Authority};
 
 /// How long a client may take, and a connection that is held may last.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -88,18 +84,14 @@ impl Identity {
     /// # Errors
     /// When that cannot be a name.
     pub fn new(name: &str) -> Result<Self> {
-        let mut issuer = CertificateParams::default();
-        issuer.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(issuer, KeyPair::generate()?)?;
-        let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new([name.to_owned()])?.signed_by(&key, &issuer)?;
-        let secret = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let authority = Authority::new()?;
+        let (certificate, secret) = authority.vouch(name)?.parts()?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], secret)?;
-        Ok(Self { config: Arc::new(config), authority: issuer.pem() })
+            .with_single_cert(vec![certificate], secret)?;
+        Ok(Self { config: Arc::new(config), authority: authority.pem() })
     }
 }
 

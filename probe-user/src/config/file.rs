@@ -28,6 +28,8 @@ pub(super) struct File {
     pub(super) xdp: Vec<Spanned<String>>,
     pub(super) listen: Option<Spanned<String>>,
     pub(super) socket: Option<Spanned<String>>,
+    pub(super) socket_group: Option<Spanned<String>>,
+    pub(super) web_config: Option<PathBuf>,
     pub(super) log_format: Option<Spanned<String>>,
     pub(super) log_level: Option<Spanned<String>>,
     pub(super) max_interfaces: Option<Spanned<i64>>,

@@ -234,3 +234,40 @@ fn where_xdp_is_asked_for() {
     let error = config("xdp = [\"[a\"]", &AgentArgs::default()).expect_err("no glob");
     assert!(error.starts_with("a.toml:1:8: key xdp"), "{error}");
 }
+
+#[test]
+fn who_may_open_the_socket() {
+    let group = |text: &str, flag: Option<&str>| {
+        let args = AgentArgs { socket_group: flag.map(str::to_owned), ..AgentArgs::default() };
+        config(text, &args).map(|config| config.socket_group)
+    };
+    assert_eq!(group("", None), Ok(None));
+    assert_eq!(group("socket_group = 'root'", None), Ok(Some(0)));
+    assert_eq!(group("socket_group = 'root'", Some("54321")), Ok(Some(54_321)));
+    for (text, flag, expected) in [
+        (
+            "socket_group = 'no:such'",
+            None,
+            "a.toml:1:16: key socket_group: no group `no:such` in /etc/group; write its",
+        ),
+        ("", Some(""), "--socket-group: no group `` in /etc/group; "),
+        ("", Some("root:x"), "--socket-group: no group `root:x` in /etc/group; "),
+        ("socket = 'none'", Some("root"), "--socket-group: there is no socket; leave it out"),
+    ] {
+        let said = group(text, flag).expect_err(text);
+        assert!(said.starts_with(expected), "{said}");
+    }
+}
+
+#[test]
+fn a_web_configuration_that_is_wrong_is_a_usage_error() {
+    let path = std::env::temp_dir().join(format!("lossprobe-config-{}.yml", std::process::id()));
+    std::fs::write(&path, "users: {}\n").expect("write");
+    let of_file = config(&format!("web_config = '{}'", path.display()), &AgentArgs::default());
+    let flag = Some("/nonexistent".into());
+    let of_flag = config("", &AgentArgs { web_config: flag, ..AgentArgs::default() });
+    std::fs::remove_file(&path).expect("remove");
+    let said = of_file.expect_err("an unknown key");
+    assert!(said.starts_with(&format!("{}:1:1: key users: unknown key; ", path.display())), "{said}");
+    assert!(of_flag.expect_err("no file").starts_with("--web-config: cannot read /nonexistent (No such file"));
+}

@@ -13,18 +13,23 @@ use std::{
     time::Duration,
 };
 
-use axum::{Extension, Router};
+use axum::{
+    Extension, Router,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     sync::watch,
     task::{AbortHandle, Id, JoinSet},
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::watch::Endless;
@@ -32,12 +37,17 @@ use super::watch::Endless;
 /// Largest head of a request, and how much of a connection's bytes is buffered.
 const BUFFER_BYTES: usize = 16 << 10;
 
+/// The first byte of what begins TLS: a record of the handshake (RFC 8446 5.1). No method begins with it.
+const HANDSHAKE: u8 = 22;
+
 /// What clients may take up. The defaults are the agent's; tests shorten them.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Open connections. One more closes the one that has moved no byte for the longest time, so that idle and slow
     /// clients, however many, never keep a scrape out.
     pub connections: usize,
+    /// From the opening of a connection to the end of its TLS handshake.
+    pub handshake: Duration,
     /// From the opening of a connection, or its last answer, to the end of the next request's head.
     pub head: Duration,
     /// Life of a connection, after which a running answer may take [`Self::grace`] more. A client that reads slowly is
@@ -51,6 +61,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 64,
+            handshake: Duration::from_secs(5),
             head: Duration::from_secs(5),
             connection: Duration::from_secs(60),
             grace: Duration::from_secs(2),
@@ -84,8 +95,9 @@ impl Connections {
         Self { limits, moves: Arc::default(), tasks: JoinSet::new(), open: HashMap::new(), closing }
     }
 
-    /// Serves `stream` what `router` has, in the place of the stalest connection where there are too many.
-    pub(super) fn admit<S>(&mut self, stream: S, router: Router)
+    /// Serves `stream` what `router` has, behind TLS if there is an acceptor, in the place of the stalest connection where there are
+    /// too many.
+    pub(super) fn admit<S>(&mut self, stream: S, tls: Option<TlsAcceptor>, router: Router)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -100,12 +112,13 @@ impl Connections {
             }
         }
         let last_move = LastMove::default();
-        let watched = Watched { stream, moves: Arc::clone(&self.moves), last_move: Arc::clone(&last_move) };
+        let (moves, last_move_too) = (Arc::clone(&self.moves), Arc::clone(&last_move));
+        let watched = Watched { stream, first: None, moves, last_move: last_move_too };
         watched.moved();
         let endless = Endless::default();
         let router = router.layer(Extension(endless.clone()));
         let life = Life { limits: self.limits, closing: self.closing.subscribe(), endless: endless.clone() };
-        let task = self.tasks.spawn(serve_connection(watched, router, life));
+        let task = self.tasks.spawn(serve_as_told(watched, tls, router, life));
         self.open.insert(task.id(), Open { task, last_move, endless });
     }
 
@@ -134,6 +147,34 @@ struct Life {
     limits: Limits,
     closing: watch::Receiver<bool>,
     endless: Endless,
+}
+
+async fn serve_as_told<S>(mut stream: Watched<S>, tls: Option<TlsAcceptor>, router: Router, life: Life)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(tls) = tls else { return serve_connection(stream, router, life).await };
+    let limit = life.limits.handshake;
+    let handshake = async {
+        let first = stream.read_u8().await?;
+        stream.first = Some(first);
+        Ok::<_, io::Error>(if first == HANDSHAKE { Ok(tls.accept(stream).await?) } else { Err(stream) })
+    };
+    match timeout(limit, handshake).await {
+        Ok(Ok(Ok(stream))) => serve_connection(stream, router, life).await,
+        // Whoever speaks HTTP here is told so, within the limits of all.
+        Ok(Ok(Err(stream))) => serve_connection(stream, Router::new().fallback(only_tls), life).await,
+        Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+        Err(_elapsed) => debug!("closed a connection whose TLS handshake took too long"),
+    }
+}
+
+async fn only_tls() -> impl IntoResponse {
+    (
+        StatusCode::BAD_REQUEST,
+        [(header::CONNECTION, "close")],
+        "this port speaks TLS only: write https:// in the address\n",
+    )
 }
 
 async fn serve_connection<S>(stream: S, router: Router, life: Life)
@@ -174,6 +215,8 @@ where
 /// A stream that notes when it last moved bytes.
 struct Watched<S> {
     stream: S,
+    /// A byte that was looked at, and is read again.
+    first: Option<u8>,
     /// Moves of all connections: an order without a clock.
     moves: Arc<AtomicU64>,
     last_move: LastMove,
@@ -187,6 +230,10 @@ impl<S> Watched<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(first) = self.first.take_if(|_| to.remaining() > 0) {
+            to.put_slice(&[first]);
+            return Poll::Ready(Ok(()));
+        }
         let result = ready!(Pin::new(&mut self.stream).poll_read(context, to));
         self.moved();
         Poll::Ready(result)

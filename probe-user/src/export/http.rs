@@ -1,5 +1,6 @@
 //! The HTTP server: `/metrics`, health, the snapshot as JSON. By TCP it only answers questions: no method but GET and
-//! HEAD. Who may open the unix socket may also give [`Order`]s, by POST, and watch packets. No request bodies, no state between requests.
+//! HEAD, of whom [`Web`] lets in. Who may open the unix socket may also give [`Order`]s, by POST, and watch packets. No request
+//! bodies, no state between requests.
 //!
 //! One thread serves everything, so a request does nothing that waits; what clients can hold is bounded by
 //! [`Limits`].
@@ -31,6 +32,7 @@ use super::{
     listen::Listeners,
     metrics::Exporter,
     watch::{Endless, Lines},
+    web::{Answer, Web},
 };
 use crate::{
     control::Order,
@@ -131,7 +133,7 @@ pub async fn serve_within(
     source: Arc<dyn Source>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    let Listeners { tcp, unix } = listeners;
+    let Listeners { tcp, unix, web } = listeners;
     let tcp = TcpListener::from_std(tcp).context("hand the TCP socket to the runtime")?;
     // The guards stay until the end of this function: the file goes when nobody answers any more.
     let (unix, _file) = match unix {
@@ -142,6 +144,10 @@ pub async fn serve_within(
         None => (None, None),
     };
     let (readers, masters) = routers(source);
+    let readers = match &web {
+        Some(web) => readers.layer(middleware::from_fn_with_state(Arc::clone(web), protect)),
+        None => readers,
+    };
     let mut connections = Connections::new(limits);
     let mut shutdown = pin!(shutdown);
     loop {
@@ -150,9 +156,12 @@ pub async fn serve_within(
             accepted = tcp.accept() => accepted.map(|(stream, _client)| {
                 // Without it an answer in two parts waits for the client's delayed acknowledgement.
                 let _slower = stream.set_nodelay(true);
-                connections.admit(stream, readers.clone());
+                let tls = web.as_ref().and_then(|web| web.acceptor());
+                connections.admit(stream, tls, readers.clone());
             }),
-            accepted = accept_unix(unix.as_ref()) => accepted.map(|stream| connections.admit(stream, masters.clone())),
+            accepted = accept_unix(unix.as_ref()) => {
+                accepted.map(|stream| connections.admit(stream, None, masters.clone()))
+            }
         };
         if let Err(error) = admitted
             && !is_the_clients(&error)
@@ -216,6 +225,31 @@ fn routers(source: Arc<dyn Source>) -> (Router, Router) {
     (guarded(pages, &[][..]), guarded(orders, &Order::ALL))
 }
 
+/// Lets in by TCP who may come in, and sets the fields that were asked for.
+async fn protect(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
+    let answer = web.answer(request.headers().get(header::AUTHORIZATION)).await;
+    let mut response = match answer {
+        Answer::LetIn => next.run(request).await,
+        Answer::Refused => {
+            let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"lossprobe\", charset=\"UTF-8\"")];
+            (challenge, error(StatusCode::UNAUTHORIZED, "a user and its password are asked for")).into_response()
+        }
+        Answer::Busy => {
+            let refused = error(StatusCode::SERVICE_UNAVAILABLE, "too many passwords are being checked");
+            ([(header::RETRY_AFTER, "5")], refused).into_response()
+        }
+    };
+    if answer != Answer::LetIn {
+        // It may have a body, which is not read.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        always(&mut response);
+    }
+    for (name, value) in web.headers() {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
 /// What holds for every request and every answer. Only `orders` may be given.
 async fn guard(State(orders): State<&'static [Order]>, request: Request, next: Next) -> Response {
     let is_order = request.method() == Method::POST && orders.iter().any(|order| order.path() == request.uri().path());
@@ -232,10 +266,14 @@ async fn guard(State(orders): State<&'static [Order]>, request: Request, next: N
         debug!(method = %request.method(), uri = %request.uri(), "request");
         next.run(request).await
     };
+    always(&mut response);
+    response
+}
+
+fn always(response: &mut Response) {
     for (name, value) in ALWAYS {
         response.headers_mut().insert(name, value);
     }
-    response
 }
 
 /// The name of the first parameter, as it was written: the API has none, and one that is passed over in silence would be

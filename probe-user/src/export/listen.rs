@@ -12,6 +12,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -21,7 +22,10 @@ use nix::{
         socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket},
         stat::{Mode, fchmod},
     },
+    unistd::{Gid, chown},
 };
+
+use super::web::Web;
 
 /// Owner and group may talk to the agent. The snapshot names interfaces and drop reasons, nothing more secret.
 const SOCKET_MODE: u32 = 0o660;
@@ -34,6 +38,16 @@ const BACKLOG: i32 = 128;
 pub struct Listeners {
     pub(super) tcp: TcpListener,
     pub(super) unix: Option<UnixSocket>,
+    pub(super) web: Option<Arc<Web>>,
+}
+
+/// Where a unix socket is, and who may open it besides its owner: this group, else that of the process or folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'p> {
+    /// Its file.
+    pub path: &'p Path,
+    /// The group's number.
+    pub group: Option<u32>,
 }
 
 /// A listening unix socket that is removed with its owner.
@@ -55,10 +69,16 @@ impl Listeners {
     ///
     /// # Errors
     /// With the address, the cause and what to do, when an address is taken, absent or not permitted.
-    pub fn bind(tcp: SocketAddr, unix: Option<&Path>) -> Result<Self> {
+    pub fn bind(tcp: SocketAddr, unix: Option<Place<'_>>) -> Result<Self> {
         let listener = TcpListener::bind(tcp).map_err(|error| explain_tcp(tcp, &error))?;
         listener.set_nonblocking(true).with_context(|| format!("make the socket of {tcp} non-blocking"))?;
-        Ok(Self { tcp: listener, unix: unix.map(bind_unix).transpose()? })
+        Ok(Self { tcp: listener, unix: unix.map(bind_unix).transpose()?, web: None })
+    }
+
+    /// Has the TCP address protected.
+    #[must_use]
+    pub fn protected_by(self, web: Option<Arc<Web>>) -> Self {
+        Self { web, ..self }
     }
 
     /// Where it listens by TCP; names the port that was chosen for port 0.
@@ -87,7 +107,7 @@ fn explain_tcp(address: SocketAddr, error: &io::Error) -> anyhow::Error {
     anyhow!("cannot listen on {address}: {cause}; {next} with --listen ADDR:PORT")
 }
 
-fn bind_unix(path: &Path) -> Result<UnixSocket> {
+fn bind_unix(Place { path, group }: Place<'_>) -> Result<UnixSocket> {
     let shown = path.display();
     remove_stale(path)?;
     let attempt = || -> nix::Result<OwnedFd> {
@@ -107,6 +127,13 @@ fn bind_unix(path: &Path) -> Result<UnixSocket> {
         other => anyhow!("cannot listen on {shown}: {}; choose another place with --socket PATH", other.desc()),
     })?;
     let file = SocketFile::of(path)?;
+    // Nobody listens yet, so nobody of the wrong group gets through.
+    if let Some(group) = group {
+        chown(path, None, Some(Gid::from_raw(group))).map_err(|error| {
+            let next_step = "be a member of it, start with CAP_CHOWN, or leave --socket-group out";
+            anyhow!("cannot give {shown} to group {group}: {}; {next_step}", error.desc())
+        })?;
+    }
     // The umask may have taken the group's bits away.
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).with_context(|| format!("chmod {shown}"))?;
     let backlog = Backlog::new(BACKLOG).context("backlog")?;
@@ -192,31 +219,49 @@ mod tests {
         env::temp_dir().join(format!("lossprobe-listen-{}-{name}", process::id()))
     }
 
+    fn at(path: &Path) -> Place<'_> {
+        Place { path, group: None }
+    }
+
     fn error(path: &Path) -> String {
-        format!("{:#}", Listeners::bind(ANY, Some(path)).unwrap_err())
+        format!("{:#}", Listeners::bind(ANY, Some(at(path))).unwrap_err())
     }
 
     #[test]
     fn a_socket_has_its_mode_and_is_removed() {
         let path = path("mode");
-        let listeners = Listeners::bind(ANY, Some(&path)).unwrap();
+        let listeners = Listeners::bind(ANY, Some(at(&path))).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, SOCKET_MODE);
         UnixStream::connect(&path).unwrap();
         drop(listeners);
         assert!(!path.exists());
     }
 
+    /// A user may give a file to any of its own groups.
+    #[test]
+    fn a_socket_belongs_to_the_group_that_was_asked_for() {
+        let path = path("group");
+        let mut groups = nix::unistd::getgroups().unwrap();
+        groups.extend(nix::unistd::geteuid().is_root().then_some(Gid::from_raw(54_321)));
+        for group in groups.into_iter().map(Gid::as_raw) {
+            let listeners = Listeners::bind(ANY, Some(Place { path: &path, group: Some(group) })).unwrap();
+            let file = fs::metadata(&path).unwrap();
+            assert_eq!((file.gid(), file.permissions().mode() & 0o7777), (group, SOCKET_MODE));
+            drop(listeners);
+        }
+    }
+
     #[test]
     fn a_live_agent_is_left_alone_and_a_dead_one_replaced() {
         let path = path("live");
-        let first = Listeners::bind(ANY, Some(&path)).unwrap();
+        let first = Listeners::bind(ANY, Some(at(&path))).unwrap();
         assert!(error(&path).contains(&format!("another lossprobe agent listens on {}", path.display())));
         UnixStream::connect(&path).unwrap();
         drop(first);
 
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "a dead agent's");
-        let second = Listeners::bind(ANY, Some(&path)).unwrap();
+        let second = Listeners::bind(ANY, Some(at(&path))).unwrap();
         UnixStream::connect(&path).unwrap();
 
         // Somebody else's file in the same place outlives the agent.

@@ -495,6 +495,18 @@ pub const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "lossprobe_web_config_current",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &[],
+        help: "1 while the HTTP address is protected as the file of --web-config and those it names say now, 0 where something is \
+               wrong with them and an earlier state is served; absent without such a file.",
+        samples: |snapshot, to| {
+            let current = snapshot.probe.web_config_current;
+            current.into_iter().for_each(|current| to.add([], u64::from(current)));
+        },
+    },
+    Metric {
         name: "lossprobe_collect_errors_total",
         kind: Kind::Counter,
         unit: "",

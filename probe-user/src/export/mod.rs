@@ -8,7 +8,9 @@ pub mod metrics;
 pub mod push;
 pub(crate) mod samples;
 pub mod watch;
+pub mod web;
 
 pub use format::Format;
 pub use http::{FLOWS, Limits, Source, VERDICT, serve};
-pub use listen::Listeners;
+pub use listen::{Listeners, Place};
+pub use web::Web;

@@ -345,7 +345,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::export::{Listeners, Source, serve};
+    use crate::export::{Listeners, Place, Source, serve};
 
     const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -381,7 +381,7 @@ mod tests {
     fn from_an_agent_by_socket_and_by_address() {
         run(async {
             let path = path("both");
-            let listeners = Listeners::bind(ANY, Some(&path)).unwrap();
+            let listeners = Listeners::bind(ANY, Some(Place { path: &path, group: None })).unwrap();
             let address = listeners.address().unwrap();
             let mut agent = JoinSet::new();
             agent.spawn(serve(listeners, Arc::new(Fake), std::future::pending()));

@@ -340,6 +340,7 @@ impl Probe {
             flow_quality: BTreeMap::new(),
             evidence_lost: tally(Tally::EvidenceLost) + self.reservoir.lost(),
             collect_errors: self.collect_errors.clone(),
+            web_config_current: None,
             privileges: self.privileges.clone(),
             memory: self.memory.clone(),
         }

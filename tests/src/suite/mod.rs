@@ -39,6 +39,7 @@ mod tables;
 mod tunnels;
 mod verdict;
 mod watch;
+mod web;
 mod wire;
 mod xdp_failed;
 
@@ -71,6 +72,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         attach_xdp::trials(),
         heartbeat::trials(),
         http::trials(),
+        web::trials(),
         cli::trials(),
         programs::trials(),
         privilege::trials(),
@@ -100,6 +102,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             wire::host_trials(),
             malformed::host_trials(),
             cli::host_trials(),
+            web::host_trials(),
             verdict::trials(),
             incidents::host_trials(),
             incident::host_trials(),

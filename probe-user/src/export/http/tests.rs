@@ -10,7 +10,11 @@ use tokio::{
 };
 
 use super::*;
-use crate::{event::Notice, export::watch::Watchers, snapshot::Interface};
+use crate::{
+    event::Notice,
+    export::{Place, watch::Watchers},
+    snapshot::Interface,
+};
 
 /// How the metrics of [`Fake`] end.
 const LAST_LINE: &str = "lossprobe_evidence_lost_total 0\n";
@@ -71,6 +75,7 @@ struct Server {
 
 impl Server {
     fn start(source: Fake, limits: Limits, unix: Option<&std::path::Path>) -> Self {
+        let unix = unix.map(|path| Place { path, group: None });
         let listeners = Listeners::bind(SocketAddr::from(([127, 0, 0, 1], 0)), unix).unwrap();
         let address = listeners.address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -150,6 +150,7 @@ fn snapshot() -> Snapshot {
             drop_storm_packets: 8,
             drop_storm_waiting_packets: 2,
             collect_errors: [("netlink".into(), 1)].into(),
+            web_config_current: Some(true),
             ..Probe::default()
         },
         judgement: Some(Judgement {
@@ -516,6 +517,13 @@ fn golden(openmetrics: bool) -> String {
         "counter",
         "",
         "Times that an incident or its bundle could not be written to the state folder; absent without --state-dir.",
+        &[" 1"],
+    );
+    family(
+        "lossprobe_web_config_current",
+        "gauge",
+        "",
+        "1 while the HTTP address is protected as the file of --web-config and those it names say now, 0 where something is wrong with them and an earlier state is served; absent without such a file.",
         &[" 1"],
     );
     family("lossprobe_collect_errors", "counter", "", "Reads of a source that failed.", &[r#"{source="netlink"} 1"#]);
