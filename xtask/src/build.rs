@@ -33,6 +33,11 @@ pub(crate) fn bench(workspace: &Workspace) -> Result<PathBuf> {
     dynamic_binary(workspace, "bench")
 }
 
+/// The soak, which runs on this machine only.
+pub(crate) fn soak(workspace: &Workspace) -> Result<PathBuf> {
+    dynamic_binary(workspace, "soak")
+}
+
 fn dynamic_binary(workspace: &Workspace, binary: &str) -> Result<PathBuf> {
     ui::say(&format!("building {binary}"));
     call(workspace.cargo("build").args(["--release", "--locked", "-p", "tests", "--bin", binary]))?;

@@ -83,6 +83,15 @@ enum Verb {
         #[arg(value_name = "FILTER")]
         filters: Vec<String>,
     },
+    /// Keep an agent under traffic, changing interfaces and scrapes; fails when what it takes has grown
+    Soak {
+        /// For so long; the first two and a half are not judged
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(4..=10_000))]
+        minutes: u64,
+        /// `table` for people, `json` for programs
+        #[arg(long, value_parser = ["table", "json"], default_value = "table")]
+        output: String,
+    },
     /// Run the integration tests on other kernels, in QEMU
     Vm(vm::Arguments),
     /// Feed the parsers with bytes that nobody thought of, and compare with another parser
@@ -121,6 +130,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
         Verb::Check { fix } => check::run(&workspace, fix),
         Verb::Man { folder } => man::run(&workspace, folder.as_deref()),
         Verb::Bench { output, filters } => run::bench(&workspace, &output, &filters),
+        Verb::Soak { minutes, output } => run::soak(&workspace, minutes, &output),
         Verb::Vm(arguments) => vm::run(&workspace, &arguments),
         Verb::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
     }
