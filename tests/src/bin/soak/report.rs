@@ -1,6 +1,7 @@
 //! What an agent holds and takes, in the beginning and in the end.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     fs,
     time::{Duration, Instant},
@@ -65,7 +66,7 @@ impl Of {
     }
 }
 
-const FIGURES: [Figure; 6] = [
+static FIGURES: [Figure; 6] = [
     // An allocator that takes another half megabyte at once is no leak; one of 1 KiB a scrape is 2 MiB in ten minutes.
     Figure {
         name: "resident memory",
@@ -129,7 +130,7 @@ impl Sample {
         for name in LOSSES {
             ensure!(metrics.sum(name, &[]) == 0.0, "{:?}", metrics.select(name, &[]).collect::<Vec<_>>());
         }
-        let lives = |labels: &std::collections::BTreeMap<String, String>| {
+        let lives = |labels: &BTreeMap<String, String>| {
             labels.get("interface").is_none_or(|interface| interface == "r1" || interface == "r2")
         };
         let counters = metrics.samples().iter().filter(|sample| sample.name.ends_with("_total") && lives(&sample.labels));
@@ -147,7 +148,7 @@ impl Sample {
 
     /// No counter falls, and none goes.
     pub(crate) fn follows(&self, before: &Self) -> Result<()> {
-        let now: std::collections::BTreeMap<_, _> = self.counters.iter().map(|(name, value)| (name, *value)).collect();
+        let now: BTreeMap<_, _> = self.counters.iter().map(|(name, value)| (name, *value)).collect();
         for (name, value) in &before.counters {
             let found = now.get(name).with_context(|| format!("{name} is gone"))?;
             ensure!(found >= value, "{name} was {value} and is {found}");
@@ -167,7 +168,7 @@ fn busy(stat: &str) -> Result<Duration> {
 /// All figures, sample by sample.
 #[derive(Default)]
 pub(crate) struct Report {
-    samples: Vec<[f64; FIGURES.len()]>,
+    samples: Vec<[f64; 6]>,
     account: String,
 }
 

@@ -13,7 +13,7 @@ use tests::{
     agent::Agent,
     run::{is_full, kernel_version},
     simulation::random::Random,
-    statistics::Estimate,
+    statistics::median_of,
     topology::{Pair, RIGHT},
     wait::eventually,
 };
@@ -37,11 +37,8 @@ pub(super) fn killed_at_any_time() -> Result<()> {
     let Pair { right, .. } = &pair;
     let _sink = right.udp((RIGHT, 5000))?;
     let folder = Folder::new("killed")?;
-    let socket = folder.0.join("socket");
-    let state = folder.0.join("state");
-    let paths = [&socket, &state].map(|path| path.to_str().context("a file name in UTF-8"));
-    let [socket, state] = [paths[0].as_ref(), paths[1].as_ref()].map(|path| path.map_or("", |text| *text));
-    let arguments = ["--interface", "b", "--socket", socket, "--state-dir", state];
+    let (socket, state) = (format!("{}/socket", folder.text()?), format!("{}/state", folder.text()?));
+    let arguments = ["--interface", "b", "--socket", &socket, "--state-dir", &state];
     let hooks = |expected: usize| {
         eventually(SOON, &format!("{expected} programs are attached"), || {
             let attached = tcx_programs(right, "b")?;
@@ -156,7 +153,7 @@ pub(super) fn a_storm_of_scrapes() -> Result<()> {
     let _sink = pair.right.udp((RIGHT, 5000))?;
     let agent = Agent::start(&pair.right, &["--interface", "b"])?;
     let times = Mutex::new(Vec::new());
-    let storm = || -> Result<usize> {
+    let storm = || -> Result<()> {
         let scrapes = lasts.as_secs() as u32 * PER_SECOND / CLIENTS;
         let started = Instant::now();
         for number in 0..scrapes {
@@ -167,23 +164,21 @@ pub(super) fn a_storm_of_scrapes() -> Result<()> {
             agent.metrics().with_context(|| format!("scrape {number}"))?;
             times.lock().map_err(|_| anyhow!("a scraper panicked"))?.push(asked.elapsed().as_secs_f64() * 1000.0);
         }
-        Ok(scrapes as usize)
-    };
-    let mut frames = 0;
-    let sent = || -> Result<()> {
-        thread::scope(|scope| {
-            let scrapers: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(storm)).collect();
-            while scrapers.iter().any(|scraper| !scraper.is_finished()) {
-                send(&pair, 100)?;
-                frames += 100;
-            }
-            scrapers.into_iter().try_for_each(|scraper| {
-                scraper.join().map_err(|_| anyhow!("a scraper panicked"))?.map(drop)
-            })
-        })
+        Ok(())
     };
     let before = Counts::of(&agent.metrics()?, "b", "ingress");
-    sent()?;
+    let frames = thread::scope(|scope| -> Result<u64> {
+        let scrapers: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(storm)).collect();
+        let mut frames = 0;
+        while scrapers.iter().any(|scraper| !scraper.is_finished()) {
+            send(&pair, 100)?;
+            frames += 100;
+        }
+        for scraper in scrapers {
+            scraper.join().map_err(|_| anyhow!("a scraper panicked"))??;
+        }
+        Ok(frames)
+    })?;
     let expected = Counts::new(frames, frames * FRAME);
     eventually(SOON, "all is counted", || {
         let counted = Counts::of(&agent.metrics()?, "b", "ingress").since(before);
@@ -192,7 +187,8 @@ pub(super) fn a_storm_of_scrapes() -> Result<()> {
     })?;
     let times = times.into_inner().map_err(|_| anyhow!("a scraper panicked"))?;
     let longest = times.iter().copied().fold(0.0, f64::max);
-    println!("{} scrapes in {lasts:?}: median {:.1} ms, longest {longest:.0} ms", times.len(), Estimate::of(times.iter().copied()).median);
+    let median = median_of(times.iter().copied());
+    println!("{} scrapes in {lasts:?}: median {median:.1} ms, longest {longest:.0} ms", times.len());
     let snapshot = agent.snapshot()?;
     ensure!(snapshot.probe.uncounted_ms == 0, "nothing was counted for {} ms", snapshot.probe.uncounted_ms);
     counts(&pair, &agent, 100)?;
