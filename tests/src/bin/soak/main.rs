@@ -29,7 +29,8 @@ const ROUND: Duration = Duration::from_secs(1);
 /// Between two words about how far it is.
 const SAYS_EVERY: Duration = Duration::from_secs(60);
 
-const USAGE: &str = "usage: soak [--minutes N] [--output table|json]\n\n  --minutes N  for so long, 4 to 10000 [default: 5]";
+const USAGE: &str =
+    "usage: soak [--minutes N] [--output table|json]\n\n  --minutes N  for so long, 4 to 10000 [default: 5]";
 
 fn main() -> ExitCode {
     child::init();
@@ -80,7 +81,10 @@ fn soak(lasts: Duration) -> Result<Report> {
     let started = Instant::now();
     let mut report = Report::default();
     let mut said = started;
-    eprintln!("[   0 s] traffic, interfaces that come and go, scrapes; what is found is kept after {} s", SETTLES.as_secs());
+    eprintln!(
+        "[   0 s] traffic, interfaces that come and go, scrapes; what is found is kept after {} s",
+        SETTLES.as_secs()
+    );
     let mut before = Sample::of(&load)?;
     while started.elapsed() < lasts {
         let round = Instant::now();

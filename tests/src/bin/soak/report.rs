@@ -133,7 +133,8 @@ impl Sample {
         let lives = |labels: &BTreeMap<String, String>| {
             labels.get("interface").is_none_or(|interface| interface == "r1" || interface == "r2")
         };
-        let counters = metrics.samples().iter().filter(|sample| sample.name.ends_with("_total") && lives(&sample.labels));
+        let counters =
+            metrics.samples().iter().filter(|sample| sample.name.ends_with("_total") && lives(&sample.labels));
         Ok(Self {
             at: Instant::now(),
             resident_kib: field("VmRSS:")?,

@@ -164,7 +164,7 @@ pub(super) fn overrun_ring() -> Result<()> {
     let lost = || Ok::<_, anyhow::Error>(agent.metrics()?.sum("lossprobe_evidence_lost_total", &[]));
     ensure!(lost()? == 0.0, "{} lost before", lost()?);
     agent.signal(Signal::SIGSTOP)?;
-    let flooded = (0..ROUNDS).try_for_each(|_| {
+    let flooded = (0..ROUNDS).try_for_each(|_| -> Result<()> {
         sender.send_copies(&frame, EACH)?;
         // The kernel side's own measure of time.
         thread::sleep(Duration::from_millis(100));

@@ -8,7 +8,11 @@ use nix::{
     sys::time::TimeSpec,
     time::{ClockId, clock_gettime, clock_settime},
 };
-use tests::{agent::Agent, topology::{Pair, RIGHT}, wait::eventually};
+use tests::{
+    agent::Agent,
+    topology::{Pair, RIGHT},
+    wait::eventually,
+};
 
 use super::{super::counts::SOON, Folder, counts, unwritten};
 
