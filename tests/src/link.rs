@@ -32,13 +32,14 @@ pub struct End<'n> {
     mac: Option<Mac>,
     mtu: u32,
     queues: u32,
+    index: u32,
 }
 
 impl<'n> End<'n> {
     /// An end called `name`, with MTU 1,500 and one queue each way.
     #[must_use]
     pub fn new(namespace: &'n Namespace, name: &'n str) -> Self {
-        Self { namespace, name, mac: None, mtu: 1500, queues: 1 }
+        Self { namespace, name, mac: None, mtu: 1500, queues: 1, index: 0 }
     }
 
     /// With this hardware address.
@@ -57,6 +58,12 @@ impl<'n> End<'n> {
     #[must_use]
     pub fn queues(self, queues: u32) -> Self {
         Self { queues, ..self }
+    }
+
+    /// With this index instead of the kernel's next one.
+    #[must_use]
+    pub fn index(self, index: u32) -> Self {
+        Self { index, ..self }
     }
 
     fn attributes(&self) -> Vec<LinkAttribute> {
@@ -79,9 +86,11 @@ impl<'n> End<'n> {
 pub fn veth(one: End<'_>, other: End<'_>) -> Result<()> {
     let mut peer = LinkMessage::default();
     peer.attributes = other.attributes();
+    peer.header.index = other.index;
     let link = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth);
     let link = link.set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
-    let message = one.attributes().into_iter().fold(link, LinkMessageBuilder::append_extra_attribute).build();
+    let mut message = one.attributes().into_iter().fold(link, LinkMessageBuilder::append_extra_attribute).build();
+    message.header.index = one.index;
     one.namespace
         .netlink(async |handle| Ok(handle.link().add(message).execute().await?))
         .with_context(|| format!("make the veth pair {} - {}", one.name, other.name))?;

@@ -35,6 +35,11 @@ pub(crate) fn bench(workspace: &Workspace) -> Result<PathBuf> {
     dynamic_binary(workspace, "bench")
 }
 
+/// The soak, which runs on this machine only.
+pub(crate) fn soak(workspace: &Workspace) -> Result<PathBuf> {
+    dynamic_binary(workspace, "soak")
+}
+
 /// What is handed out: as `agent`, in the profile `dist`, and nothing in it says where it was built.
 pub(crate) fn shipped(workspace: &Workspace) -> Result<PathBuf> {
     ui::say("building lossprobe as it is handed out (some minutes)");

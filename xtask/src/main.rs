@@ -86,6 +86,15 @@ enum Verb {
         #[arg(value_name = "FILTER")]
         filters: Vec<String>,
     },
+    /// Keep an agent under traffic, changing interfaces and scrapes; fails when what it takes has grown
+    Soak {
+        /// For so long; the first two and a half are not judged
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(4..=10_000))]
+        minutes: u64,
+        /// `table` for people, `json` for programs
+        #[arg(long, value_parser = ["table", "json"], default_value = "table")]
+        output: String,
+    },
     /// Run the integration tests on other kernels, in QEMU
     Vm(vm::Arguments),
     /// Make what is handed out: Debian package, tarball, container image, bill of materials, checksums, in target/package
@@ -132,6 +141,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<()> {
         Verb::Check { fix } => check::run(&workspace, fix),
         Verb::Man { folder } => man::run(&workspace, folder.as_deref()),
         Verb::Bench { output, filters } => run::bench(&workspace, &output, &filters),
+        Verb::Soak { minutes, output } => run::soak(&workspace, minutes, &output),
         Verb::Vm(arguments) => vm::run(&workspace, &arguments),
         Verb::Package => package::run(&workspace).map(drop),
         Verb::Release { dry_run } => release::run(&workspace, dry_run),

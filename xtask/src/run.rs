@@ -1,4 +1,4 @@
-//! `cargo xtask demo`, `incident`, `run` and `bench`: build, then become the program, so that Ctrl-C reaches it and nobody else.
+//! `cargo xtask demo`, `incident`, `run`, `bench` and `soak`: build, then become the program, so that Ctrl-C reaches it and nobody else.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -49,6 +49,17 @@ pub(crate) fn bench(workspace: &Workspace, output: &str, filters: &[String]) -> 
     let bench = build::bench(workspace)?;
     let mut command = elevated();
     command.arg(format!("LOSSPROBE_BIN={}", agent.display())).arg(bench).args(["--output", output]).args(filters);
+    become_program(command)
+}
+
+/// An agent under load for so many minutes, in network namespaces of its own.
+pub(crate) fn soak(workspace: &Workspace, minutes: u64, output: &str) -> Result<()> {
+    setup::ensure(workspace, Scope::Demo)?;
+    let agent = build::agent(workspace)?;
+    let soak = build::soak(workspace)?;
+    let mut command = elevated();
+    command.arg(format!("LOSSPROBE_BIN={}", agent.display())).arg(soak);
+    command.args(["--minutes", &minutes.to_string(), "--output", output]);
     become_program(command)
 }
 

@@ -346,6 +346,18 @@ pub const METRICS: &[Metric] = &[
         samples: samples::attached,
     },
     Metric {
+        name: "lossprobe_refused_interfaces",
+        kind: Kind::Gauge,
+        unit: "",
+        labels: &[],
+        help: "Selected interfaces that are not watched as asked: no counter is free, or a hook is missing. `lossprobe stats` \
+               says which and why.",
+        samples: |snapshot, to| {
+            let refused = snapshot.interfaces.iter().filter(|interface| !interface.refused.is_empty());
+            to.add([], refused.count() as u64);
+        },
+    },
+    Metric {
         name: "lossprobe_feature_available",
         kind: Kind::Gauge,
         unit: "",

@@ -12,7 +12,7 @@ mod loss;
 mod node;
 mod observer;
 mod peers;
-mod random;
+pub mod random;
 mod score;
 mod shape;
 mod traffic;

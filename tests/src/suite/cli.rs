@@ -188,9 +188,11 @@ fn bad_configuration() -> Result<()> {
     let path = temporary("bad.toml");
     let text = path.to_str().context("path")?;
     for (content, expected) in [
-        ("listen = 7\n", &["listen", ":1:"][..]),
-        ("\ninterfase = [\"b\"]\n", &["interfase", ":2:"]),
-        ("listen = \"127.0.0.1:9976\n", &[":1:"]),
+        (&b"listen = 7\n"[..], &["listen", ":1:"][..]),
+        (b"\ninterfase = [\"b\"]\n", &["interfase", ":2:"]),
+        (b"listen = \"127.0.0.1:9976\n", &[":1:"]),
+        (b"listen = \"127.0.0.1:9976\"\n\xff\xfe\x00", &["UTF-8"]),
+        (&[0; 1000], &[":1:"]),
     ] {
         fs::write(&path, content)?;
         let output = lossprobe(right, &["agent", "--config", text]);

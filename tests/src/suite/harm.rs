@@ -32,7 +32,7 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 /// Programs on the tcx hooks of an interface, both directions.
-fn tcx_programs(namespace: &Namespace, interface: &str) -> Result<usize> {
+pub(super) fn tcx_programs(namespace: &Namespace, interface: &str) -> Result<usize> {
     namespace.run(|| {
         let count = |direction| -> Result<usize> {
             let (_, programs) = SchedClassifier::query_tcx(interface, direction)

@@ -15,7 +15,7 @@ use tests::{
     link::{End, veth},
     metrics::Metrics,
     namespace::Namespace,
-    run::{requires_kernel, trial},
+    run::{is_full, requires_kernel, trial},
     wait::eventually,
     wire::PacketSocket,
 };
@@ -29,7 +29,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("links::down_and_up", down_and_up),
         trial("links::moved_away_and_back", moved_away_and_back),
         trial("links::excluded", excluded),
-        trial("links::two_hundred_while_scraping", two_hundred_while_scraping),
+        trial("links::many_while_scraping", many_while_scraping),
     ]
 }
 
@@ -153,9 +153,9 @@ fn excluded() -> Result<()> {
     agent.stop()
 }
 
-/// Names and slots are used again and again while they are being read.
-fn two_hundred_while_scraping() -> Result<()> {
-    const ROUNDS: usize = 20;
+/// Names and slots are used again and again while they are being read: by 200 links, by a thousand with `--full`.
+fn many_while_scraping() -> Result<()> {
+    let rounds = if is_full() { 100 } else { 20 };
     const LINKS: usize = 10;
     let (here, there) = (Namespace::new("here")?, Namespace::new("there")?);
     veth(End::new(&here, "x"), End::new(&there, "p"))?;
@@ -176,7 +176,7 @@ fn two_hundred_while_scraping() -> Result<()> {
             }
             Ok(scrapes)
         });
-        let churn = (0..ROUNDS).try_for_each(|_| {
+        let churn = (0..rounds).try_for_each(|_| {
             (0..LINKS).try_for_each(|link| {
                 veth(End::new(&here, &format!("x{link}")), End::new(&there, &format!("p{link}")))
             })?;

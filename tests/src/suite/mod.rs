@@ -14,6 +14,7 @@ mod doctor;
 mod drops;
 mod evidence;
 mod exact;
+mod faults;
 mod fixture;
 mod flows;
 mod harm;
@@ -63,6 +64,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         xdp_failed::trials(),
         devices::trials(),
         links::trials(),
+        faults::trials(),
         physical::trials(),
         roles::trials(),
         roles_ports::trials(),
@@ -99,6 +101,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             memory::host_trials(),
             doctor::host_trials(),
             devices::host_trials(),
+            faults::host_trials(),
             wire::host_trials(),
             malformed::host_trials(),
             cli::host_trials(),

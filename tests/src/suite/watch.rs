@@ -307,7 +307,7 @@ fn what_is_not_shown_is_said() -> Result<()> {
 }
 
 /// Subscribes over the socket as a client does. The stream's head and greeting have been read, or the refusal.
-fn subscribe(socket: &Path) -> Result<(UnixStream, String)> {
+pub(super) fn subscribe(socket: &Path) -> Result<(UnixStream, String)> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(SOON))?;
     stream.write_all(b"GET /api/v1/watch HTTP/1.1\r\nHost: x\r\n\r\n")?;

@@ -420,6 +420,13 @@ fn golden(openmetrics: bool) -> String {
         ],
     );
     family(
+        "lossprobe_refused_interfaces",
+        "gauge",
+        "",
+        "Selected interfaces that are not watched as asked: no counter is free, or a hook is missing. `lossprobe stats` says which and why.",
+        &[" 0"],
+    );
+    family(
         "lossprobe_feature_available",
         "gauge",
         "",
