@@ -270,6 +270,7 @@ Examples:
 A report may be made while an incident goes on; it then tells what was known at that time. Times are
 UTC. Of a closed one it is the report in its folder, beside which are the frames (evidence.pcapng),
 the counters second by second (CSV) and the machine (host.txt); `lossprobe incidents ID` says where.
+Without a folder it is made of the incident alone, which has no frames.
 It has addresses of frames' senders: read it before you pass it on.
 Exit codes: 0 done, 1 failed (nothing is known of it, or it cannot be written), 2 usage.";
 
@@ -452,7 +453,10 @@ pub struct AgentArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=2048))]
     pub evidence_payload: Option<u32>,
 
-    /// Keep headers only of malformed frames, also where a checksum is wrong [default: off]
+    /// Keep headers only of malformed frames, also where a checksum is wrong, and tell nobody addresses [default: off]
+    ///
+    /// Headers have addresses: they stay in what only who runs the agent reads, `lossprobe capture` and the folder of an
+    /// incident, whose report names source MACs. Without them nobody could check a frame or find its sender.
     #[arg(long, conflicts_with = "evidence_payload")]
     pub redact: bool,
 

@@ -19,6 +19,7 @@ pub mod verdict;
 
 use std::{collections::VecDeque, sync::Arc};
 
+pub(crate) use self::sentence::percent;
 use self::{
     alarm::{Alarms, Detector, Learned},
     incident::{Change, Incidents, Kept, Thresholds},

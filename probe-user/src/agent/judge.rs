@@ -14,7 +14,7 @@ use crate::{
     detect::{
         Detection,
         alarm::Detector,
-        incident::{Incident, Kept, What},
+        incident::{Change, Incident, Kept, What},
         verdict::{Affected, Name, Verdict},
     },
     export::push::Push,
@@ -68,7 +68,7 @@ impl Judge {
     /// If the thread that tells of incidents cannot be started.
     pub(super) fn start(config: &Config) -> Result<Self> {
         let settings = &config.incidents;
-        let (disk, kept, unwritten) = match settings.state_dir.as_deref().map(|folder| Disk::open(folder, config)) {
+        let (mut disk, kept, unwritten) = match settings.state_dir.as_deref().map(|folder| Disk::open(folder, config)) {
             Some(Ok((disk, kept))) => (Some(disk), kept, None),
             Some(Err(fault)) => {
                 error!("incidents are kept in memory only, because the state folder cannot be used: {fault:#}");
@@ -79,9 +79,16 @@ impl Judge {
                 (None, Kept::default(), None)
             }
         };
+        let open = open(&kept);
         let detection = Detection::new(settings.thresholds, settings.objective_percent, kept);
         let push = Push::start(&config.push)?;
-        detection.incidents().open().for_each(|incident| push.tell(incident, What::State(incident.state)));
+        for incident in detection.incidents().iter().filter(|incident| open.contains(&incident.id)) {
+            push.tell(incident, if incident.is_open() { What::State(incident.state) } else { What::Closed });
+            if let Some(disk) = disk.as_mut().filter(|_| !incident.is_open()) {
+                disk.keeper.keep(incident);
+                disk.due.insert(incident.id.clone());
+            }
+        }
         Ok(Self {
             detection,
             history: History::new(config.record.history),
@@ -108,9 +115,9 @@ impl Judge {
     ) {
         self.ticks = self.ticks.wrapping_add(1);
         self.history.add(snapshot);
-        for change in self.detection.add(snapshot, affected) {
+        let changes = self.detection.add(snapshot, affected);
+        for change in &changes {
             let Some(incident) = self.detection.incidents().get(&change.id) else { continue };
-            self.push.tell(incident, change.what);
             let is_counted = match change.what {
                 What::Judged => true,
                 What::Closed => incident.judged.is_none(),
@@ -119,6 +126,10 @@ impl Judge {
             if is_counted {
                 *self.totals.entry(named(incident)).or_default() += 1;
             }
+        }
+        for change in gravest(changes) {
+            let Some(incident) = self.detection.incidents().get(&change.id) else { continue };
+            self.push.tell(incident, change.what);
             if let Some(unwritten) = &mut self.unwritten {
                 *unwritten += 1;
             }
@@ -158,6 +169,9 @@ impl Judge {
                     disk.failed.insert(written.id);
                 }
             }
+        }
+        if !disk.scribe.has_room() {
+            return;
         }
         let Some(id) = disk.due.pop_first() else { return };
         // It is kept for a while after it is over, so it is known but for a flood of others.
@@ -217,12 +231,39 @@ impl Disk {
     fn open(folder: &Path, config: &Config) -> Result<(Self, Kept)> {
         let mut store = Store::open(folder)?;
         let kept = store.load()?;
-        let bundles = Bundles::open(folder.join(bundle::FOLDER), config.record.keep)?;
-        let open = kept.incidents.iter().filter(|incident| incident.is_open()).count();
-        info!(folder = %folder.display(), known = kept.incidents.len(), open, "incidents are kept");
+        let open = open(&kept);
+        info!(folder = %folder.display(), known = kept.incidents.len(), open = open.len(), "incidents are kept");
+        let bundles = Bundles::open(folder.join(bundle::FOLDER), config.record.keep, open)?;
         let (keeper, scribe) = (Keeper::start(store)?, Scribe::start(bundles)?);
         Ok((Self { keeper, scribe, due: BTreeSet::new(), failed: BTreeSet::new(), failures: 0 }, kept))
     }
+}
+
+/// Incidents that an earlier agent has left open.
+fn open(kept: &Kept) -> BTreeSet<String> {
+    kept.incidents.iter().filter(|incident| incident.is_open()).map(|incident| incident.id.clone()).collect()
+}
+
+/// Of what has become of an incident in one second the gravest: whoever is told hears of it once.
+fn gravest(changes: Vec<Change>) -> Vec<Change> {
+    const fn weight(what: What) -> u8 {
+        match what {
+            What::State(_) => 0,
+            What::Verdict(_) => 1,
+            What::Opened => 2,
+            What::Judged => 3,
+            What::Closed => 4,
+        }
+    }
+    let mut gravest: Vec<Change> = Vec::new();
+    for change in changes {
+        match gravest.iter_mut().find(|other| other.id == change.id) {
+            Some(other) if weight(other.what) >= weight(change.what) => {}
+            Some(other) => *other = change,
+            None => gravest.push(change),
+        }
+    }
+    gravest
 }
 
 /// What an incident counts as: `unknown` while nobody is named.
@@ -238,5 +279,30 @@ fn shown(detector: &Detector) -> DetectorState {
         score_ratio: if detector.threshold > 0.0 { detector.score / detector.threshold } else { 0.0 },
         baseline: detector.baseline,
         ratio: detector.ratio,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::incident::State;
+
+    #[test]
+    fn what_happens_in_a_second_is_told_once() {
+        use What::{Closed, Judged, Opened, Verdict};
+        let state = What::State(State::Active);
+        let verdict = Verdict(Name::NetworkIn);
+        for (whats, expected) in [
+            (&[Opened, Judged, verdict, state][..], Judged),
+            (&[Opened, state], Opened),
+            (&[state, verdict], verdict),
+            (&[verdict, Closed], Closed),
+            (&[state, What::State(State::Easing)], state),
+        ] {
+            let change = |what: &What| ["a", "b"].map(|id| Change { id: id.to_owned(), what: *what });
+            let told = gravest(whats.iter().flat_map(change).collect());
+            let expected = ["a", "b"].map(|id| Change { id: id.to_owned(), what: expected });
+            assert_eq!(told, expected, "{whats:?}");
+        }
     }
 }

@@ -358,7 +358,7 @@ fn ratio(part: &Part) -> f64 {
 }
 
 /// With as many places as it takes to be more than nothing.
-fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     match percent {
         0.0 => "0 %".to_owned(),

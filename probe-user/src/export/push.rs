@@ -8,7 +8,6 @@
 
 mod alerts;
 mod queue;
-mod redact;
 mod sender;
 mod told;
 
@@ -26,13 +25,13 @@ use tracing::{info, warn};
 
 use self::{
     queue::Queue,
-    redact::redacted,
     sender::Sender,
-    told::{Severity, Told, change, word},
+    told::{Severity, Told, change, said, word},
 };
 use crate::{
     config::PushConfig,
     detect::incident::{Incident, What},
+    record::redact::redacted,
 };
 
 /// How long is waited for what.
@@ -140,13 +139,10 @@ impl Push {
 
 /// One line, for the journal or whoever reads the log. What is far away and malformed is no reason to worry.
 fn log(incident: &Incident, what: What, severity: Severity, redact: bool) {
-    let sentence = match incident.statement.sentence.as_str() {
-        "" => "more is lost than usual; there is no verdict yet".to_owned(),
-        sentence if redact => redacted(sentence),
-        sentence => sentence.to_owned(),
-    };
+    let (verdict, sentence) = said(incident);
+    let sentence = if redact { redacted(sentence) } else { sentence.to_owned() };
     let (what, state) = (change(what), word(&incident.state));
-    let (party, verdict) = (word(&incident.party), word(&incident.verdict));
+    let (party, verdict) = (word(&incident.party), verdict.id());
     let (affected, severity_id) = (incident.affected.join(","), severity.id());
     macro_rules! line {
         ($level:ident) => {
@@ -181,7 +177,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::detect::incident::{Party, State};
+    use crate::detect::{
+        incident::{Party, State},
+        verdict::Name,
+    };
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -213,7 +212,7 @@ mod tests {
         let opened = logged(&push(false), &incident, What::Opened);
         assert_eq!(
             (&opened["level"], &opened["fields"]["message"]),
-            (&json!("WARN"), &json!("more is lost than usual; there is no verdict yet"))
+            (&json!("WARN"), &json!("More is lost than usual; there is no verdict yet."))
         );
         for (field, expected) in [
             ("event", "incident"),
@@ -232,6 +231,14 @@ mod tests {
         let judged = logged(&push(false), &incident, What::Judged);
         assert_eq!((&judged["level"], &judged["fields"]["message"]), (&json!("INFO"), &json!("192.0.2.7 is broken.")));
         assert_eq!(logged(&push(true), &incident, What::Judged)["fields"]["message"], "[redacted] is broken.");
+    }
+
+    #[test]
+    fn what_is_taken_back_is_logged() {
+        let push = Push::start(&PushConfig::default()).expect("no file, no thread");
+        let taken_back = logged(&push, &told::tests::taken_back(), What::Verdict(Name::Unknown));
+        let fields = &taken_back["fields"];
+        assert_eq!((&fields["verdict"], &fields["message"]), (&json!("unknown"), &json!("It cannot be told.")));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{ErrorKind, IsTerminal as _, Write as _, stderr},
+    io::{Write as _, stderr},
     path::{Path, PathBuf},
 };
 
@@ -11,17 +11,21 @@ use jiff::Timestamp;
 
 use super::{
     client::{self, FetchError},
+    print::print,
     stats::{Listing, Page, Style, printable},
 };
 use crate::{
     agent,
     cli::{IncidentsArgs, KnowledgeArgs, Output},
     config::{DEFAULT_STATE, control_socket},
-    detect::incident::{Incident, State},
+    detect::{
+        incident::{Incident, State},
+        percent,
+    },
     record::{
         bundle,
         incidents::Incidents,
-        report::{self, Block, clock, duration, id, percent},
+        report::{self, Block, clock, duration, id},
         store,
     },
 };
@@ -35,25 +39,15 @@ const NAMES_SHOWN: usize = 3;
 /// If neither an agent nor a state folder tells of any, or none is called so.
 pub fn run(args: &IncidentsArgs) -> Result<()> {
     let (incidents, _) = agent::runtime()?.block_on(Knowledge::from_args(&args.knowledge)?.incidents())?;
-    let width = terminal_size::terminal_size().map(|(width, _)| width.0);
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let page = Page { width, colour };
-    let text = match (&args.id, args.output) {
-        (None, Output::Json) => serde_json::to_string(&incidents)? + "\n",
-        (None, Output::Table) => list(&incidents.incidents, &page),
-        (Some(id), Output::Json) => serde_json::to_string(find(&incidents.incidents, Some(id))?)? + "\n",
-        (Some(id), Output::Table) => show(find(&incidents.incidents, Some(id))?, &page),
-    };
-    print(&text)
-}
-
-/// Writes to standard output, which may be closed by who has seen enough.
-pub(super) fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome.context("write to standard output"),
-    }
+    print(|page| {
+        Ok(match (&args.id, args.output) {
+            (None, Output::Json) => serde_json::to_string(&incidents)?,
+            (None, Output::Table) => list(&incidents.incidents, page),
+            (Some(id), Output::Json) => serde_json::to_string(find(&incidents.incidents, Some(id))?)?,
+            (Some(id), Output::Table) => show(find(&incidents.incidents, Some(id))?, page),
+        })
+    })
+    .map(drop)
 }
 
 /// Where incidents are known from.
@@ -201,15 +195,10 @@ fn columns(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Of the folder's bundles, the report of this incident.
-pub(super) fn stored(incident: &Incident, name: &str) -> Result<String> {
-    ensure!(!incident.bundle.is_empty(), "{} has no bundle", incident.id);
-    let path = Path::new(&incident.bundle).join(name);
-    std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::record::{
         bundle::{
@@ -268,7 +257,8 @@ mod tests {
     #[test]
     fn from_a_folder_without_an_agent() {
         let scratch = Scratch::new("folder");
-        let mut bundles = Bundles::open(scratch.path.join(bundle::FOLDER), Keep::default()).unwrap();
+        let folder = scratch.path.join(bundle::FOLDER);
+        let mut bundles = Bundles::open(folder, Keep::default(), BTreeSet::new()).unwrap();
         for id in ["1", "2", "3"] {
             bundles.write(&case(id)).unwrap();
         }
@@ -276,14 +266,16 @@ mod tests {
         let ids = |told: &Incidents| told.incidents.iter().map(|incident| incident.id.clone()).collect::<Vec<_>>();
         let told = read(&scratch.path).unwrap();
         assert_eq!(ids(&told), ["3", "1"], "one that is broken hides no other");
-        assert!(stored(&told.incidents[0], bundle::REPORT_MD).unwrap().starts_with("# Packet loss on node7"));
+        let report = |incident: &Incident| bundle::report(incident, bundle::REPORT_MD);
+        assert!(report(&told.incidents[0]).unwrap().starts_with("# Packet loss on node7"));
         let mut store = Store::open(&scratch.path).unwrap();
         store.keep(&Incident { state: State::Easing, closed: None, ..named("3") }).unwrap();
         store.keep(&named("4")).unwrap();
         let told = read(&scratch.path).unwrap();
         assert_eq!(ids(&told), ["4", "3", "1"]);
         assert_eq!(told.incidents[1].state, State::Easing, "the journal knows more than the bundle");
-        assert!(stored(&told.incidents[0], bundle::REPORT_MD).is_err(), "there is no bundle of it");
+        assert_eq!(report(&told.incidents[0]), None, "there is no bundle of it");
+        assert_eq!(report(&told.incidents[1]), None, "the bundle says that it is over");
         assert!(read(Path::new("/nonexistent")).is_err());
     }
 }

@@ -6,15 +6,16 @@ use anyhow::{Context as _, Result};
 
 use super::{
     client,
-    incidents::{Knowledge, find, print, stored},
+    incidents::{Knowledge, find},
+    print::print,
 };
 use crate::{
     agent,
     cli::{ReportArgs, ReportFormat},
     detect::incident::{Incident, State},
     record::{
-        bundle::{REPORT_HTML, REPORT_MD},
-        host::Host,
+        bundle::{self, REPORT_HTML, REPORT_MD},
+        host,
         report::{Facts, html, markdown},
     },
 };
@@ -26,7 +27,7 @@ use crate::{
 pub fn run(args: &ReportArgs) -> Result<()> {
     let text = agent::runtime()?.block_on(make(args))?;
     match args.write.as_deref().filter(|path| *path != Path::new("-")) {
-        None => print(&text),
+        None => print(|_page| Ok(text)).map(drop),
         Some(path) => {
             // It has addresses of others.
             let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
@@ -45,16 +46,16 @@ async fn make(args: &ReportArgs) -> Result<String> {
         ReportFormat::Md => REPORT_MD,
         ReportFormat::Html => REPORT_HTML,
     };
-    let Some(socket) = socket else { return stored(incident, name) };
     // What was kept at that time lies in the bundle; the agent has other frames by now.
-    if incident.state == State::Closed
-        && let Ok(report) = stored(incident, name)
+    if (socket.is_none() || incident.state == State::Closed)
+        && let Some(report) = bundle::report(incident, name)
     {
         return Ok(report);
     }
+    // Without an agent it may be another machine's.
+    let Some(socket) = socket else { return Ok(write(incident, &Facts::default(), format)) };
     let evidence = client::evidence(socket).await.ok();
-    let host = Host::read();
-    let facts = Facts { host: &host.name, evidence: evidence.as_ref(), ..Facts::default() };
+    let facts = Facts { host: &host::name(), evidence: evidence.as_ref(), ..Facts::default() };
     Ok(write(incident, &facts, format))
 }
 
@@ -76,8 +77,41 @@ fn format(args: &ReportArgs) -> ReportFormat {
 mod tests {
     use clap::Parser as _;
 
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::{
+        cli::{Cli, Command},
+        record::{
+            bundle::{
+                Bundles, Keep,
+                tests::{Scratch, case},
+            },
+            report::tests::incident,
+            store::Store,
+        },
+    };
+
+    /// What the journal has and no folder, or a folder that is behind it.
+    #[test]
+    fn an_incident_is_enough() {
+        let scratch = Scratch::new("report");
+        let folder = scratch.path.join(bundle::FOLDER);
+        Bundles::open(folder, Keep::default(), BTreeSet::new()).unwrap().write(&case("1")).unwrap();
+        let mut store = Store::open(&scratch.path).unwrap();
+        let written = |id: &str| {
+            let line = format!("lossprobe report --state-dir {} {id}", scratch.path.display());
+            agent::runtime().unwrap().block_on(make(&args(&line))).unwrap()
+        };
+        assert!(written("1").starts_with("# Packet loss on node7"), "the folder's");
+        store.keep(&Incident { id: "2".to_owned(), ..incident() }).unwrap();
+        store.keep(&Incident { id: "1".to_owned(), state: State::Easing, closed: None, ..incident() }).unwrap();
+        for (id, state) in [("1", "easing"), ("2", "closed")] {
+            let report = written(id);
+            let row = format!("| State | {state} |");
+            assert!(report.starts_with("# Packet loss, 2024") && report.contains(&row), "{report}");
+        }
+    }
 
     fn args(line: &str) -> ReportArgs {
         match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {

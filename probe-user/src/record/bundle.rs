@@ -15,7 +15,7 @@
 //! waits for anything but the disk: see [`scribe`](super::scribe) for where it runs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufWriter, ErrorKind, Read as _, Write as _},
@@ -26,6 +26,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
+use tracing::warn;
 
 use super::{
     evidence::Evidence,
@@ -34,6 +35,7 @@ use super::{
     host::Host,
     pcapng::Writer,
     report::{self, Facts, html, markdown, section::belongs},
+    store::{is_missing, is_name, open_file, read_file, read_incident},
 };
 use crate::{detect::incident::Incident, event::Event, snapshot::Snapshot};
 
@@ -55,13 +57,13 @@ const MOST_EVIDENCE_BYTES: usize = 4 << 20;
 const MOST_SERIES_BYTES: u64 = 8 << 20;
 /// Incidents of which is remembered how far they are written.
 const MOST_PROGRESS: usize = 64;
-/// Longest name of an incident, in bytes.
-const LONGEST_ID: usize = 128;
+/// What is read of a report at most, in bytes.
+const MOST_REPORT_BYTES: u64 = 8 << 20;
 /// Evidence is of others' packets: only who runs the agent reads it.
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
-/// How much is kept. The bundle that was written last stays, whatever its size.
+/// How much is kept. Bundles of open incidents stay, and the one that was written last, whatever their size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
     /// Bundles.
@@ -96,6 +98,8 @@ pub struct Case {
 pub struct Bundles {
     folder: PathBuf,
     keep: Keep,
+    /// Incidents that are open.
+    open: BTreeSet<String>,
     /// By incident.
     progress: BTreeMap<String, Progress>,
 }
@@ -110,17 +114,18 @@ struct Progress {
 }
 
 impl Bundles {
-    /// Takes a folder, which is made if it is not there, and puts in order what an agent that was killed has left.
+    /// Takes a folder, which is made if it is not there, and puts in order what an agent that was killed has left. `open` are
+    /// incidents that go on.
     ///
     /// # Errors
     /// If it cannot be made or read.
-    pub fn open(folder: PathBuf, keep: Keep) -> Result<Self> {
+    pub fn open(folder: PathBuf, keep: Keep, open: BTreeSet<String>) -> Result<Self> {
         make_folder(&folder, true)?;
         for path in entries(&folder)? {
             let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
             if let Some(id) = name.strip_prefix('.').and_then(|name| name.strip_suffix(".old")) {
                 let place = folder.join(id);
-                if is_id(id) && !place.exists() {
+                if is_name(id) && !place.exists() {
                     fs::rename(&path, &place).with_context(|| format!("put back {}", place.display()))?;
                     continue;
                 }
@@ -129,7 +134,7 @@ impl Bundles {
                 remove(&path)?;
             }
         }
-        Ok(Self { folder, keep, progress: BTreeMap::new() })
+        Ok(Self { folder, keep, open, progress: BTreeMap::new() })
     }
 
     /// Where the bundle of an incident is, or will be.
@@ -145,7 +150,7 @@ impl Bundles {
     /// If it cannot be written, as when the disk is full; an earlier one then stays as it was.
     pub fn write(&mut self, case: &Case) -> Result<PathBuf> {
         let id = &case.incident.id;
-        ensure!(is_id(id), "an incident's name, {id:?}, is no name for a folder");
+        ensure!(is_name(id), "an incident's name, {id:?}, is no name for a folder");
         let place = self.place(id);
         let [fresh, former] = [".new", ".old"].map(|end| self.folder.join(format!(".{id}{end}")));
         remove(&fresh)?;
@@ -170,7 +175,15 @@ impl Bundles {
                 if self.progress.len() > MOST_PROGRESS {
                     self.progress.pop_first();
                 }
-                self.let_go(&place)?;
+                if case.incident.is_open() {
+                    self.open.insert(id.clone())
+                } else {
+                    self.open.remove(id)
+                };
+                // What was written is written.
+                if let Err(error) = self.let_go(&place) {
+                    warn!("old bundles take more room than they may: {error:#}");
+                }
                 Ok(place)
             }
             Err(error) => {
@@ -212,18 +225,24 @@ impl Bundles {
         Ok(Progress { uptime_ms, evidence })
     }
 
-    /// Removes the oldest while there are too many, or they are too large; never the one at `kept`.
+    /// Removes the oldest that are over while there are too many, or they are too large; never the one at `kept`.
     fn let_go(&self, kept: &Path) -> Result<()> {
         let bundles = self::bundles(&self.folder)?;
         let sizes: Vec<u64> = bundles.iter().map(|bundle| size(bundle)).collect();
         let (mut count, mut bytes) = (bundles.len(), sizes.iter().sum::<u64>());
-        for (bundle, size) in bundles.iter().zip(sizes) {
-            if (count > self.keep.count || bytes > self.keep.bytes) && bundle != kept {
-                remove(bundle)?;
-                (count, bytes) = (count - 1, bytes - size);
+        let mut outcome = Ok(());
+        for (bundle, size) in
+            bundles.iter().zip(sizes).filter(|(bundle, _)| *bundle != kept && !self.open.contains(id(bundle)))
+        {
+            if count <= self.keep.count && bytes <= self.keep.bytes {
+                break;
+            }
+            match remove(bundle) {
+                Ok(()) => (count, bytes) = (count - 1, bytes - size),
+                Err(error) => outcome = Err(error),
             }
         }
-        Ok(())
+        outcome
     }
 }
 
@@ -232,7 +251,7 @@ impl Bundles {
 /// # Errors
 /// If the folder cannot be read.
 pub fn bundles(folder: &Path) -> Result<Vec<PathBuf>> {
-    let is_bundle = |path: &PathBuf| path.file_name().and_then(OsStr::to_str).is_some_and(is_id) && path.is_dir();
+    let is_bundle = |path: &PathBuf| is_name(id(path)) && path.is_dir();
     let mut bundles: Vec<PathBuf> = entries(folder)?.into_iter().filter(is_bundle).collect();
     bundles.sort();
     Ok(bundles)
@@ -241,11 +260,24 @@ pub fn bundles(folder: &Path) -> Result<Vec<PathBuf>> {
 /// The incident of a bundle.
 ///
 /// # Errors
-/// If it cannot be read, or is of another version.
+/// If it cannot be read, or is none that an agent of this version writes.
 pub fn read(bundle: &Path) -> Result<Incident> {
     let path = bundle.join(INCIDENT);
-    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no incident of this version's", path.display()))
+    read_incident(&path, id(bundle)).with_context(|| format!("read {}", path.display()))
+}
+
+/// The report ([`REPORT_MD`] or [`REPORT_HTML`]) that was written of an incident when it was as far as it is now. `None` if there
+/// is none, or it cannot be read.
+#[must_use]
+pub fn report(incident: &Incident, name: &str) -> Option<String> {
+    let bundle = Path::new(&incident.bundle);
+    read(bundle).ok().filter(|written| written.state == incident.state)?;
+    String::from_utf8(read_file(&bundle.join(name), MOST_REPORT_BYTES).ok()?).ok()
+}
+
+/// The incident that a bundle is called by.
+fn id(bundle: &Path) -> &str {
+    bundle.file_name().and_then(OsStr::to_str).unwrap_or_default()
 }
 
 /// A bundle that is being written, and where an earlier writing of it may be.
@@ -269,8 +301,8 @@ impl Folder<'_> {
     /// What an earlier writing has had, `None` if there was none.
     fn earlier(&self, name: &str) -> Result<Option<File>> {
         let path = self.former.join(name);
-        match File::open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        match open_file(&path) {
+            Err(error) if is_missing(&error) => Ok(None),
             outcome => outcome.map(Some).with_context(|| format!("read {}", path.display())),
         }
     }
@@ -370,12 +402,6 @@ fn field(text: &str) -> String {
     } else {
         format!("{guard}{text}")
     }
-}
-
-/// Whether it can be a folder's name here: it hides nothing and leads nowhere else.
-fn is_id(id: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    !id.is_empty() && id.len() <= LONGEST_ID && !id.starts_with('.') && id.bytes().all(is_plain)
 }
 
 fn make_folder(path: &Path, with_parents: bool) -> Result<()> {

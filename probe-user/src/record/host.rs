@@ -23,18 +23,17 @@ impl Host {
     /// Asks the machine. What it does not tell is left out.
     #[must_use]
     pub fn read() -> Self {
-        let (name, kernel) = uname().map_or_else(
-            |_unlikely| (String::new(), String::new()),
+        let kernel = uname().map_or_else(
+            |_unlikely| String::new(),
             |names| {
                 let parts = [names.sysname(), names.release(), names.version(), names.machine()];
-                let kernel = parts.map(|part| part.to_string_lossy()).join(" ");
-                (names.nodename().to_string_lossy().into_owned(), kernel)
+                parts.map(|part| part.to_string_lossy()).join(" ")
             },
         );
         let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
         let system = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
         Self {
-            name: if name == "(none)" { String::new() } else { name },
+            name: name(),
             kernel,
             system: system.unwrap_or_default().trim_matches('"').to_owned(),
             cpus: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
@@ -67,6 +66,13 @@ impl Host {
         }
         text
     }
+}
+
+/// This machine's name, as `uname -n` says it; `""` if it has none.
+#[must_use]
+pub fn name() -> String {
+    let name = uname().map_or_else(|_unlikely| String::new(), |names| names.nodename().to_string_lossy().into_owned());
+    if name == "(none)" { String::new() } else { name }
 }
 
 fn describe(interface: &Interface, text: &mut String) {

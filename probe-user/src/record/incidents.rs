@@ -1,9 +1,8 @@
 //! What the agent answers at [`PATH`], and what of it is for everybody.
 
-use std::net::{IpAddr, SocketAddr};
-
 use serde::{Deserialize, Serialize};
 
+use super::redact::redacted;
 use crate::detect::{incident::Incident, verdict::Verdict};
 
 /// Version of the JSON form. Keys are added, never renamed.
@@ -35,7 +34,7 @@ impl Incidents {
             incident.bundle.clear();
             hide_addresses(&mut incident.statement);
             for change in &mut incident.verdicts {
-                hide(&mut change.sentence);
+                change.sentence = redacted(&change.sentence);
             }
         }
         self
@@ -45,30 +44,7 @@ impl Incidents {
 /// Takes addresses out of all sentences of a verdict.
 pub fn hide_addresses(verdict: &mut Verdict) {
     let lists = [&mut verdict.evidence, &mut verdict.next_steps, &mut verdict.missing, &mut verdict.blind_spots];
-    lists.into_iter().flatten().chain([&mut verdict.sentence]).for_each(hide);
-}
-
-fn hide(sentence: &mut String) {
-    const HIDDEN: &str = "(address)";
-    let is_edge = |character: char| character.is_ascii_punctuation() && !matches!(character, ':' | '[' | ']');
-    for word in sentence.clone().split_whitespace() {
-        // What stands around it, and the end of a sentence. An address can begin and end with colons.
-        let bare = word.trim_matches(is_edge);
-        if [bare, bare.trim_end_matches(':')].into_iter().any(is_address) {
-            *sentence = sentence.replace(bare, HIDDEN);
-        }
-    }
-}
-
-/// A MAC, IPv4 or IPv6 address, with a port or the length of a prefix.
-fn is_address(text: &str) -> bool {
-    let address = text.split('/').next().unwrap_or_default();
-    let is_mac = || {
-        let mut bytes = address.split([':', '-']);
-        bytes.clone().count() == 6 && bytes.all(|byte| byte.len() == 2 && u8::from_str_radix(byte, 16).is_ok())
-    };
-    let unbracketed = address.trim_start_matches('[').trim_end_matches(']');
-    unbracketed.parse::<IpAddr>().is_ok() || address.parse::<SocketAddr>().is_ok() || is_mac()
+    lists.into_iter().flatten().chain([&mut verdict.sentence]).for_each(|text| *text = redacted(text));
 }
 
 #[cfg(test)]
@@ -87,23 +63,16 @@ mod tests {
 
     #[test]
     fn nobody_reads_addresses_by_tcp() {
-        for (sentence, expected) in [
-            ("from 02:00:00:00:00:07, vlan 5.", "from (address), vlan 5."),
-            ("Ask 192.0.2.1:443 (2001:db8::1) or fe80::1.", "Ask (address) ((address)) or (address)."),
-            ("[2001:db8::1]:443 and 10.0.0.0/8: no", "(address) and (address) no"),
-            ("02-00-00-00-00-07 twice 02-00-00-00-00-07", "(address) twice (address)"),
-            ("eth0: 12 of 99.9 % at 10:40:20, 5:3", "eth0: 12 of 99.9 % at 10:40:20, 5:3"),
-        ] {
-            let statement =
-                Verdict { sentence: sentence.to_owned(), evidence: vec![sentence.to_owned()], ..Verdict::default() };
-            let verdicts = vec![VerdictChange { sentence: sentence.to_owned(), ..VerdictChange::default() }];
-            let bundle = "/var/lib/lossprobe/x".to_owned();
-            let incident = Incident { statement, verdicts, bundle, ..Incident::default() };
-            let public = Incidents::new(vec![incident]).public().incidents.remove(0);
-            assert_eq!(public.statement.sentence, expected);
-            assert_eq!(public.statement.evidence, [expected]);
-            assert_eq!(public.verdicts[0].sentence, expected);
-            assert_eq!(public.bundle, "");
-        }
+        let sentence = "From 02:00:00:00:00:07: ask 192.0.2.1:443->[2001:db8::1]:80 or fe80::1%eth0.".to_owned();
+        let expected = "From [redacted]: ask [redacted]->[[redacted]]:80 or [redacted].";
+        let statement = Verdict { sentence: sentence.clone(), evidence: vec![sentence.clone()], ..Verdict::default() };
+        let verdicts = vec![VerdictChange { sentence, ..VerdictChange::default() }];
+        let bundle = "/var/lib/lossprobe/x".to_owned();
+        let incident = Incident { statement, verdicts, bundle, ..Incident::default() };
+        let public = Incidents::new(vec![incident]).public().incidents.remove(0);
+        assert_eq!(public.statement.sentence, expected);
+        assert_eq!(public.statement.evidence, [expected]);
+        assert_eq!(public.verdicts[0].sentence, expected);
+        assert_eq!(public.bundle, "");
     }
 }

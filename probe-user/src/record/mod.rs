@@ -15,6 +15,7 @@ pub mod history;
 pub mod host;
 pub mod incidents;
 pub mod pcapng;
+pub(crate) mod redact;
 pub mod report;
 pub mod scribe;
 pub mod store;

@@ -115,9 +115,3 @@ pub(crate) fn duration(seconds: f64) -> String {
         _ => format!("{} d {:02} h", hours / 24, hours % 24),
     }
 }
-
-/// A share as percent, with the figures that mean something.
-pub(crate) fn percent(ratio: f64) -> String {
-    let percent = ratio * 100.0;
-    if percent == 0.0 || percent >= 10.0 { format!("{percent:.0} %") } else { format!("{percent:.2} %") }
-}

@@ -2,7 +2,11 @@
 //! and others wait, a further one is refused, to be offered again a second later; memory is bounded by what waits.
 
 use std::{
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -24,6 +28,8 @@ const UNHEARD: usize = 256;
 pub struct Scribe {
     /// `None` when it is to end.
     cases: Option<SyncSender<Box<Case>>>,
+    /// How many are in there.
+    waiting: Arc<AtomicUsize>,
     written: Receiver<Written>,
     thread: JoinHandle<()>,
 }
@@ -45,9 +51,12 @@ impl Scribe {
     pub fn start(mut bundles: Bundles) -> Result<Self> {
         let (cases, to_write) = sync_channel::<Box<Case>>(WAITING);
         let (tell, written) = sync_channel(UNHEARD);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let still_waiting = Arc::clone(&waiting);
         let write = move || {
             let mut is_failing = false;
             for case in to_write {
+                still_waiting.fetch_sub(1, Ordering::Relaxed);
                 let id = case.incident.id.clone();
                 let outcome = bundles.write(&case).map(|folder| folder.display().to_string());
                 let outcome = outcome.map_err(|error| format!("{error:#}"));
@@ -66,17 +75,29 @@ impl Scribe {
         };
         let thread =
             thread::Builder::new().name("bundles".to_owned()).spawn(write).context("start a thread for bundles")?;
-        Ok(Self { cases: Some(cases), written, thread })
+        Ok(Self { cases: Some(cases), waiting, written, thread })
+    }
+
+    /// Whether a case would be taken now: one is a copy of all that is recorded, not to be made in vain.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < WAITING
     }
 
     /// Hands a case over, without waiting. Returns whether it is taken; else others are waiting, and it may be offered again.
     #[must_use]
     pub fn offer(&self, case: Case) -> bool {
         let Some(cases) = &self.cases else { return false };
-        match cases.try_send(Box::new(case)) {
+        // Before it can be taken out.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let is_taken = match cases.try_send(Box::new(case)) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        };
+        if !is_taken {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
+        is_taken
     }
 
     /// What was written, or was not, since this was asked last.
@@ -108,6 +129,23 @@ mod tests {
         assert!(scribe.offer(case("1")) && scribe.offer(case("2")));
         drop(scribe);
         assert_eq!(scratch.names(), ["1", "2"]);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let scratch = Scratch::new("scribe-room");
+        let scribe = Scribe::start(scratch.bundles()).unwrap();
+        assert!(scribe.has_room());
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let has_room = scribe.has_room();
+            let is_taken = scribe.offer(case("1"));
+            assert!(is_taken || !has_room, "one was made in vain");
+            if !is_taken {
+                break;
+            }
+            assert!(Instant::now() < end, "the disk is faster than cases are made");
+        }
     }
 
     #[test]

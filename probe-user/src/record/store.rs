@@ -12,7 +12,7 @@
 
 mod keeper;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::{
     collections::BTreeSet,
@@ -279,7 +279,8 @@ pub fn read_one(folder: &Path, id: &str) -> Result<Incident> {
     read_incident(&folder.join(JOURNAL).join(format!("{id}{SUFFIX}")), id)
 }
 
-fn read_incident(path: &Path, id: &str) -> Result<Incident> {
+/// Reads the incident of this name from a file.
+pub(super) fn read_incident(path: &Path, id: &str) -> Result<Incident> {
     ensure!(is_name(id), "`{}` is no incident's name", id.escape_debug());
     let incident: Incident = read_json(path)?;
     incident.check().map_err(anyhow::Error::msg)?;
@@ -288,22 +289,31 @@ fn read_incident(path: &Path, id: &str) -> Result<Incident> {
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    // Neither a link to elsewhere nor a pipe that nobody writes to.
+    serde_json::from_slice(&read_file(path, MOST_FILE_BYTES)?).context("it is broken")
+}
+
+/// What is in a file that an agent has written, if it is not larger than that.
+pub(super) fn read_file(path: &Path, most_bytes: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_file(path)?.take(most_bytes + 1).read_to_end(&mut bytes).context("read it")?;
+    ensure!(bytes.len() as u64 <= most_bytes, "it has more than {most_bytes} bytes");
+    Ok(bytes)
+}
+
+/// Opens such a file: neither a link to elsewhere nor a pipe that nobody writes to.
+pub(super) fn open_file(path: &Path) -> Result<File> {
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).context("open it")?;
     ensure!(file.metadata().context("look at it")?.is_file(), "it is no file");
-    let mut text = Vec::new();
-    file.take(MOST_FILE_BYTES + 1).read_to_end(&mut text).context("read it")?;
-    ensure!(text.len() as u64 <= MOST_FILE_BYTES, "it has more than {MOST_FILE_BYTES} bytes");
-    serde_json::from_slice(&text).context("it is broken")
+    Ok(file)
 }
 
-fn is_missing(error: &anyhow::Error) -> bool {
+pub(super) fn is_missing(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// Whether an incident can be called so.
-fn is_name(id: &str) -> bool {
+/// Whether an incident can be called so, and its files: it hides nothing and leads nowhere else.
+pub(super) fn is_name(id: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
     (1..=MOST_NAME).contains(&id.len()) && id.chars().all(is_plain)
 }

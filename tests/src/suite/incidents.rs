@@ -1,6 +1,6 @@
 //! Folders of incidents as others read them: the capture by tshark, the rest by `lossprobe incidents` and `lossprobe report`.
 
-use std::{env, fs, path::PathBuf, process, sync::Arc};
+use std::{collections::BTreeSet, env, fs, path::PathBuf, process, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -58,13 +58,14 @@ fn evidence(time: &str) -> Result<Evidence> {
 
 fn a_folder_is_read() -> Result<()> {
     let folder = StateFolder(env::temp_dir().join(format!("lossprobe-incidents-{}", process::id())));
-    let mut bundles = Bundles::open(folder.0.join(FOLDER), Keep::default())?;
+    let mut bundles = Bundles::open(folder.0.join(FOLDER), Keep::default(), BTreeSet::new())?;
     let incident = Incident {
         schema: 1,
         id: "20240118T104000Z-1".to_owned(),
         state: State::Closed,
         onset: "2024-01-18T10:40:00Z".to_owned(),
         detected: "2024-01-18T10:40:06Z".to_owned(),
+        last_seen: "2024-01-18T11:40:00Z".to_owned(),
         closed: Some("2024-01-18T11:40:00Z".to_owned()),
         verdict: Name::NetworkMalformed,
         affected: vec!["eth0".to_owned()],

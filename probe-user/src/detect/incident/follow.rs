@@ -99,9 +99,13 @@ impl Incidents {
             month,
         };
         for incident in open.into_iter().rev() {
-            // Only a file that somebody has put there can be a second one of its party: the later one is believed.
-            if all.open.iter().all(|open| open.incident.party != incident.party) {
-                all.open.push(Open::again(incident));
+            let mut open = Open::again(incident);
+            // Who was killed while it wrote has left a second one of its party: the later one goes on.
+            if all.open.iter().any(|later| later.incident.party == open.incident.party) {
+                open.miss(Timestamp::MAX, 0);
+                all.finished.push_back(open.incident);
+            } else {
+                all.open.push(open);
             }
         }
         all.forget();
@@ -290,5 +294,26 @@ impl Incidents {
         while self.ids.len() > MOST_IDS {
             self.ids.pop_first();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_open_one_of_a_party_is_over() {
+        let incident = |id: &str, party| {
+            let [onset, detected] = [0, 1].map(|_| "2024-01-18T10:40:00.000Z".to_owned());
+            let last_seen = "2024-01-18T10:50:00.000Z".to_owned();
+            Incident { id: id.to_owned(), party, onset, detected, last_seen, ..Incident::default() }
+        };
+        let known = [("1", Party::Network), ("2", Party::Network), ("3", Party::Host)].map(|(id, of)| incident(id, of));
+        let kept = Kept { incidents: known.to_vec(), ..Kept::default() };
+        let incidents = Incidents::new(Thresholds::default(), 99.9, kept);
+        let open: Vec<_> = incidents.open().map(|incident| incident.id.as_str()).collect();
+        assert_eq!(open, ["3", "2"]);
+        let over = incidents.get("1").map(|incident| (incident.state, incident.closed.as_deref()));
+        assert_eq!(over, Some((State::Closed, Some("2024-01-18T10:50:00.000Z"))));
     }
 }

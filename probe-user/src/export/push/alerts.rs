@@ -12,9 +12,13 @@ use serde_json::{Value, json};
 
 use super::{
     Patience,
-    told::{Severity, Told, word},
+    told::{Severity, Told, said, word},
 };
-use crate::detect::{incident::State, verdict::Name};
+use crate::detect::{
+    incident::State,
+    percent,
+    verdict::{Name, Verdict},
+};
 
 /// Where alerts are posted, below the address of an Alertmanager.
 pub(super) const PATH: &str = "/api/v2/alerts";
@@ -157,17 +161,18 @@ fn later(time: Timestamp, duration: SignedDuration) -> Timestamp {
 
 /// What a human reads; nothing that is empty.
 fn annotations(told: &Told) -> Texts {
-    let (incident, statement) = (&told.incident, &told.incident.statement);
-    let summary = match statement.sentence.as_str() {
-        "" => "More is lost than usual; there is no verdict.",
-        sentence => sentence,
-    };
-    let peak = if incident.peak.ratio > 0.0 { format!("{:.2} %", incident.peak.ratio * 100.0) } else { String::new() };
+    let incident = &told.incident;
+    let (verdict, sentence) = said(incident);
+    // What a verdict rests on goes with it.
+    let statement = Some(&incident.statement).filter(|statement| statement.verdict == verdict);
+    let lines =
+        |lines: fn(&Verdict) -> &[String]| statement.map_or_else(String::new, |statement| lines(statement).join("\n"));
+    let peak = Some(incident.peak.ratio).filter(|ratio| *ratio > 0.0).map_or_else(String::new, percent);
     let all = Texts::from([
-        ("summary", summary.to_owned()),
-        ("description", statement.evidence.join("\n")),
-        ("next_steps", statement.next_steps.join("\n")),
-        ("verdict", word(&incident.verdict)),
+        ("summary", sentence.to_owned()),
+        ("description", lines(|statement| &statement.evidence)),
+        ("next_steps", lines(|statement| &statement.next_steps)),
+        ("verdict", verdict.id().to_owned()),
         ("state", word(&incident.state)),
         ("affected", incident.affected.join(", ")),
         ("unaffected", incident.unaffected.join(", ")),
@@ -181,10 +186,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::detect::{
-        incident::{Incident, Party, Peak, What},
-        verdict::Verdict,
-    };
+    use crate::detect::incident::{Incident, Party, Peak, What};
 
     const START: i64 = 1_700_000_000;
 
@@ -214,6 +216,14 @@ mod tests {
         Told { time: at(seconds), ..Told::now(&incident, What::State(state), severity) }
     }
 
+    #[test]
+    fn what_is_taken_back_is_told() {
+        let incident = super::super::told::tests::taken_back();
+        let annotations = annotations(&Told::now(&incident, What::Verdict(Name::Unknown), Severity::Critical));
+        let told = ["verdict", "summary", "description"].map(|key| annotations.get(key).map(String::as_str));
+        assert_eq!(told, [Some("unknown"), Some("It cannot be told."), None]);
+    }
+
     fn alerts() -> Alerts {
         Alerts::new("node7".to_owned(), &Patience::default())
     }
@@ -237,7 +247,7 @@ mod tests {
             "labels": {"alertname": "LossprobeIncident", "instance": "node7", "incident": "i", "severity": "critical",
                 "party": "network"},
             "annotations": {"summary": "It is the network.", "description": "one\ntwo", "state": "active", "verdict": "network_in",
-                "affected": "eth0", "peak_loss": "3.12 %"},
+                "affected": "eth0", "peak_loss": "3.1 %"},
             "startsAt": "2023-11-14T22:13:11Z",
             "endsAt": at(240).to_string(),
         }]);

@@ -27,10 +27,13 @@ use super::{
     Patience, add,
     alerts::{self, Alerts},
     queue::Queue,
-    redact::redact,
-    told::{Told, host},
+    told::Told,
 };
-use crate::{cli::PushFormat, config::Receiver};
+use crate::{
+    cli::PushFormat,
+    config::Receiver,
+    record::{host, redact::redact},
+};
 
 /// Most that is read of a file: of certificates, of header fields.
 const MOST_FILE_BYTES: u64 = 1 << 20;
@@ -88,7 +91,7 @@ impl Sender {
         let (url, outbox) = match receiver.format {
             PushFormat::Json => (receiver.url.to_string(), Outbox::Events(None)),
             PushFormat::Alertmanager => {
-                (alerts_url(&receiver.url), Outbox::Alerts(Box::new(Alerts::new(host(), &patience))))
+                (alerts_url(&receiver.url), Outbox::Alerts(Box::new(Alerts::new(host::name(), &patience))))
             }
         };
         let name = receiver.url.authority().map_or_else(String::new, ToString::to_string);

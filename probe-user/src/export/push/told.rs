@@ -1,14 +1,21 @@
 //! One change of an incident, as it is told.
 
 use jiff::Timestamp;
-use nix::sys::utsname::uname;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::detect::incident::{Incident, Party, State, What};
+use crate::{
+    detect::{
+        incident::{Incident, Party, State, What},
+        verdict::Name,
+    },
+    record::host,
+};
 
 /// Version of the JSON form. Keys are added, never renamed.
 const SCHEMA: u32 = 1;
+/// What is said before anything is.
+const UNJUDGED: &str = "More is lost than usual; there is no verdict yet.";
 
 /// Whether somebody is to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,21 +68,30 @@ impl Told {
 
     /// As the receiver of JSON gets it.
     pub(super) fn event(&self) -> Value {
+        let (verdict, sentence) = said(&self.incident);
         json!({
             "schema": SCHEMA,
             "event": change(self.what),
             "time": self.time.to_string(),
-            "host": host(),
+            "host": host::name(),
             "severity": self.severity.id(),
+            "verdict": verdict.id(),
+            "sentence": sentence,
             "version": env!("CARGO_PKG_VERSION"),
             "incident": self.incident,
         })
     }
 }
 
-/// This machine's name, as `uname -n` says it.
-pub(super) fn host() -> String {
-    uname().map_or_else(|_| String::new(), |uname| uname.nodename().to_string_lossy().into_owned())
+/// What is said of an incident now. It keeps the verdict that has led for the longest time; whoever was told of that one must
+/// hear when it is taken back.
+pub(super) fn said(incident: &Incident) -> (Name, &str) {
+    let statement = &incident.statement;
+    let other = incident.verdicts.last().filter(|latest| latest.verdict != statement.verdict);
+    match other.map_or((statement.verdict, &*statement.sentence), |latest| (latest.verdict, &*latest.sentence)) {
+        (verdict, "") => (verdict, UNJUDGED),
+        said => said,
+    }
 }
 
 /// What has changed, in a word; to what is said by the incident.
@@ -98,9 +114,38 @@ pub(super) fn word(name: &impl Serialize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::detect::incident::Point;
+    use crate::detect::{
+        incident::{Point, VerdictChange},
+        verdict::Verdict,
+    };
+
+    /// One of which the network was accused, and is not any more.
+    pub(in crate::export::push) fn taken_back() -> Incident {
+        let change = |verdict, sentence: &str| VerdictChange {
+            verdict,
+            sentence: sentence.to_owned(),
+            ..VerdictChange::default()
+        };
+        let verdicts = vec![change(Name::NetworkIn, "It is the network."), change(Name::Unknown, "It cannot be told.")];
+        let (verdict, sentence) = (Name::NetworkIn, "It is the network.".to_owned());
+        let statement = Verdict { verdict, sentence, evidence: vec!["one".to_owned()], ..Verdict::default() };
+        Incident { id: "i".to_owned(), state: State::Active, verdict, statement, verdicts, ..Incident::default() }
+    }
+
+    #[test]
+    fn what_is_said_now_is_told() {
+        let mut incident = taken_back();
+        let event = |incident: &Incident| Told::now(incident, What::Closed, Severity::Warning).event();
+        let told = event(&incident);
+        assert_eq!((&told["verdict"], &told["sentence"]), (&json!("unknown"), &json!("It cannot be told.")));
+        assert_eq!(told["incident"]["verdict"], "network_in", "that it was judged so stays");
+        incident.statement.sentence = "It is the network, and more of it.".to_owned();
+        incident.verdicts.pop();
+        assert_eq!(said(&incident), (Name::NetworkIn, "It is the network, and more of it."), "the latest figures");
+        assert_eq!(said(&Incident::default()), (Name::None, UNJUDGED));
+    }
 
     #[test]
     fn who_is_woken() {
@@ -131,6 +176,5 @@ mod tests {
         assert_eq!((&event["incident"]["id"], &event["incident"]["course"]), (&json!("i"), &json!([])));
         assert_eq!(event["incident"]["state"], "opening");
         assert!(event["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{event}");
-        assert!(!host().is_empty());
     }
 }

@@ -1,9 +1,11 @@
-use std::{env, os::unix::fs::PermissionsExt as _, process};
+use std::{env, os::unix::fs::PermissionsExt as _, process, thread};
 
 use super::*;
+use crate::detect::incident::State;
 use crate::record::{
     history::{DEFAULT_LENGTH, History, tests::snapshot},
     report::tests::{facts, incident},
+    store::tests::small_disk,
 };
 
 /// A folder that goes with the test.
@@ -19,7 +21,7 @@ impl Scratch {
     }
 
     pub(crate) fn bundles(&self) -> Bundles {
-        Bundles::open(self.path.clone(), Keep::default()).unwrap()
+        Bundles::open(self.path.clone(), Keep::default(), BTreeSet::new()).unwrap()
     }
 
     /// Everything in it, by name.
@@ -176,6 +178,63 @@ fn the_oldest_go() {
     assert_eq!(scratch.names(), ["20240105"]);
 }
 
+#[test]
+fn what_is_open_stays() {
+    let scratch = Scratch::new("open");
+    let open = |id: &str| {
+        let case = case(id);
+        Case { incident: Incident { state: State::Easing, closed: None, ..case.incident.clone() }, ..case }
+    };
+    scratch.bundles().write(&open("20240101")).unwrap();
+    let keep = Keep { count: 2, bytes: u64::MAX };
+    let mut bundles = Bundles::open(scratch.path.clone(), keep, ["20240101".to_owned()].into()).unwrap();
+    for case in [open("20240102"), case("20240103"), case("20240104")] {
+        bundles.write(&case).unwrap();
+    }
+    assert_eq!(scratch.names(), ["20240101", "20240102", "20240104"]);
+    bundles.write(&case("20240102")).unwrap();
+    bundles.write(&case("20240105")).unwrap();
+    assert_eq!(scratch.names(), ["20240101", "20240105"], "it is over, and goes as all others do");
+}
+
+#[test]
+fn what_cannot_go_keeps_nothing_from_being_written() {
+    thread::spawn(|| {
+        let scratch = Scratch::new("stuck");
+        // What is mounted there cannot be removed.
+        small_disk(&scratch.path.join("20240101"), 4096);
+        let mut bundles = Bundles { keep: Keep { count: 1, bytes: u64::MAX }, ..scratch.bundles() };
+        for id in ["20240102", "20240103"] {
+            bundles.write(&case(id)).unwrap();
+        }
+        assert_eq!(scratch.names(), ["20240101", "20240103"], "nor the others from going");
+        nix::mount::umount(&scratch.path.join("20240101")).unwrap();
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn what_no_agent_has_written_is_not_read() {
+    let scratch = Scratch::new("foreign");
+    let place = scratch.bundles().write(&case("20240101")).unwrap();
+    let (file, whole) = (place.join(INCIDENT), fs::read(place.join(INCIDENT)).unwrap());
+    let says = |expected: &str| {
+        let said = format!("{:#}", read(&place).unwrap_err());
+        assert!(said.starts_with(&format!("read {}: ", file.display())) && said.contains(expected), "{said}");
+    };
+    fs::write(&file, [&whole[..], &vec![b' '; 1 << 20]].concat()).unwrap();
+    says("more than 1048576 bytes");
+    fs::write(&file, String::from_utf8(whole).unwrap().replace("\"schema\": 1", "\"schema\": 9")).unwrap();
+    says("its schema is 9");
+    fs::remove_file(&file).unwrap();
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    says("it is no file");
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", &file).unwrap();
+    says("open it");
+}
+
 /// Whatever happens in between, there is one bundle, and it is whole.
 #[test]
 fn what_was_interrupted_is_put_in_order() {
@@ -210,7 +269,7 @@ fn what_cannot_be_written_leaves_what_was_there() {
 #[test]
 fn names_lead_nowhere_else() {
     let scratch = Scratch::new("names");
-    let long = "x".repeat(LONGEST_ID + 1);
+    let long = "x".repeat(65);
     for id in ["", ".", "..", "../x", "/x", ".hidden", "a/b", "a\0b", "a b", &long] {
         assert!(scratch.bundles().write(&case(id)).is_err(), "{id:?}");
     }

@@ -2,12 +2,18 @@
 
 use std::fmt::Write as _;
 
-use super::{Block, Facts, clock, percent, section};
-use crate::detect::{incident::Incident, verdict::Name};
+use super::{Block, Facts, clock, section};
+use crate::detect::{incident::Incident, percent, verdict::Name};
 
-/// What is asked of whom, by verdict; `None` where it is nobody else's matter.
-const fn request(name: Name) -> Option<[&'static str; 3]> {
-    Some(match name {
+/// What is asked of whom: a title, what happened, and a request; or why nobody is asked.
+fn request(incident: &Incident) -> Result<[&'static str; 3], String> {
+    let fault = section::fault(incident);
+    if section::is_one_remote(incident) {
+        return Err(format!(
+            "the fault is {fault}. While it goes on `lossprobe flows` shows which: whoever runs that way needs its address"
+        ));
+    }
+    Ok(match incident.verdict {
         Name::NetworkIn => [
             "Packet loss in your network towards our host",
             "TCP segments that were sent to this host were lost before they reached its network interface.",
@@ -28,31 +34,46 @@ const fn request(name: Name) -> Option<[&'static str; 3]> {
             "This host's network interface found frames damaged on the wire (checksum of the frame, symbols, lengths).",
             "Please look at the port that this host is connected to: its error counters, optics and cable.",
         ],
-        Name::Mixed | Name::Unknown => [
+        Name::Mixed | Name::Unknown if share(incident, Name::is_network) > 0.0 => [
             "Packet loss at our host",
-            "TCP segments were lost. From this host alone it cannot be said where; its own part is below.",
+            "TCP segments were lost, of which a part may have been lost in your network: from this host alone that is not certain. What it has lost itself is below.",
             "Please look for drops, errors and recent changes on the devices that lead to and from this host, and tell us what you find.",
         ],
+        Name::Mixed | Name::Unknown => {
+            return Err(format!("the fault is {fault}; no part of it is known to be the network's"));
+        }
         Name::None
         | Name::LocalRx
         | Name::LocalTx
         | Name::LocalPolicy
         | Name::LocalConfig
         | Name::Inside
-        | Name::RemoteMalformed => return None,
+        | Name::RemoteMalformed => return Err(format!("the fault is {fault}")),
     })
+}
+
+/// Of what was lost beyond the usual, the share of these parts.
+fn share(incident: &Incident, is_meant: fn(Name) -> bool) -> f64 {
+    let meant = Name::ALL.into_iter().filter(|name| is_meant(*name));
+    meant.filter_map(|name| incident.statement.shares.get(name.id())).map(|share| share.ratio).sum()
 }
 
 pub(super) fn section(incident: &Incident, facts: &Facts<'_>) -> Vec<Block> {
     let mut blocks = vec![Block::Section("For the provider's support")];
-    let Some(request) = request(incident.verdict) else {
-        let reason = format!("Nothing to send: the fault is {}.", section::side(incident.verdict));
-        blocks.push(Block::Text(reason));
-        return blocks;
-    };
-    blocks.push(Block::Text("Ready to be copied; attach evidence.pcapng if there is one.".to_owned()));
-    blocks.push(Block::Verbatim(letter(incident, facts, request)));
+    match request(incident) {
+        Ok(request) => {
+            let attach = if is_of_frames(incident) { "; attach evidence.pcapng if there is one" } else { "" };
+            blocks.push(Block::Text(format!("Ready to be copied{attach}.")));
+            blocks.push(Block::Verbatim(letter(incident, facts, request)));
+        }
+        Err(reason) => blocks.push(Block::Text(format!("Nothing to send: {reason}."))),
+    }
     blocks
+}
+
+/// Whether malformed frames are what somebody is asked about: they are of others' connections.
+fn is_of_frames(incident: &Incident) -> bool {
+    incident.verdict == Name::NetworkMalformed
 }
 
 fn letter(incident: &Incident, facts: &Facts<'_>, [subject, what, please]: [&str; 3]) -> String {
@@ -71,8 +92,13 @@ fn letter(incident: &Incident, facts: &Facts<'_>, [subject, what, please]: [&str
         let peak = format!("{} of TCP segments at {} UTC", percent(incident.peak.ratio), clock(&incident.peak.time));
         line("Worst loss", &peak);
     }
+    // What its kernel gives no reason for it has lost, too.
+    let own = share(incident, |name| name.is_local() || name == Name::Unknown);
+    let own =
+        if own > 0.0 { percent(own) + " of what is beyond the usual" } else { "nothing beyond the usual".to_owned() };
+    line("Lost by this host itself", &own);
     line("At the same time not affected", &incident.unaffected.join(", "));
-    let frames = facts.evidence.iter().flat_map(|evidence| &evidence.frames);
+    let frames = facts.evidence.filter(|_| is_of_frames(incident)).into_iter().flat_map(|evidence| &evidence.frames);
     let mut kinds: Vec<String> = frames
         .filter(|event| event.direction.as_deref() == Some("ingress") && section::belongs(incident, event))
         .map(|event| {

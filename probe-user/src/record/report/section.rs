@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{Block, Facts, clock, duration, id, percent, seconds};
+use super::{Block, Facts, clock, duration, id, seconds};
 use crate::{
     detect::{
         incident::{Incident, State},
+        percent,
         verdict::Name,
     },
     event::Event,
@@ -22,8 +23,23 @@ const MOST_ROWS: usize = 50;
 /// How long before its onset a malformed frame may have come and belong to an incident.
 const BEFORE_ONSET: f64 = 60.0;
 
+/// Whose fault an incident is, in words that follow "the fault is".
+pub(super) fn fault(incident: &Incident) -> &'static str {
+    match incident.verdict {
+        Name::None if incident.is_open() => "not judged yet",
+        Name::None => "not known: it was over before there was a verdict",
+        _ if is_one_remote(incident) => "on the way of one remote peer, not of the network as a whole",
+        name => side(name),
+    }
+}
+
+/// Whether the network loses, and only on the way of one peer.
+pub(super) fn is_one_remote(incident: &Incident) -> bool {
+    matches!(incident.verdict, Name::NetworkIn | Name::NetworkOut) && incident.statement.scope == "one_remote"
+}
+
 /// Who it was, in words that follow "lost" or "the fault is".
-pub(super) const fn side(name: Name) -> &'static str {
+const fn side(name: Name) -> &'static str {
     match name {
         Name::None => "nobody's: nothing is wrong",
         Name::LocalRx => "this host, while receiving",
@@ -57,7 +73,7 @@ pub(super) fn summary(incident: &Incident, facts: &Facts<'_>) -> Vec<Block> {
     let mut rows = vec![
         ("Incident", incident.id.clone()),
         ("State", id(&incident.state)),
-        ("Whose fault", format!("{} ({})", side(incident.verdict), incident.verdict.id())),
+        ("Whose fault", format!("{} ({})", fault(incident), incident.verdict.id())),
         ("Onset (estimate)", format!("{} UTC", clock(&incident.onset))),
         ("Detected", at(&incident.detected)),
         ("Verdict", incident.judged.as_deref().map_or_else(|| "none that names anybody".to_owned(), at)),
@@ -198,7 +214,7 @@ pub(super) fn timeline(incident: &Incident) -> Vec<Block> {
 pub(super) fn verdict(incident: &Incident) -> Vec<Block> {
     let statement = &incident.statement;
     let mut blocks =
-        vec![Block::Section("Verdict and evidence"), Block::Text(format!("The fault: {}.", side(incident.verdict)))];
+        vec![Block::Section("Verdict and evidence"), Block::Text(format!("The fault: {}.", fault(incident)))];
     if !statement.evidence.is_empty() {
         blocks.push(list(&statement.evidence));
     }
@@ -243,7 +259,7 @@ pub(super) fn malformed(incident: &Incident, facts: &Facts<'_>) -> Vec<Block> {
     if kinds.is_empty() {
         return vec![
             Block::Section("Malformed frames"),
-            Block::Text("None were kept from the time of this incident.".to_owned()),
+            Block::Text("None were kept of what is affected, from the time of this incident.".to_owned()),
         ];
     }
     let row = |([interface, direction, reason], events): (&[&str; 3], &Vec<&Event>)| {
@@ -285,10 +301,13 @@ pub(super) fn malformed(incident: &Incident, facts: &Facts<'_>) -> Vec<Block> {
     blocks
 }
 
-/// Whether a frame came during an incident, or shortly before its estimated onset.
+/// Whether a frame came where an incident was, while it was or shortly before its estimated onset. What others get, as guests, is
+/// no matter of whoever is asked.
 pub(in crate::record) fn belongs(incident: &Incident, event: &Event) -> bool {
     let after = |time: &str| seconds(time, &event.time).unwrap_or(f64::NEG_INFINITY);
-    after(&incident.onset) >= -BEFORE_ONSET && incident.closed.as_deref().is_none_or(|closed| after(closed) <= 0.0)
+    let in_time =
+        after(&incident.onset) >= -BEFORE_ONSET && incident.closed.as_deref().is_none_or(|closed| after(closed) <= 0.0);
+    in_time && incident.affected.contains(&event.interface)
 }
 
 /// MAC address and VLAN of the last sender.

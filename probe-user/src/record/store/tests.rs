@@ -170,7 +170,7 @@ fn only_so_many_are_shown_again() {
 }
 
 /// A file system of so many bytes, in a mount namespace of this thread's own.
-fn small_disk(path: &Path, bytes: u64) {
+pub(in crate::record) fn small_disk(path: &Path, bytes: u64) {
     use nix::{
         mount::{MsFlags, mount},
         sched::{CloneFlags, unshare},

@@ -1,4 +1,4 @@
-//! Addresses, taken out of what is told.
+//! Addresses, taken out of texts that others read.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 const MARK: &str = "[redacted]";
 
 /// Takes them out of every text: what gets a key tomorrow is not forgotten.
-pub(super) fn redact(value: &mut Value) {
+pub(crate) fn redact(value: &mut Value) {
     match value {
         Value::String(text) => *text = redacted(text),
         Value::Array(values) => values.iter_mut().for_each(redact),
@@ -18,7 +18,7 @@ pub(super) fn redact(value: &mut Value) {
 }
 
 /// `text` without IP addresses, also with a port, a zone or a prefix, and without hardware addresses.
-pub(super) fn redacted(text: &str) -> String {
+pub(crate) fn redacted(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while !rest.is_empty() {
@@ -34,16 +34,21 @@ pub(super) fn redacted(text: &str) -> String {
 }
 
 fn is_of_address(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '%' | '/')
+    c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '%' | '/' | '-')
 }
 
-/// A word, or [`MARK`] and the full stop or colon that has followed the address.
+/// A word, in which a dash may be part of a hardware address or stand between two addresses.
 fn shown(word: &str) -> String {
-    if is_address(word) {
-        return MARK.to_owned();
-    }
-    let bare = word.trim_end_matches(['.', ':', '/']);
-    if is_address(bare) { format!("{MARK}{}", &word[bare.len()..]) } else { word.to_owned() }
+    part(word).unwrap_or_else(|| {
+        word.split('-').map(|text| part(text).unwrap_or_else(|| text.to_owned())).collect::<Vec<_>>().join("-")
+    })
+}
+
+/// [`MARK`], and the full stop or colon that has followed the address; `None` if it is none. An address can end with colons.
+fn part(word: &str) -> Option<String> {
+    let bare = [&['.', ':', '/'][..], &['.', '/']].map(|ends| word.trim_end_matches(ends));
+    let address = bare.into_iter().find(|text| is_address(text))?;
+    Some(format!("{MARK}{}", &word[address.len()..]))
 }
 
 fn is_address(word: &str) -> bool {
@@ -53,7 +58,7 @@ fn is_address(word: &str) -> bool {
 
 fn is_hardware_address(word: &str) -> bool {
     let is_octet = |octet: &str| octet.len() == 2 && octet.bytes().all(|byte| byte.is_ascii_hexdigit());
-    word.split(':').count() == 6 && word.split(':').all(is_octet)
+    [':', '-'].into_iter().any(|between| word.split(between).count() == 6 && word.split(between).all(is_octet))
 }
 
 #[cfg(test)]
@@ -71,8 +76,10 @@ mod tests {
             ("2001:db8::/32, fe80::1%eth0; 10.0.0.0/8", "[redacted], [redacted]; [redacted]"),
             ("source 02:00:5E:00:53:01: 12 frames", "source [redacted]: 12 frames"),
             ("src=192.0.2.1-192.0.2.9", "src=[redacted]-[redacted]"),
+            ("192.0.2.1:443->[2001:db8::1]:80", "[redacted]->[[redacted]]:80"),
+            ("02-00-00-00-00-07, twice 02-00-00-00-00-07.", "[redacted], twice [redacted]."),
             ("(::1)", "([redacted])"),
-            ("(fd00::)", "([redacted])"),
+            ("(fd00::) to fe80::1%eth0 or fd00::.", "([redacted]) to [redacted] or [redacted]."),
             // No addresses.
             (
                 "2026-01-18T10:40:00.123Z 3.1 % on eth0.100, ip4_csum 12:30:00",
