@@ -197,7 +197,8 @@ impl Open {
         let mut changes = Vec::new();
         let name = verdict.verdict;
         let is_mine = Party::named_by(name) == Some(self.incident.party);
-        if is_mine || matches!(name, Name::Mixed | Name::Unknown) {
+        let is_heard = is_mine || matches!(name, Name::Mixed | Name::Unknown);
+        if is_heard {
             verdict.unaffected.iter().for_each(|name| self.is_well(name));
             if is_mine || self.incident.affected.is_empty() {
                 verdict.affected.iter().for_each(|name| self.affects(name));
@@ -212,7 +213,7 @@ impl Open {
         self.lead(duration_ms);
         let is_at_its_worst = self.incident.state <= State::Active;
         let is_new = self.incident.statement.verdict != self.incident.verdict;
-        if is_mine && name == self.incident.verdict && (is_at_its_worst || is_new) {
+        if is_heard && name == self.incident.verdict && (is_at_its_worst || is_new) {
             self.incident.statement.clone_from(verdict);
         }
         changes
