@@ -137,9 +137,11 @@ impl Source for Shared {
 /// # Errors
 /// If the machine does not give what the main job needs, or an address cannot be listened on.
 pub fn run(config: Config) -> Result<()> {
+    // Before privileges are given up: a low port, and a socket of another group, each take one.
+    let listeners = listen(&config)?;
     preflight::check()?;
     let runtime = runtime()?;
-    let outcome = runtime.block_on(serve_and_follow(config));
+    let outcome = runtime.block_on(serve_and_follow(config, listeners));
     // A password that is being checked and a file that cannot be read for now are waited for by nobody.
     runtime.shutdown_background();
     outcome
@@ -153,10 +155,9 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the asynchronous runtime")
 }
 
-async fn serve_and_follow(config: Config) -> Result<()> {
+async fn serve_and_follow(config: Config, listeners: Listeners) -> Result<()> {
     // Before anything is attached: a signal from now on ends the agent in order.
     let mut ending = Ending::listen()?;
-    let listeners = listen(&config)?;
     let address = listeners.address()?;
     let (mut probe, watcher) = start(Arc::new(config.clone())).await?;
     let latest = Mutex::new(Arc::new(probe.snapshot()?));

@@ -129,7 +129,10 @@ impl PasswordHash {
         let parts = ["$2y$", "$2b$", "$2a$"].into_iter().find_map(|kind| text.strip_prefix(kind)?.split_once('$'));
         let in_shape =
             |rest: &str| rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/'));
-        let parts = parts.filter(|(cost, rest)| cost.len() == 2 && in_shape(rest) && text.len() == HASH_BYTES);
+        let parts = parts.filter(|(cost, rest)| {
+            // A number may be parsed with a sign.
+            cost.len() == 2 && !cost.contains('+') && in_shape(rest) && text.len() == HASH_BYTES
+        });
         let cost = parts.and_then(|(cost, _)| cost.parse().ok()).ok_or_else(|| fault("this is no bcrypt hash"))?;
         if !COSTS.contains(&cost) {
             let (least, most) = (COSTS.start(), COSTS.end());
