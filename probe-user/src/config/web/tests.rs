@@ -149,7 +149,7 @@ fn what_is_wrong_is_named_with_its_place() {
         ),
         ("basic_auth_users:\n  a:b: x\n", "2:3: key basic_auth_users.a:b: no user can be called so; "),
         ("basic_auth_users:\n  a: s3cret\n", "2:6: key basic_auth_users.a: this is no bcrypt hash; make one with `htp"),
-        ("basic_auth_users:\n  a:\n", "2:5: key basic_auth_users.a: this is no bcrypt hash; "),
+        ("basic_auth_users:\n  a:\n", "2:4: key basic_auth_users.a: this is no bcrypt hash; "),
         (
             &format!("basic_auth_users: {{a: {}}}", HASH.replace("$10$", "$31$")),
             "1:23: key basic_auth_users.a: the hash ha",
