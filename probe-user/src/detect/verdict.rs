@@ -210,7 +210,9 @@ pub struct Peers {
     pub affected: u64,
     /// Connections that have lost some.
     pub lossy_flows: u64,
-    /// Of all losses the share of the peer with the most.
+    /// Segments that all of them have lost.
+    pub lost: u64,
+    /// Of these the share of the peer with the most.
     pub worst_losses: f64,
     /// And its share of the traffic.
     pub worst_traffic: f64,
@@ -221,7 +223,16 @@ impl Peers {
     fn scope(&self) -> &'static str {
         #[expect(clippy::cast_precision_loss, reason = "peers are far fewer than 2^53")]
         let affected = self.affected as f64 / self.peers.max(1) as f64;
-        if self.worst_losses >= MOST && self.worst_traffic < HALF {
+        // Of a few losses one peer may have most by chance.
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a part of it"
+        )]
+        let worst = (self.worst_losses * self.lost as f64).round() as u64;
+        let is_one = derive::Share::of(worst, self.lost).is_some_and(|share| share.lower >= MOST);
+        if is_one && self.worst_traffic < HALF {
             "one_remote"
         } else if self.peers >= LEAST_PEERS && affected >= MOST {
             "network"

@@ -141,6 +141,7 @@ fn peers(connections: &[Connection], before: &BTreeMap<u64, Count>) -> Peers {
         peers: by_peer.len() as u64,
         affected: by_peer.values().filter(|count| count.lost > 0).count() as u64,
         lossy_flows,
+        lost: all.lost,
         worst_losses: share(worst.lost, all.lost),
         worst_traffic: share(worst.segments, all.segments),
     }

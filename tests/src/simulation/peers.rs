@@ -40,6 +40,7 @@ impl Affected {
             peers: PEERS as u64,
             affected: losses.iter().filter(|losses| **losses > 0).count() as u64,
             lossy_flows: lossy.len() as u64,
+            lost: all,
             worst_losses: *most as f64 / all.max(1) as f64,
             worst_traffic: only.unwrap_or_else(|| share_of(worst + 1) - share_of(worst)),
         }

@@ -1,8 +1,8 @@
 //! What detectors and judge say of a node on which something goes wrong, over many causes, losses and amounts of traffic: how
 //! soon, whether it is right, and how often they are alarmed for nothing.
 //!
-//! Three things can come of a run: right, wrong, or nobody is named (`abstained`). To be wrong is never allowed; to be right
-//! only above a floor.
+//! Three things can come of a run: right, wrong, or nobody is named (`abstained`). None of a thousand may be wrong; right they
+//! must be only above a floor.
 
 mod table;
 
@@ -10,6 +10,7 @@ use std::{panic::resume_unwind, thread, time::Instant};
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
+use probe_user::derive;
 use tests::{
     run::{is_full, trial},
     simulation::{BASELINES, CAUSES, Calm, Card, Cause, Loss, Score, Setting, Warm, calm},
@@ -86,7 +87,9 @@ fn play<'s>(settings: impl Iterator<Item = &'s (u64, Setting)>) -> Score {
 
 fn judge(score: &Score) -> Result<()> {
     let all = score.of(|_, _, _| true);
-    ensure!(all.wrong == 0, "{} of {} runs are wrong:\n{}", all.wrong, all.runs, score.wrong.join("\n"));
+    // None of a thousand; of a hundred thousand, that few.
+    let few = is_full() && derive::Share::of(all.wrong, all.runs).is_some_and(|wrong| wrong.upper < 1e-3);
+    ensure!(all.wrong == 0 || few, "{} of {} runs are wrong:\n{}", all.wrong, all.runs, score.wrong.join("\n"));
     let guilty = |name: &str| causes().any(|cause| cause.name == name && !cause.is_innocent());
     let floor = score.of(|name, loss, segments| guilty(name) && is_above_floor(loss, segments));
     let right = floor.right as f64 / floor.runs as f64;

@@ -431,7 +431,7 @@ fn what_is_usual_excuses_and_hides_nobody() {
 
 #[test]
 fn peers() {
-    let network = Peers { peers: 10, affected: 9, lossy_flows: 30, worst_losses: 0.2, worst_traffic: 0.1 };
+    let network = Peers { peers: 10, affected: 9, lossy_flows: 30, lost: 500, worst_losses: 0.2, worst_traffic: 0.1 };
     let one = Peers { affected: 2, worst_losses: 0.9, worst_traffic: 0.3, ..network };
     for (name, peers, expected, scope, words) in [
         ("not known", None, Name::NetworkIn, "", "The network, not this machine, loses"),
@@ -442,6 +442,13 @@ fn peers() {
             Name::NetworkIn,
             "one_remote",
             "The way of one remote peer, not the network as a whole, loses packets before its packets reach eth0",
+        ),
+        (
+            "one of them, of a few losses",
+            Some(Peers { lost: 9, worst_losses: 1.0, ..one }),
+            Name::NetworkIn,
+            "",
+            "The network, not this machine, loses",
         ),
         (
             "one that has most of the traffic",
