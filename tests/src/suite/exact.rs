@@ -171,10 +171,10 @@ fn tcp_segments(shape: &Shape) -> Result<()> {
         sender.stop()?;
         return receiver.stop();
     }
-    bail!("{ATTEMPTS} transfers over a link without loss had retransmissions")
+    bail!("{ATTEMPTS} transfers over a link without loss had retransmissions or resets")
 }
 
-/// What one transfer put on the wire in each direction, or nothing if there were retransmissions.
+/// What one transfer put on the wire in each direction, or nothing if there were retransmissions, or a reset at its end.
 fn transfer_without_loss(Pair { left, right }: &Pair, shape: &Shape) -> Result<Option<[Counts; 2]>> {
     const PAYLOAD: usize = 4 << 20;
     /// A SYN has 20 bytes of options, all others have 12.
@@ -186,10 +186,12 @@ fn transfer_without_loss(Pair { left, right }: &Pair, shape: &Shape) -> Result<O
     // Scrapes are TCP too, so there is none between these two readings.
     let read = |name| Ok([left.mib("Tcp", name)?, right.mib("Tcp", name)?]);
     let segments = || settled(SOON, Duration::from_millis(300), || read("OutSegs"));
-    let (before, again) = (segments()?, read("RetransSegs")?);
+    // A reset has no options either.
+    let irregular = || Ok::<_, anyhow::Error>([read("RetransSegs")?, read("OutRsts")?]);
+    let (before, irregular_before) = (segments()?, irregular()?);
     left.tcp_transfer(right, address, PAYLOAD, Duration::from_secs(60))?;
     let after = segments()?;
-    if read("RetransSegs")? != again {
+    if irregular()? != irregular_before {
         return Ok(None);
     }
     let [data, answers] = [after[0] - before[0], after[1] - before[1]];
