@@ -23,7 +23,7 @@ use crate::{
     collect::links::{LinkEvent, Watcher},
     config::Config,
     control::Order,
-    detect::verdict::Verdict,
+    detect::verdict::{Affected, Verdict},
     export::{
         Listeners, Place, Source, Web, serve,
         watch::{Lines, Watchers},
@@ -325,7 +325,10 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
 fn judge(shared: &Shared, snapshot: &Arc<Snapshot>, lookup: &mut Lookup) {
     let is_unusual = shared.judge().is_alarmed();
     let affected = lookup.affected(&shared.probe(), is_unusual);
-    let affected =
-        affected.inspect_err(|error| warn!("it is not known who is affected: {error:#}")).unwrap_or_default();
+    // Who cannot be looked up is waited for: nobody outside is named meanwhile.
+    let affected = affected.unwrap_or_else(|error| {
+        warn!("it is not known who is affected: {error:#}");
+        Affected { is_pending: true, ..Affected::default() }
+    });
     shared.judge().take(snapshot, affected, || Source::evidence(shared).ok());
 }

@@ -74,7 +74,6 @@ const OF_HOST: [Hint<Snapshot>; 4] = [
         says: "Open vSwitch has lost N packets on their way to its daemon",
     },
     Hint {
-        // Of a table that is full; as good as full counts.
         total: |snapshot| {
             let conntrack = snapshot.protocols.iter().filter(|error| error.protocol == "conntrack");
             conntrack.filter(|error| error.cause == "table_full").map(|error| error.count).sum()
