@@ -3,6 +3,9 @@
 
 /// Bytes in a second on one CPU of one interface.
 pub const BYTES_PER_SECOND: u64 = 4_000_000;
+/// What a packet takes besides, as if it were so many bytes: it leaves the fast path, and the complete classifier reads it.
+/// Without that, small packets would have all of them looked at, and those that carry them would notice.
+const BYTES_PER_PACKET: u64 = 1_500;
 /// How long everything is looked at behind a finding, in seconds.
 pub const OPEN_SECONDS: u64 = 10;
 /// Parts of a second for which bytes are given out.
@@ -21,9 +24,9 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Takes `bytes` out of it, if they are there.
+    /// Whether a packet may be looked at.
     #[inline(always)]
-    pub fn allows(&mut self, bytes: u64, now: u64, hertz: u32) -> bool {
+    pub fn has_room(&mut self, now: u64, hertz: u32) -> bool {
         if self.open_until != 0 {
             // Signed: the clock of another CPU may be behind.
             if (self.open_until.wrapping_sub(now) as i64) > 0 {
@@ -35,11 +38,13 @@ impl Budget {
             (self.since, self.spent_bytes) = (now, 0);
         }
         // The first packet of a part is always allowed, however long it is.
-        if self.spent_bytes >= BYTES_PER_SECOND / PARTS {
-            return false;
-        }
-        self.spent_bytes += bytes;
-        true
+        self.spent_bytes < BYTES_PER_SECOND / PARTS
+    }
+
+    /// A packet is looked at, of which so many bytes are summed up.
+    #[inline(always)]
+    pub fn spend(&mut self, bytes: u64) {
+        self.spent_bytes += bytes + BYTES_PER_PACKET;
     }
 
     /// A checksum was wrong: now everything is to be looked at.
@@ -58,12 +63,19 @@ mod tests {
     /// Packets of 1,000 bytes that are allowed from `start` on, one in each of `jiffies` and `each` in a jiffy.
     fn allowed(budget: &mut Budget, start: u64, jiffies: u64, each: u64) -> u64 {
         let moments = (start..start + jiffies).flat_map(|now| std::iter::repeat_n(now, each as usize));
-        moments.filter(|now| budget.allows(1000, *now, HERTZ)).count() as u64
+        let looked_at = moments.filter(|now| {
+            let has_room = budget.has_room(*now, HERTZ);
+            if has_room {
+                budget.spend(1000);
+            }
+            has_room
+        });
+        looked_at.count() as u64
     }
 
     #[test]
     fn so_many_bytes_are_given_out_in_a_second() {
-        assert_eq!(allowed(&mut Budget::default(), 5000, 250, 1000), BYTES_PER_SECOND / 1000);
+        assert_eq!(allowed(&mut Budget::default(), 5000, 250, 1000), BYTES_PER_SECOND / (1000 + BYTES_PER_PACKET));
         assert_eq!(allowed(&mut Budget::default(), 5000, 250, 2), 500, "all, where there are few");
     }
 
@@ -72,6 +84,6 @@ mod tests {
         let mut budget = Budget::default();
         budget.open(5000, HERTZ);
         assert_eq!(allowed(&mut budget, 5000, 2500, 30), 2500 * 30);
-        assert_eq!(allowed(&mut budget, 7500, 250, 1000), BYTES_PER_SECOND / 1000);
+        assert_eq!(allowed(&mut budget, 7500, 250, 1000), BYTES_PER_SECOND / (1000 + BYTES_PER_PACKET));
     }
 }

@@ -6,7 +6,7 @@ mod suite;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, ColorSetting, Conclusion};
-use tests::{child, guest};
+use tests::{child, guest, run};
 
 /// Each test has its own namespaces, so they run side by side; two, because the machines have two cores.
 const THREADS: usize = 2;
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(THREADS));
     let conclusion = libtest_mimic::run(&arguments, suite::trials());
-    print!("{}", suite::tables());
+    print!("{}{}", suite::tables(), run::slowest());
     conclusion.exit_code()
 }
 

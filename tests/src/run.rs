@@ -4,10 +4,10 @@ use std::{
     env, fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
-        PoisonError, RwLock,
+        Mutex, PoisonError, RwLock,
         mpsc::{self, RecvTimeoutError},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -62,17 +62,19 @@ static MACHINE: RwLock<()> = RwLock::new(());
 
 /// A trial of `test`, which may end with a [`Skip`] as its error.
 pub fn trial(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    let timed = timed(name, test);
     judged(name, || {
         let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
-        test()
+        timed()
     })
 }
 
 /// A trial beside which no other runs.
 pub fn trial_alone(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    let timed = timed(name, test);
     judged(name, || {
         let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
-        test()
+        timed()
     })
 }
 
@@ -96,6 +98,34 @@ fn judged(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Tri
             },
         }
     })
+}
+
+/// What each trial took.
+static TOOK: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
+
+fn timed<T>(name: &str, test: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let name = name.to_owned();
+    move || {
+        let since = Instant::now();
+        let outcome = test();
+        TOOK.lock().unwrap_or_else(PoisonError::into_inner).push((since.elapsed(), name));
+        outcome
+    }
+}
+
+/// The trials that took longest, for whoever wants them to be faster.
+#[must_use]
+pub fn slowest() -> String {
+    const SHOWN: usize = 12;
+    let mut took = std::mem::take(&mut *TOOK.lock().unwrap_or_else(PoisonError::into_inner));
+    if took.len() <= SHOWN {
+        return String::new();
+    }
+    took.sort_by(|one, other| other.cmp(one));
+    let all: Duration = took.iter().map(|(took, _)| *took).sum();
+    let rows: String =
+        took.iter().take(SHOWN).map(|(took, title)| format!("{:>6.1} s  {title}\n", took.as_secs_f64())).collect();
+    format!("\nslowest of {} ({:.0} s, one after the other):\n{rows}", took.len(), all.as_secs_f64())
 }
 
 /// How long a test may take, under emulation too; longer ones of `--full` four times as long.

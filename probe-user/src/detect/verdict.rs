@@ -2,6 +2,10 @@
 //! is named only if nearly all of it is theirs, for certain, and if nothing that this host could have lost is unseen. A wrong
 //! accusation is worse than none.
 
+mod affected;
+mod name;
+mod window;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
@@ -9,18 +13,19 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::affected::LEAST_PEERS;
+pub use self::{
+    affected::{Affected, Damaged, Peers},
+    name::Name,
+    window::Window,
+};
 use super::{
     alarm::{Detector, Kind, Missed, UNITS, lost_of},
-    second::{Counts, Second, Unit},
+    second::{Counts, Unit},
     sentence,
     source::{Sources, UnitSources},
 };
-use crate::{
-    classes::Class,
-    conservation::OwnLosses,
-    derive::{self, RIPENS_AFTER},
-    snapshot::Share,
-};
+use crate::{classes::Class, conservation::OwnLosses, derive, snapshot::Share};
 
 /// Version of the JSON form.
 pub const SCHEMA: u32 = 1;
@@ -41,113 +46,6 @@ const LEAST_FRAMES: u64 = 100;
 const LEAST_FLOWS: u64 = 3;
 /// Connections and networks whose frames come malformed, before it is no sender's fault.
 const LEAST_NETWORKS: u64 = 3;
-/// Share of the peers that is "the network", and of the losses that is "one remote".
-const MOST: f64 = 0.8;
-/// Of fewer peers nobody can say whether it is they or the network.
-pub(super) const LEAST_PEERS: u64 = 3;
-/// And the share of the traffic that the one remote must have less of.
-const HALF: f64 = 0.5;
-
-/// Where it is lost, or who makes what is malformed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Name {
-    /// Nothing is wrong.
-    #[default]
-    None,
-    /// This host, receiving: ring, XDP, input queue, stack.
-    LocalRx,
-    /// This host, sending: queueing discipline, device queue.
-    LocalTx,
-    /// This host, because somebody wants it so: packet filter, XDP, BPF.
-    LocalPolicy,
-    /// This host, because it is set up so: routes, neighbours, filters by address.
-    LocalConfig,
-    /// In a guest, or between it and the uplink.
-    Inside,
-    /// In the network, before it came here.
-    NetworkIn,
-    /// In the network, after it had left.
-    NetworkOut,
-    /// A device of the segment before this machine makes malformed frames.
-    NetworkMalformed,
-    /// Somebody far away sends malformed frames. Never pages.
-    RemoteMalformed,
-    /// Cable, optics or port.
-    Link,
-    /// More than one of these, none of which leads.
-    Mixed,
-    /// What would be needed to say it is not seen.
-    Unknown,
-}
-
-impl Name {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
-        Self::None,
-        Self::LocalRx,
-        Self::LocalTx,
-        Self::LocalPolicy,
-        Self::LocalConfig,
-        Self::Inside,
-        Self::NetworkIn,
-        Self::NetworkOut,
-        Self::NetworkMalformed,
-        Self::RemoteMalformed,
-        Self::Link,
-        Self::Mixed,
-        Self::Unknown,
-    ];
-
-    /// The metric label `verdict`.
-    #[must_use]
-    pub const fn id(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::LocalRx => "local_rx",
-            Self::LocalTx => "local_tx",
-            Self::LocalPolicy => "local_policy",
-            Self::LocalConfig => "local_config",
-            Self::Inside => "inside",
-            Self::NetworkIn => "network_in",
-            Self::NetworkOut => "network_out",
-            Self::NetworkMalformed => "network_malformed",
-            Self::RemoteMalformed => "remote_malformed",
-            Self::Link => "link",
-            Self::Mixed => "mixed",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// Whether it names this host.
-    #[must_use]
-    pub const fn is_local(self) -> bool {
-        matches!(self, Self::LocalRx | Self::LocalTx | Self::LocalPolicy | Self::LocalConfig)
-    }
-
-    /// Whether it names somebody who is not this host, and whom it takes certainty to name.
-    #[must_use]
-    pub const fn accuses(self) -> bool {
-        matches!(self, Self::NetworkIn | Self::NetworkOut | Self::NetworkMalformed | Self::Inside | Self::Link)
-    }
-
-    /// Whether it says that the network's side is to be asked.
-    #[must_use]
-    pub const fn is_network(self) -> bool {
-        matches!(self, Self::NetworkIn | Self::NetworkOut | Self::NetworkMalformed)
-    }
-
-    /// Of verdicts about several units the greatest leads.
-    const fn weight(self) -> u8 {
-        match self {
-            Self::None => 0,
-            Self::RemoteMalformed => 1,
-            Self::Unknown => 2,
-            Self::Mixed => 3,
-            _ => 4,
-        }
-    }
-}
 
 /// What there is to say at one instant (`GET /api/v1/verdict`). Keys are added, never renamed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -198,114 +96,6 @@ impl Verdict {
     #[must_use]
     pub fn is_blind(&self) -> bool {
         self.verdict == Name::Unknown && self.unit.is_empty()
-    }
-}
-
-/// Who is affected, from the table of connections. A peer is an address, of IPv6 a /64.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Peers {
-    /// Peers that segments were exchanged with.
-    pub peers: u64,
-    /// Of these, those of whose segments some were lost.
-    pub affected: u64,
-    /// Connections that have lost some.
-    pub lossy_flows: u64,
-    /// Segments that all of them have lost.
-    pub lost: u64,
-    /// Of these the share of the peer with the most.
-    pub worst_losses: f64,
-    /// And its share of the traffic.
-    pub worst_traffic: f64,
-}
-
-impl Peers {
-    /// As [`Verdict::scope`].
-    fn scope(&self) -> &'static str {
-        #[expect(clippy::cast_precision_loss, reason = "peers are far fewer than 2^53")]
-        let affected = self.affected as f64 / self.peers.max(1) as f64;
-        // Of a few losses one peer may have most by chance.
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a part of it"
-        )]
-        let worst = (self.worst_losses * self.lost as f64).round() as u64;
-        let is_one = derive::Share::of(worst, self.lost).is_some_and(|share| share.lower >= MOST);
-        if is_one && self.worst_traffic < HALF {
-            "one_remote"
-        } else if self.peers >= LEAST_PEERS && affected >= MOST {
-            "network"
-        } else {
-            ""
-        }
-    }
-}
-
-/// Malformed frames of path scope that came in connections which are otherwise healthy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Damaged {
-    /// Connections.
-    pub flows: u64,
-    /// Networks (/16, /32) that their peers are in.
-    pub networks: u64,
-}
-
-/// What the table of connections tells while something is unusual; `None` where it is not known.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Affected {
-    /// Connections are followed, and who is affected will be known in a moment: until then nobody outside is named.
-    pub is_pending: bool,
-    /// Who is affected.
-    pub peers: Option<Peers>,
-    /// Whose frames come damaged.
-    pub damaged: Option<Damaged>,
-}
-
-/// What a verdict looks at.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Window {
-    /// Wall-clock time of its end, RFC 3339, UTC.
-    pub time: String,
-    /// How long it is.
-    pub duration_ms: u64,
-    /// What each unit has seen.
-    pub units: BTreeMap<Unit, Counts>,
-    /// The same of a longer time that ended with it, and how long that is; empty where it is not longer.
-    pub long: (u64, BTreeMap<Unit, Counts>),
-    /// By connections.
-    pub affected: Affected,
-}
-
-impl Window {
-    /// The latest of these seconds, in their order, that make [`WINDOW_MS`], and those that make [`LONG_MS`]. What connections
-    /// tell of is [two seconds](RIPENS_AFTER) old, so all else is taken from as long before: what this host has lost would
-    /// else come and go before what it explains.
-    pub fn of<'s>(seconds: impl DoubleEndedIterator<Item = &'s Second> + Clone, time: &str) -> Self {
-        let mut window = Self { time: time.to_owned(), ..Self::default() };
-        let (long_ms, long) = &mut window.long;
-        let now_ms = seconds.clone().next_back().map_or(0, |last| last.uptime_ms);
-        let is_too_new =
-            |second: &&Second| u128::from(now_ms.saturating_sub(second.uptime_ms)) < RIPENS_AFTER.as_millis();
-        let mut seen = seconds.clone().rev().skip_while(is_too_new);
-        for told in seconds.rev() {
-            let seen = seen.next();
-            if *long_ms >= WINDOW_MS && window.duration_ms == 0 {
-                (window.duration_ms, window.units) = (*long_ms, long.clone());
-            }
-            if *long_ms >= LONG_MS {
-                break;
-            }
-            *long_ms += told.duration_ms;
-            for (unit, counts) in &told.units {
-                let seen = seen.and_then(|seen| seen.units.get(unit)).cloned().unwrap_or_default();
-                long.entry(unit.clone()).or_default().add(&Counts { lost: counts.lost, ..seen });
-            }
-        }
-        if window.duration_ms == 0 {
-            (window.duration_ms, window.units) = std::mem::take(&mut window.long);
-        }
-        window
     }
 }
 

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        second::Place,
+        second::{Place, Second},
         source::tests::{snapshot, uplink},
     },
     *,
