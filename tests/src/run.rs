@@ -103,7 +103,7 @@ fn judged(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Tri
 /// What each trial took.
 static TOOK: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
 
-fn timed<T>(name: &str, test: impl FnOnce() -> T) -> impl FnOnce() -> T {
+fn timed<T, F: FnOnce() -> T>(name: &str, test: F) -> impl FnOnce() -> T + use<T, F> {
     let name = name.to_owned();
     move || {
         let since = Instant::now();

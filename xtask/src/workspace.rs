@@ -1,6 +1,7 @@
 //! Where things are: the repository, its target folder, the user's cache; and who runs us.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -38,8 +39,18 @@ impl Workspace {
     pub(crate) fn cargo(&self, verb: &str) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.arg(verb).current_dir(&self.root);
+        // What cargo has set for xtask would be news to build scripts that look at it, and what they make be built again.
+        for (name, _) in env::vars_os().filter(|(name, _)| is_about_package(name)) {
+            command.env_remove(name);
+        }
         command
     }
+}
+
+/// Whether a variable tells a program of the package that it belongs to.
+fn is_about_package(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b"CARGO_PKG_") || name.starts_with(b"CARGO_MANIFEST_")
 }
 
 /// The folder for what is fetched once per user: `$XDG_CACHE_HOME/lossprobe` or `~/.cache/lossprobe`.
