@@ -125,14 +125,22 @@ fn beside<T: Send>(
     is_over: &AtomicBool,
     work: impl FnOnce() -> Result<()>,
 ) -> Result<T> {
-    let ends = |outcome: Result<T>| {
-        is_over.store(true, Ordering::Relaxed);
-        outcome
-    };
+    /// Also when its holder panics.
+    struct Ends<'a>(&'a AtomicBool);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     thread::scope(|scope| {
-        let traffic = scope.spawn(|| ends(pinned(traffic)));
-        let outcome = work();
-        is_over.store(true, Ordering::Relaxed);
+        let traffic = scope.spawn(|| {
+            let _ends = Ends(is_over);
+            pinned(traffic)
+        });
+        let outcome = {
+            let _ends = Ends(is_over);
+            work()
+        };
         let passed = traffic.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         outcome.map(|()| passed)
     })
