@@ -64,7 +64,7 @@ fn table(outcomes: &[Outcome]) -> Result<String> {
     let mut text = HEADER.to_owned();
     text += "\n| Linux | as tested | programs hang on | passed | failed | skipped |\n| --- | --- | --- | --- | --- | --- |\n";
     for (series, outcome) in outcomes {
-        let release = text_of(&outcome["doctor"]["release"]).with_context(|| format!("Linux {series}: no doctor"))?;
+        let release = outcome["doctor"]["release"].as_str().with_context(|| format!("Linux {series}: no doctor"))?;
         let [passed, failed] = ["passed", "failed"].map(|count| &outcome[count]);
         let skipped = list(&outcome["skips"]).len();
         text += &format!("| {series} | {release} | {} | {passed} | {failed} | {skipped} |\n", hooks(&outcome["doctor"]));
@@ -114,10 +114,6 @@ fn hooks(doctor: &Value) -> String {
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn text_of(value: &Value) -> Option<&str> {
-    value.as_str()
 }
 
 /// As it may stand in a table.
