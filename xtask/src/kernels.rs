@@ -45,7 +45,8 @@ pub(crate) fn write_table(workspace: &Workspace) -> Result<()> {
         let again = || format!("to run its tests: cargo xtask vm --kernel {}", series.name);
         let text = fs::read_to_string(outcome(workspace, series.name));
         let text = text.with_context(|| format!("Linux {} has no outcome; {}", series.name, again()))?;
-        let outcome: Value = serde_json::from_str(&text).with_context(|| format!("Linux {}; {}", series.name, again()))?;
+        let outcome: Value =
+            serde_json::from_str(&text).with_context(|| format!("Linux {}; {}", series.name, again()))?;
         if let Some(filter) = outcome["filter"].as_str() {
             bail!("Linux {} has run the tests named {filter} only; {}", series.name, again());
         }
@@ -67,7 +68,8 @@ fn table(outcomes: &[Outcome]) -> Result<String> {
         let release = outcome["doctor"]["release"].as_str().with_context(|| format!("Linux {series}: no doctor"))?;
         let [passed, failed] = ["passed", "failed"].map(|count| &outcome[count]);
         let skipped = list(&outcome["skips"]).len();
-        text += &format!("| {series} | {release} | {} | {passed} | {failed} | {skipped} |\n", hooks(&outcome["doctor"]));
+        text +=
+            &format!("| {series} | {release} | {} | {passed} | {failed} | {skipped} |\n", hooks(&outcome["doctor"]));
     }
     text += "\n## What they go without\n\nNames are those of `lossprobe_feature_available{feature}`.\n";
     text += &grouped("| feature | what goes without it | because | on |", outcomes, |outcome| {
