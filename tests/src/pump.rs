@@ -112,7 +112,11 @@ impl Datagrams {
                 let length = self.to.recv(&mut came).with_context(|| format!("datagram {number} is lost"))?;
                 let datagram = write_datagram(number, &mut sent);
                 if came[..length] != *datagram {
-                    bail!("instead of datagram {number}, {datagram:02x?}, came {:02x?}", &came[..length]);
+                    let same = came[..length].iter().zip(datagram).take_while(|(came, sent)| came == sent).count();
+                    let (sent, rest) = (datagram.len(), &came[same..length.min(same + 8)]);
+                    bail!(
+                        "instead of datagram {number} of {sent} bytes came {length}, from byte {same} on {rest:02x?}"
+                    );
                 }
             }
             self.next = burst.end;

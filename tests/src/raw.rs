@@ -176,7 +176,8 @@ impl Dispatcher {
         let call_part = instruction(0x85, 1 << 4, 0, 1);
         let instructions = [call_part, EXIT, instruction(0xb7, 0, 0, XDP_PASS), EXIT];
         let functions = [Function { at: 0, type_id: DISPATCH }, Function { at: PART, type_id: REPLACED }];
-        let request = Load { kind: ProgramKind::Xdp as u32, types: u32::try_from(types.as_raw_fd())?, ..Load::default() };
+        let request =
+            Load { kind: ProgramKind::Xdp as u32, types: u32::try_from(types.as_raw_fd())?, ..Load::default() };
         Ok(Self { program: load(request, &instructions, &functions).context("load a dispatcher")?, types })
     }
 

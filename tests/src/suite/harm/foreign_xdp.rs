@@ -77,9 +77,8 @@ fn foreign_xdp_redirect_keeps_working() -> Result<()> {
     let (program, index) = (load_program(ProgramKind::Xdp, &program)?, right.index("b")?);
     let _link = right.run(|| attach_xdp(&program, index, XdpPlace::Generic))?;
     let watcher = PacketSocket::receiver(&elsewhere, "f")?;
-    let redirected = |frame: &[u8]| {
-        frame.len() as u64 == frame_bytes(TAKEN) && frame[..12] == ethernet(B, A).bytes()[..12]
-    };
+    let redirected =
+        |frame: &[u8]| frame.len() as u64 == frame_bytes(TAKEN) && frame[..12] == ethernet(B, A).bytes()[..12];
     keeps_working(&pair, |when| {
         send(&pair, TcxHook::Ingress).with_context(|| when.to_owned())?;
         let bytes = watcher.receive_bytes(COUNT, redirected).with_context(|| format!("redirected {when}"))?;

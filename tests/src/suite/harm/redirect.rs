@@ -32,18 +32,20 @@ use tests::{
 use super::super::counts::{Counts, counts_exactly, lost_nothing};
 
 pub(super) fn trials() -> Vec<Trial> {
-    let kinds = [("redirect", redirect as fn(_) -> _), ("redirect_peer", redirect_peer), ("redirect_neigh", redirect_neigh)];
+    let kinds = [
+        ("redirect", redirect as fn() -> Result<Network>),
+        ("redirect_peer", redirect_peer),
+        ("redirect_neigh", redirect_neigh),
+    ];
     let by_tcx = kinds.map(|(name, network)| {
         trial(&format!("harm::{name}_keeps_working"), move || {
             requires_kernel(6, 6, "tcx")?;
-            network(Place::Tcx(TcxPlace::Last))?;
-            network(Place::Tcx(TcxPlace::First))
+            network()?.keeps_working([Place::Tcx(TcxPlace::Last), Place::Tcx(TcxPlace::First)])
         })
     });
     let by_filter = kinds.map(|(name, network)| {
         trial(&format!("harm::{name}_by_filter_keeps_working"), move || {
-            network(Place::Filter(FAR_BACK))?;
-            network(Place::Filter(IN_FRONT))
+            network()?.keeps_working([Place::Filter(FAR_BACK), Place::Filter(IN_FRONT)])
         })
     });
     by_tcx.into_iter().chain(by_filter).collect()
@@ -56,7 +58,6 @@ const IN_FRONT: u16 = 1;
 /// Where the others' programs are.
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// Attached after the agent where it goes to the front, before it otherwise.
     Tcx(TcxPlace),
     Filter(u16),
 }
@@ -102,46 +103,50 @@ fn pods(helper: (i32, u8), leaves: bool) -> Result<Network> {
     Ok(Network { left, node, right, ports: ["l1", "l2"], addresses: [LEFT, RIGHT], helper, leaves })
 }
 
-fn redirect(place: Place) -> Result<()> {
-    pods((23, 2), true)?.keeps_working(place)
+fn redirect() -> Result<Network> {
+    pods((23, 2), true)
 }
 
 /// Straight into the other pod's namespace (since 5.10).
-fn redirect_peer(place: Place) -> Result<()> {
-    pods((155, 2), false)?.keeps_working(place)
+fn redirect_peer() -> Result<Network> {
+    pods((155, 2), false)
 }
 
 /// By the node's routes and neighbours (since 5.10).
-fn redirect_neigh(place: Place) -> Result<()> {
+fn redirect_neigh() -> Result<Network> {
     let Routed { client, router, server } = Routed::new()?;
     router.sysctl("net.ipv4.ip_forward", "0")?;
     let (ports, addresses) = (["r1", "r2"], [CLIENT, SERVER]);
-    let network = Network { left: client, node: router, right: server, ports, addresses, helper: (152, 4), leaves: true };
-    network.keeps_working(place)
+    Ok(Network { left: client, node: router, right: server, ports, addresses, helper: (152, 4), leaves: true })
 }
 
 impl Network {
-    fn keeps_working(&self, place: Place) -> Result<()> {
+    /// Behind the agent's programs, where they are before it comes; then in front of them, where they go while it runs.
+    fn keeps_working(&self, places: [Place; 2]) -> Result<()> {
         let sink = self.right.udp((self.addresses[1], 5000))?;
         self.left.send_udp((self.addresses[1], 5000), 1, 1)?;
         sink.set_nonblocking(true)?;
         ensure!(sink.recv(&mut [0; 1]).is_err(), "nobody redirects, and yet something arrives");
         drop(sink);
-        let others = self.attach(place)?;
+        if matches!(places[0], Place::Filter(_)) {
+            for port in self.ports {
+                program::run(&self.node, "tc", &["qdisc", "add", "dev", port, "clsact"], "")?;
+            }
+        }
+        let mut others = self.attach(places[0])?;
         self.pass().context("before the agent")?;
         let arguments: Vec<_> = self.ports.iter().flat_map(|name| ["--interface", name, "--track", name]).collect();
         let agent = Agent::start(&self.node, &arguments)?;
-        let others = match place {
-            Place::Tcx(TcxPlace::First) => {
-                drop(others);
-                self.attach(place)?
+        for (number, place) in places.into_iter().enumerate() {
+            if number > 0 {
+                // The new ones are there before the old ones go.
+                others = self.attach(place)?;
             }
-            _ => others,
-        };
-        for (direction, is_seen) in [("ingress", place.is_behind_us()?), ("egress", self.leaves)] {
-            let frames = if is_seen { COUNT as u64 } else { 0 };
-            counts_exactly(&agent, (self.ports[1], direction), Counts::new(frames, frames * 60), || self.pass())
-                .with_context(|| format!("{place:?}, while the agent runs"))?;
+            for (direction, is_seen) in [("ingress", place.is_behind_us()?), ("egress", self.leaves)] {
+                let frames = if is_seen { COUNT as u64 } else { 0 };
+                counts_exactly(&agent, (self.ports[1], direction), Counts::new(frames, frames * 60), || self.pass())
+                    .with_context(|| format!("{place:?}, while the agent runs"))?;
+            }
         }
         lost_nothing(&agent)?;
         agent.stop()?;
@@ -176,7 +181,6 @@ impl Network {
             match place {
                 Place::Tcx(place) => self.node.run(|| attach_tcx(&program, index, TcxHook::Ingress, place)),
                 Place::Filter(preference) => {
-                    program::run(&self.node, "tc", &["qdisc", "add", "dev", from, "clsact"], "")?;
                     self.node.run(|| add_filter(&program, index, preference))?;
                     Ok(program)
                 }

@@ -52,7 +52,9 @@ pub(super) fn trials() -> Vec<Trial> {
         }),
         trial("harm::attach_again_and_again_by_clsact", || attach_again_and_again(false)),
     ];
-    trials.extend(SHAPES.map(|shape| trial(&format!("harm::passes_unchanged_{}", shape.0), move || passes_unchanged(shape))));
+    trials.extend(
+        SHAPES.map(|shape| trial(&format!("harm::passes_unchanged_{}", shape.0), move || passes_unchanged(shape))),
+    );
     trials
 }
 
@@ -105,7 +107,8 @@ fn passes_unchanged((name, make): shape::Kind) -> Result<()> {
         have_passed(1000)
     };
     let traffic = || -> Result<u64> {
-        let (mut there, mut back) = (Datagrams::up_to(&shape.path(), LONGEST)?, Datagrams::up_to(&shape.way_back(), LONGEST)?);
+        let (mut there, mut back) =
+            (Datagrams::up_to(&shape.path(), LONGEST)?, Datagrams::up_to(&shape.way_back(), LONGEST)?);
         while !is_over.load(Ordering::Relaxed) {
             there.pass(64)?;
             back.pass(64)?;
