@@ -4,7 +4,7 @@
 
 use std::{
     fs::File,
-    mem::size_of_val,
+    mem::{offset_of, size_of_val},
     os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
@@ -123,11 +123,13 @@ struct Load {
     function_bytes: u32,
     functions: u64,
     function_count: u32,
-    lines: [u32; 5],
+    lines: [u32; 4],
     replaces_type: u32,
     replaces: u32,
     padding: u32,
 }
+
+const _: () = assert!(offset_of!(Load, functions) == 80 && offset_of!(Load, replaces) == 112);
 
 /// Where a function begins, and its type.
 #[repr(C)]
