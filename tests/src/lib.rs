@@ -7,10 +7,12 @@
 
 pub mod agent;
 pub mod bpftrace;
+pub mod cable;
 pub mod capture;
 pub mod cards;
 pub mod chain;
 pub mod child;
+pub mod cpu;
 pub mod frames;
 pub mod guest;
 pub mod http;
@@ -25,6 +27,7 @@ pub mod relay;
 pub mod replay;
 pub mod route;
 pub mod run;
+pub mod shape;
 pub mod simulation;
 pub mod statistics;
 pub mod temporary;

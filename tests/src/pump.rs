@@ -8,12 +8,22 @@
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket},
+};
 
-use crate::namespace::Namespace;
+use crate::{
+    cable::{Cable, moved},
+    namespace::Namespace,
+    wait::eventually,
+};
 
 /// How long the path may keep what was sent.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,38 +31,64 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Datagrams under way at most: a receive buffer of Linux' default size takes four times as many.
 const BURST: usize = 64;
 
-/// Bytes of payload of a datagram: with its headers the shortest frame of Ethernet.
+/// Bytes of payload of the shortest datagram: with its headers the shortest frame of Ethernet.
 const DATAGRAM_BYTES: usize = 18;
 
 /// Where the traffic goes.
 pub struct Path<'n> {
-    /// Whence.
-    pub sender: &'n Namespace,
-    /// Whither.
-    pub receiver: &'n Namespace,
-    /// An address of the receiver.
-    pub to: SocketAddr,
+    sender: &'n Namespace,
+    receiver: &'n Namespace,
+    to: SocketAddr,
+    cable: Option<Arc<Cable>>,
 }
 
-/// Numbered UDP datagrams of 60-byte frames.
+impl<'n> Path<'n> {
+    /// From one namespace to an address of another.
+    #[must_use]
+    pub fn new(sender: &'n Namespace, receiver: &'n Namespace, to: impl Into<SocketAddr>) -> Self {
+        Self { sender, receiver, to: to.into(), cable: None }
+    }
+
+    /// Where the two are connected by nothing else.
+    #[must_use]
+    pub fn by(self, cable: Option<&Arc<Cable>>) -> Self {
+        Self { cable: cable.cloned(), ..self }
+    }
+}
+
+fn carry(cable: Option<&Arc<Cable>>) -> Result<()> {
+    cable.map_or(Ok(()), |cable| cable.carry())
+}
+
+/// Numbered UDP datagrams.
 pub struct Datagrams {
     from: UdpSocket,
     to: UdpSocket,
+    cable: Option<Arc<Cable>>,
+    longest: usize,
     next: u64,
 }
 
 impl Datagrams {
-    /// Opens both ends.
+    /// Opens both ends, for frames of 60 bytes.
     ///
     /// # Errors
     /// When the address is taken or unreachable.
     pub fn new(path: &Path<'_>) -> Result<Self> {
+        Self::up_to(path, DATAGRAM_BYTES)
+    }
+
+    /// Opens both ends, for datagrams of many lengths: 18 to `longest` bytes of payload.
+    ///
+    /// # Errors
+    /// When the address is taken or unreachable.
+    pub fn up_to(path: &Path<'_>, longest: usize) -> Result<Self> {
         let to = path.receiver.udp(path.to)?;
         to.set_read_timeout(Some(PATIENCE))?;
         let any: SocketAddr = if path.to.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
         let from = path.sender.udp(any)?;
         path.sender.run(|| from.connect(path.to).with_context(|| format!("connect to {}", path.to)))?;
-        Ok(Self { from, to, next: 0 })
+        Ok(Self { from, to, cable: path.cable.clone(), longest: longest.max(DATAGRAM_BYTES), next: 0 })
     }
 
     /// Sends `count` datagrams and receives them.
@@ -60,19 +96,27 @@ impl Datagrams {
     /// # Errors
     /// When one is lost, comes twice, out of order or changed.
     pub fn pass(&mut self, count: usize) -> Result<()> {
-        let mut buffer = [0; 2 * DATAGRAM_BYTES];
+        // A byte more, so that one too long shows.
+        let (mut sent, mut came) = (vec![0; self.longest], vec![0; self.longest + 1]);
         let end = self.next + count as u64;
         while self.next < end {
             // The first one alone: few of those that wait for a neighbour's address are kept.
             let burst_size = if self.next == 0 { 1 } else { BURST as u64 };
             let burst = self.next..end.min(self.next + burst_size);
             for number in burst.clone() {
-                self.from.send(&datagram(number)).with_context(|| format!("send datagram {number}"))?;
+                let datagram = write_datagram(number, &mut sent);
+                self.from.send(datagram).with_context(|| format!("send datagram {number}"))?;
             }
+            carry(self.cable.as_ref())?;
             for number in burst.clone() {
-                let length = self.to.recv(&mut buffer).with_context(|| format!("datagram {number} is lost"))?;
-                if buffer[..length] != datagram(number) {
-                    bail!("instead of datagram {number} came {:02x?}", &buffer[..length]);
+                let length = self.to.recv(&mut came).with_context(|| format!("datagram {number} is lost"))?;
+                let datagram = write_datagram(number, &mut sent);
+                if came[..length] != *datagram {
+                    let same = came[..length].iter().zip(datagram).take_while(|(came, sent)| came == sent).count();
+                    let (sent, rest) = (datagram.len(), &came[same..length.min(same + 8)]);
+                    bail!(
+                        "instead of datagram {number} of {sent} bytes came {length}, from byte {same} on {rest:02x?}"
+                    );
                 }
             }
             self.next = burst.end;
@@ -93,16 +137,23 @@ impl Datagrams {
     }
 }
 
-fn datagram(number: u64) -> [u8; DATAGRAM_BYTES] {
-    let mut bytes = [0x55; DATAGRAM_BYTES];
-    bytes[..8].copy_from_slice(&number.to_be_bytes());
-    bytes
+/// The datagram with this number, whose length and bytes depend on it: no part of another one would do for any of it.
+fn write_datagram(number: u64, room: &mut [u8]) -> &[u8] {
+    let mixed = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    let lengths = (room.len() - DATAGRAM_BYTES + 1) as u64;
+    let length = DATAGRAM_BYTES + (mixed(number) % lengths) as usize;
+    let words = std::iter::once(number).chain((1..).map(|word| mixed(number + word)));
+    for (bytes, word) in room[..length].chunks_mut(8).zip(words) {
+        bytes.copy_from_slice(&word.to_be_bytes()[..bytes.len()]);
+    }
+    &room[..length]
 }
 
 /// One TCP connection.
 pub struct Stream {
     from: TcpStream,
     to: TcpStream,
+    cable: Option<Arc<Cable>>,
     block: Vec<u8>,
 }
 
@@ -114,13 +165,14 @@ impl Stream {
     pub fn new(path: &Path<'_>) -> Result<Self> {
         let listener =
             path.receiver.run(|| TcpListener::bind(path.to).with_context(|| format!("listen on {}", path.to)))?;
-        let from = path.sender.run(|| {
-            TcpStream::connect_timeout(&path.to, PATIENCE).with_context(|| format!("connect to {}", path.to))
+        listener.set_nonblocking(true)?;
+        let from = path.sender.run(|| begin_to_connect(path.to).with_context(|| format!("connect to {}", path.to)))?;
+        let (to, _) = eventually(PATIENCE, "the connection is there", || {
+            carry(path.cable.as_ref())?;
+            listener.accept().context("accept the connection")
         })?;
-        let (to, _) = listener.accept().context("accept the connection")?;
-        from.set_nonblocking(true)?;
         to.set_nonblocking(true)?;
-        Ok(Self { from, to, block: vec![0x5a; 128 << 10] })
+        Ok(Self { from, to, cable: path.cable.clone(), block: vec![0x5a; 128 << 10] })
     }
 
     /// Sends `bytes` and receives them.
@@ -133,6 +185,7 @@ impl Stream {
         while missing > 0 {
             let length = unsent.min(self.block.len());
             let sent = moved(self.from.write(&self.block[..length])).context("send")?;
+            carry(self.cable.as_ref())?;
             let received = moved(self.to.read(&mut self.block)).context("receive")?;
             (unsent, missing) = (unsent - sent, missing - received);
             if sent + received > 0 {
@@ -144,10 +197,13 @@ impl Stream {
     }
 }
 
-/// Bytes that a socket took or gave at once.
-fn moved(result: std::io::Result<usize>) -> Result<usize> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
-        other => Ok(other?),
+/// A connection whose handshake nobody waits for: the frames of both ends are moved by one thread.
+fn begin_to_connect(to: SocketAddr) -> Result<TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family, SockType::Stream, flags, None).context("open a socket")?;
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket.into()),
+        Err(error) => Err(error.into()),
     }
 }

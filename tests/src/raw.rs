@@ -4,7 +4,7 @@
 
 use std::{
     fs::File,
-    mem::size_of_val,
+    mem::{offset_of, size_of_val},
     os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
@@ -103,30 +103,151 @@ pub enum ProgramKind {
 /// # Errors
 /// When the verifier refuses it, or without CAP_BPF.
 pub fn load_program(kind: ProgramKind, instructions: &[u64]) -> Result<OwnedFd> {
+    load(Load { kind: kind as u32, ..Load::default() }, instructions, &[])
+        .with_context(|| format!("load a program for {kind:?}"))
+}
+
+/// What `BPF_PROG_LOAD` reads; what is not named stays zero.
+#[repr(C)]
+#[derive(Default)]
+struct Load {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+    log: [u64; 2],
+    version_and_flags: u64,
+    name: [u64; 2],
+    ifindex_and_attach_type: u64,
+    types: u32,
+    function_bytes: u32,
+    functions: u64,
+    function_count: u32,
+    lines: [u32; 4],
+    replaces_type: u32,
+    replaces: u32,
+    padding: u32,
+}
+
+const _: () = assert!(offset_of!(Load, functions) == 80 && offset_of!(Load, replaces) == 112);
+
+/// Where a function begins, and its type.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Function {
+    at: u32,
+    type_id: u32,
+}
+
+fn load(request: Load, instructions: &[u64], functions: &[Function]) -> Result<OwnedFd> {
+    const BPF_PROG_LOAD: libc::c_int = 5;
     // Below 5.11 programs are locked memory; later kernels, where raising it may be forbidden, do not ask.
     let _unasked = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-    /// What `BPF_PROG_LOAD` reads; fields behind these are zero.
-    #[repr(C)]
-    struct Request {
-        kind: u32,
-        count: u32,
-        instructions: u64,
-        license: u64,
-        log: [u64; 2],
-        version_and_flags: u64,
-    }
-    const BPF_PROG_LOAD: libc::c_int = 5;
-    let request = Request {
-        kind: kind as u32,
+    let request = Load {
         count: u32::try_from(instructions.len())?,
         instructions: instructions.as_ptr() as u64,
         license: c"none".as_ptr() as u64,
-        log: [0; 2],
-        version_and_flags: 0,
+        function_bytes: if functions.is_empty() { 0 } else { size_of::<Function>() as u32 },
+        functions: functions.as_ptr() as u64,
+        function_count: u32::try_from(functions.len())?,
+        ..request
     };
-    // SAFETY: the request is plain data; its two pointers are to `count` instructions of the caller's slice and to a
-    // literal that ends in NUL, both alive during the call.
-    unsafe { bpf(BPF_PROG_LOAD, &request) }.with_context(|| format!("load a program for {kind:?}"))
+    // SAFETY: the request is plain data; its pointers are to `count` instructions and `function_count` functions of the
+    // caller's slices and to a literal that ends in NUL, all of them alive during the call.
+    unsafe { bpf(BPF_PROG_LOAD, &request) }
+}
+
+/// An XDP program as libxdp's dispatcher is: its answer is that of a part that passes every frame until it is replaced by
+/// another program (`freplace`), while it is attached.
+pub struct Dispatcher {
+    /// What is attached.
+    pub program: OwnedFd,
+    types: OwnedFd,
+}
+
+impl Dispatcher {
+    /// Loads it.
+    ///
+    /// # Errors
+    /// Without CAP_BPF.
+    pub fn new() -> Result<Self> {
+        const PART: u32 = 2;
+        const XDP_PASS: i32 = 2;
+        const EXIT: u64 = instruction(0x95, 0, 0, 0);
+        let types = load_types(&dispatcher_types()).context("load the types of a dispatcher")?;
+        let call_part = instruction(0x85, 1 << 4, 0, 1);
+        let instructions = [call_part, EXIT, instruction(0xb7, 0, 0, XDP_PASS), EXIT];
+        let functions = [Function { at: 0, type_id: DISPATCH }, Function { at: PART, type_id: REPLACED }];
+        let request =
+            Load { kind: ProgramKind::Xdp as u32, types: u32::try_from(types.as_raw_fd())?, ..Load::default() };
+        Ok(Self { program: load(request, &instructions, &functions).context("load a dispatcher")?, types })
+    }
+
+    /// Puts a program of these instructions in the place of the part, until what is returned is closed.
+    ///
+    /// # Errors
+    /// Where the kernel lets no program replace another one.
+    pub fn replace(&self, instructions: &[u64]) -> Result<OwnedFd> {
+        /// What `BPF_RAW_TRACEPOINT_OPEN` reads.
+        #[repr(C)]
+        struct Open {
+            name: u64,
+            program: u64,
+        }
+        const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+        const BPF_PROG_TYPE_EXT: u32 = 28;
+        let request = Load {
+            kind: BPF_PROG_TYPE_EXT,
+            types: u32::try_from(self.types.as_raw_fd())?,
+            replaces_type: REPLACED,
+            replaces: u32::try_from(self.program.as_raw_fd())?,
+            ..Load::default()
+        };
+        let program = load(request, instructions, &[Function { at: 0, type_id: REPLACED }]).context("load a part")?;
+        let request = Open { name: 0, program: u64::try_from(program.as_raw_fd())? };
+        // SAFETY: the request is plain data without pointers.
+        unsafe { bpf(BPF_RAW_TRACEPOINT_OPEN, &request) }.context("replace the part")
+    }
+}
+
+/// Numbers of the types of [`dispatcher_types`].
+const DISPATCH: u32 = 5;
+const REPLACED: u32 = 6;
+
+/// `int dispatch(struct xdp_md *ctx)` and `int part(struct xdp_md *ctx)` as `linux/btf.h` has them.
+fn dispatcher_types() -> Vec<u8> {
+    const HEADER_BYTES: u32 = 24;
+    const NAMES: &[u8] = b"\0int\0xdp_md\0ctx\0dispatch\0part\0";
+    let [int, xdp_md, ctx, dispatch, part] = [1, 5, 12, 16, 25];
+    let kind = |kind: u32, vlen: u32| kind << 24 | vlen;
+    // Name, kind, size or type, and what the kind has besides.
+    let types: [&[u32]; 6] = [
+        &[int, kind(1, 0), 4, 1 << 24 | 32],
+        &[xdp_md, kind(4, 0), 24],
+        &[0, kind(2, 0), 2],
+        &[0, kind(13, 1), 1, ctx, 3],
+        &[dispatch, kind(12, 1), 4],
+        &[part, kind(12, 1), 4],
+    ];
+    let types: Vec<u8> = types.concat().into_iter().flat_map(u32::to_ne_bytes).collect();
+    let header = [HEADER_BYTES, 0, types.len() as u32, types.len() as u32, NAMES.len() as u32];
+    let magic_and_version = [&0xeb9f_u16.to_ne_bytes()[..], &[1, 0]].concat();
+    [magic_and_version, header.into_iter().flat_map(u32::to_ne_bytes).collect(), types, NAMES.to_vec()].concat()
+}
+
+fn load_types(types: &[u8]) -> Result<OwnedFd> {
+    /// What `BPF_BTF_LOAD` reads; fields behind these are zero.
+    #[repr(C)]
+    struct Request {
+        types: u64,
+        log: u64,
+        bytes: u32,
+        log_bytes: u32,
+    }
+    const BPF_BTF_LOAD: libc::c_int = 18;
+    let request = Request { types: types.as_ptr() as u64, log: 0, bytes: u32::try_from(types.len())?, log_bytes: 0 };
+    // SAFETY: the request is plain data; its pointer is to as many bytes as it says, borrowed for the call.
+    unsafe { bpf(BPF_BTF_LOAD, &request) }
 }
 
 /// Which tcx hook of an interface.

@@ -32,6 +32,8 @@ enum Lack {
     Module(String),
     /// Of network cards for tests, see [`crate::cards`].
     Cards,
+    /// Of programs that replace a part of another one.
+    Replacing,
 }
 
 impl std::fmt::Display for Skip {
@@ -44,6 +46,7 @@ impl std::fmt::Display for Skip {
                 write!(formatter, "needs Linux before {major}.{minor} ({feature}), this is {running}")
             }
             Lack::Module(name) => write!(formatter, "needs module {name}"),
+            Lack::Replacing => write!(formatter, "needs a kernel that lets programs be replaced (freplace)"),
             Lack::Cards => write!(formatter, "needs cards (two, wired back to back, as in the guests of `xtask vm`)"),
         }
     }
@@ -213,6 +216,15 @@ pub fn requires_module<T>(module: &str, attempt: Result<T>) -> Result<T> {
         }
         Skip(Lack::Module(module.to_owned())).into()
     })
+}
+
+/// Skips the calling test when `attempt`, which replaces a part of a program, is forbidden to whoever may load one.
+///
+/// # Errors
+/// The [`Skip`] where the kernel said that it is not permitted; the error itself otherwise.
+pub fn requires_replacing<T>(attempt: Result<T>) -> Result<T> {
+    let is_forbidden = |error: &anyhow::Error| error.downcast_ref() == Some(&Errno::EPERM);
+    attempt.map_err(|error| if is_forbidden(&error) { Skip(Lack::Replacing).into() } else { error })
 }
 
 /// The hardware addresses of the machine's cards for tests, from `LOSSPROBE_CARDS` (two, with a comma between).

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
 
 use crate::kernel::version;
 use crate::modules;
@@ -11,6 +12,8 @@ use crate::modules;
 const GUEST: &str = "LOSSPROBE-GUEST: ";
 const RUNNING: &str = "LOSSPROBE-GUEST: Linux ";
 const SKIP: &str = "SKIP ";
+/// What stands before the report of `lossprobe doctor` (tests/src/suite/doctor.rs).
+const DOCTOR: &str = "LOSSPROBE-DOCTOR: ";
 
 /// A guest that passed.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,6 +61,16 @@ pub(crate) fn judge(console: &str, expected: &Expected<'_>) -> Result<Passed> {
     Ok(Passed { tests: passed, skips })
 }
 
+/// What a guest said, for the table of kernels. `None` if it ended without a summary.
+pub(crate) fn reported(console: &str) -> Option<Value> {
+    let [passed, failed, _] = console.lines().rev().find_map(summary)?;
+    let skip = |skip: Skip| json!({ "test": skip.test, "lack": skip.lack });
+    let skips: Vec<Value> = console.lines().filter_map(self::skip).map(skip).collect();
+    let doctor = |line: &str| serde_json::from_str::<Value>(line.split_once(DOCTOR)?.1).ok();
+    let doctor = console.lines().find_map(doctor);
+    Some(json!({ "passed": passed, "failed": failed, "skips": skips, "doctor": doctor }))
+}
+
 /// `N passed, M failed, K skipped` behind the marker.
 fn summary(line: &str) -> Option<[u64; 3]> {
     let (_, rest) = line.split_once(GUEST)?;
@@ -94,7 +107,9 @@ fn prove(lack: &str, expected: &Expected<'_>) -> Result<()> {
 mod tests {
     use std::path::Path;
 
-    use super::{Expected, Skip, judge, skip, summary};
+    use serde_json::json;
+
+    use super::{Expected, Skip, judge, reported, skip, summary};
 
     #[test]
     fn reads_the_summary_line() {
@@ -122,6 +137,16 @@ mod tests {
             let expected = expected.map(|(test, lack)| Skip { test: test.to_owned(), lack: lack.to_owned() });
             assert_eq!(skip(line), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn keeps_what_was_said() {
+        let console = "test doctor::a ... LOSSPROBE-DOCTOR: {\"release\":\"5.10\"}\nok\n\
+                       SKIP a: needs Linux 6.6 (tcx), this is 5.10\nLOSSPROBE-GUEST: 5 passed, 1 failed, 1 skipped\n";
+        let skips = [json!({ "test": "a", "lack": "Linux 6.6 (tcx)" })];
+        let expected = json!({ "passed": 5, "failed": 1, "skips": skips, "doctor": { "release": "5.10" } });
+        assert_eq!(reported(console), Some(expected));
+        assert_eq!(reported("LOSSPROBE-DOCTOR: {}\nKernel panic"), None);
     }
 
     #[test]

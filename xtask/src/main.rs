@@ -10,6 +10,7 @@ mod console;
 mod fuzz;
 mod initramfs;
 mod kernel;
+mod kernels;
 mod man;
 mod modules;
 mod package;

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::console::{Expected, Passed, Skip, judge};
+use crate::console::{Expected, Passed, Skip, judge, reported};
 use crate::kernel::{self, MATRIX, Series};
+use crate::kernels;
 use crate::setup::{self, Scope};
 use crate::ui;
 use crate::workspace::{Workspace, create_folder};
@@ -37,8 +38,11 @@ const TIMEOUT_STATUS: i32 = 124;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// A kernel series (5.10, 6.1, 6.12, 6.18, 7.3) or `all`; repeatable
-    #[arg(long = "kernel", value_name = "SERIES", required = true)]
+    #[arg(long = "kernel", value_name = "SERIES", required_unless_present = "table")]
     kernels: Vec<String>,
+    /// Write deploy/KERNELS.md from what the guests have said last, and boot none
+    #[arg(long, exclusive = true)]
+    table: bool,
     /// Possible CPUs of the guest: per-CPU maps take memory for each
     #[arg(long, default_value_t = 2)]
     possible_cpus: u32,
@@ -64,6 +68,9 @@ struct Row {
 
 /// Boots every selected kernel; an error if one did not boot or a test failed in it.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    if arguments.table {
+        return kernels::write_table(workspace);
+    }
     let selected = select(&arguments.kernels)?;
     if !cfg!(target_arch = "x86_64") {
         bail!("the guests are x86_64 and run this machine's own binaries; run this verb on an x86_64 machine");
@@ -178,7 +185,9 @@ impl Guest<'_> {
             modules: &kernel.modules,
             ended_by_us: status.code() == Some(TIMEOUT_STATUS),
         };
-        let verdict = judge(&ui::read_log(&log), &expected);
+        let console = ui::read_log(&log);
+        kernels::keep(&kernels::outcome(self.workspace, name), reported(&console), arguments.filter.as_deref())?;
+        let verdict = judge(&console, &expected);
         if verdict.is_err() {
             ui::say(&format!("the console's last lines ({}):\n{}", log.display(), ui::tail(&log)));
             return verdict;

@@ -47,7 +47,7 @@ const TRANSFER: Duration = Duration::from_mins(3);
 /// One TCP connection, and datagrams there and back.
 fn talk(left: &Namespace, right: &Namespace, to: IpAddr, port: u16) -> Result<()> {
     left.tcp_transfer(right, (to, port).into(), stream_bytes(), TRANSFER)?;
-    let mut datagrams = Datagrams::new(&Path { sender: left, receiver: right, to: (to, port + 1).into() })?;
+    let mut datagrams = Datagrams::new(&Path::new(left, right, (to, port + 1)))?;
     datagrams.pass(if is_full() { 200_000 } else { 5000 })?;
     datagrams.finish()?;
     Ok(())

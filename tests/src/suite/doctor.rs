@@ -7,6 +7,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use tests::{
     agent::{self, Agent, lossprobe},
+    guest::is_guest,
     link::{End, veth},
     namespace::Namespace,
     program,
@@ -60,6 +61,10 @@ fn says_what_the_agent_does() -> Result<()> {
     let before = lossprobe(right, &[&["doctor", "--output", "json"][..], &selected].concat())?;
     ends_with(&before, 0)?;
     let report = json(&before)?;
+    if is_guest() {
+        // For xtask's table of kernels.
+        eprintln!("LOSSPROBE-DOCTOR: {report}");
+    }
     assert_eq!(report["schema"], 1);
     assert_eq!(report["can_count"], true);
     let names: Vec<_> = report["interfaces"].as_array().context("interfaces")?.iter().map(|one| &one["name"]).collect();

@@ -269,7 +269,7 @@ fn interval_of_a_median() -> Result<()> {
 
 fn pump_notices_what_is_lost() -> Result<()> {
     let pair = Pair::new()?;
-    let path = Path { sender: &pair.left, receiver: &pair.right, to: (RIGHT, 5000).into() };
+    let path = Path::new(&pair.left, &pair.right, (RIGHT, 5000));
     let mut datagrams = Datagrams::new(&path)?;
     datagrams.pass(1000)?;
     // A stranger's datagram is one too many, wherever it turns up.

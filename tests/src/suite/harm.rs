@@ -1,6 +1,8 @@
 //! Do no harm: nothing stays behind, nothing of others is touched.
 
 mod foreign;
+mod foreign_xdp;
+mod redirect;
 mod unchanged;
 
 use anyhow::{Context as _, Result, ensure};
@@ -28,7 +30,10 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("harm::traffic_passes_unchanged", traffic_passes_unchanged),
         trial("harm::two_agents_side_by_side", two_agents_side_by_side),
     ];
-    [here, foreign::trials(), unchanged::trials()].into_iter().flatten().collect()
+    [here, foreign::trials(), foreign_xdp::trials(), redirect::trials(), unchanged::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Programs on the tcx hooks of an interface, both directions.

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tests::{
     agent::lossprobe,
     capture::{Record, write_pcap},
+    cpu::pinned,
     namespace::Namespace,
     program,
 };
@@ -23,7 +24,7 @@ use tests::{
 use crate::{
     flow::{PAYLOAD, answer, data, stamp},
     report::{Judged, Report, Row, Target},
-    rounds::{Bench, estimate, is_narrow, pinned},
+    rounds::{Bench, estimate, is_narrow},
 };
 
 const PART: &str = "analyze";

@@ -17,6 +17,7 @@ use probe_user::kernel::{
     read::Maps,
 };
 use tests::{
+    cpu::pinned,
     frames::{A, B, Checksum, Frame, ethernet},
     topology::Pair,
     wire::PacketSocket,
@@ -25,7 +26,7 @@ use tests::{
 use crate::{
     empty::EmptyPrograms,
     report::{Judged, Report, Row, Target},
-    rounds::{Bench, estimate, is_narrow, pinned},
+    rounds::{Bench, estimate, is_narrow},
 };
 
 const PART: &str = "flow";

@@ -21,11 +21,11 @@ use probe_user::kernel::{
     load,
     read::Maps,
 };
-use tests::{namespace::Namespace, statistics::median_of};
+use tests::{cpu::pinned, namespace::Namespace, statistics::median_of};
 
 use crate::{
     report::{Judged, Report, Row},
-    rounds::{Bench, estimate, is_narrow, pinned},
+    rounds::{Bench, estimate, is_narrow},
     samples::{self, Sample, Sums, samples},
 };
 

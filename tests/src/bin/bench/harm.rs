@@ -1,5 +1,5 @@
-//! What the traffic itself notices: bytes and packets per second over a veth pair, through a bridge and through a
-//! router, with and without an agent on the node in question, and with an empty program in the places of the agent's.
+//! What the traffic itself notices: bytes and packets per second in each [shape](tests::shape), with and without an agent on
+//! the node in question, and with an empty program in the places of the agent's.
 //!
 //! Judged is what the probe adds to the empty program: where returns are guarded (Safe RET) the kernel's own way to a hook
 //! alone costs more than the 3 % that a probe may cost, and no program is there that could save it. The rates without
@@ -14,16 +14,16 @@
 use anyhow::{Context as _, Result, ensure};
 use tests::{
     agent::Agent,
-    namespace::Namespace,
-    pump::{Datagrams, Path, Stream},
+    cpu::pinned,
+    pump::{Datagrams, Stream},
+    shape::{SHAPES, Shape},
     statistics::median_of,
-    topology::{Bridged, Pair, RIGHT, Routed, SERVER},
 };
 
 use crate::{
     empty::EmptyPrograms,
     report::{Judged, Report, Row, Target},
-    rounds::{Bench, estimate, is_narrow, pinned, seconds_per_step},
+    rounds::{Bench, estimate, is_narrow, seconds_per_step},
 };
 
 const PART: &str = "harm";
@@ -34,14 +34,6 @@ const STEP_DATAGRAMS: usize = 64;
 const DATAGRAM_STEPS: usize = 2400;
 const STEP_BYTES: usize = 256 << 10;
 const STREAM_STEPS: usize = 2400;
-
-/// A path, and the node on it that is watched, with its interfaces.
-struct Scene<'n> {
-    name: &'static str,
-    path: Path<'n>,
-    node: &'n Namespace,
-    interfaces: &'n [&'n str],
-}
 
 /// What was reached in one round.
 struct Speed {
@@ -56,27 +48,17 @@ struct Round {
 }
 
 pub(crate) fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
-    let (pair, bridged, routed) = (Pair::new()?, Bridged::new()?, Routed::new()?);
-    let path = |sender, receiver, to: std::net::Ipv4Addr| Path { sender, receiver, to: (to, 5000).into() };
-    let scenes = [
-        Scene { name: "veth", path: path(&pair.left, &pair.right, RIGHT), node: &pair.right, interfaces: &["b"] },
-        Scene {
-            name: "bridge",
-            path: path(&bridged.left, &bridged.right, RIGHT),
-            node: &bridged.switch,
-            interfaces: &["p1", "br", "p2"],
-        },
-        Scene {
-            name: "router",
-            path: path(&routed.client, &routed.server, SERVER),
-            node: &routed.router,
-            interfaces: &["r1", "r2"],
-        },
-    ];
-    scenes.iter().try_for_each(|scene| scene.measure(bench, report))
+    for (name, make) in SHAPES {
+        let wanted: Vec<_> = KINDS.iter().filter(|kind| bench.wants(PART, &kind.row(name))).collect();
+        if !wanted.is_empty() {
+            let shape = make().with_context(|| format!("make the {name}"))?;
+            Scene { name, shape }.measure(&wanted, bench, report)?;
+        }
+    }
+    Ok(())
 }
 
-/// What is measured on every path.
+/// What is measured in every shape.
 struct Kind {
     name: &'static str,
     of: &'static str,
@@ -89,18 +71,22 @@ const KINDS: [Kind; 2] = [
 ];
 
 impl Kind {
+    fn row(&self, shape: &str) -> String {
+        format!("{shape} {}", self.name)
+    }
+
     fn ratio(&self, round: &Round) -> f64 {
         (self.figure)(&round.with) / (self.figure)(&round.with_empty)
     }
 }
 
-impl Scene<'_> {
-    fn measure(&self, bench: &Bench, report: &mut Report) -> Result<()> {
-        let name = |kind: &Kind| format!("{} {}", self.name, kind.name);
-        let wanted: Vec<_> = KINDS.iter().filter(|kind| bench.wants(PART, &name(kind))).collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
+struct Scene {
+    name: &'static str,
+    shape: Shape,
+}
+
+impl Scene {
+    fn measure(&self, wanted: &[&Kind], bench: &Bench, report: &mut Report) -> Result<()> {
         let what = format!("{PART}, {}", self.name);
         let is_enough = |rounds: &[Round]| wanted.iter().all(|kind| is_narrow(rounds, |round| kind.ratio(round)));
         let rounds = bench.rounds(&what, is_enough, |number| self.round(number))?;
@@ -109,7 +95,7 @@ impl Scene<'_> {
                 |side: fn(&Round) -> &Speed| Some(median_of(rounds.iter().map(|round| (kind.figure)(side(round)))));
             report.add(Row {
                 part: PART,
-                name: name(kind),
+                name: kind.row(self.name),
                 figures: vec![
                     ("without", median(|round| &round.without), 1),
                     ("with", median(|round| &round.with), 1),
@@ -144,14 +130,14 @@ impl Scene<'_> {
     }
 
     fn speed_with_agent(&self) -> Result<Speed> {
-        // As uplinks are: their connections are followed.
-        let interfaces = self.interfaces.iter().flat_map(|name| ["--interface", name, "--track", name]);
+        let Shape { interfaces, uplinks, .. } = &self.shape;
+        let interfaces = interfaces.iter().flat_map(|name| ["--interface", name]);
+        let uplinks = uplinks.iter().flat_map(|name| ["--track", name]);
         // A bridge's ports, too, under names of their own.
-        let arguments: Vec<_> = interfaces.chain(["--ports", "each"]).collect();
-        let agent = Agent::start(self.node, &arguments)?;
+        let arguments: Vec<_> = interfaces.chain(uplinks).chain(["--ports", "each"]).collect();
+        let agent = Agent::start(self.shape.node(), &arguments)?;
         let speed = self.speed()?;
-        // A bridge's own device carries nothing of what crosses its ports.
-        for name in self.interfaces.iter().filter(|name| **name != "br") {
+        for name in self.shape.passed() {
             let counted = agent.metrics()?.sum("lossprobe_frames_total", &[("interface", name)]);
             ensure!(counted >= (DATAGRAM_STEPS * STEP_DATAGRAMS) as f64, "{name}: only {counted} frames counted");
         }
@@ -160,17 +146,17 @@ impl Scene<'_> {
     }
 
     fn speed_with_empty_programs(&self) -> Result<Speed> {
-        let _attached = EmptyPrograms::attach(self.node, self.interfaces)?;
+        let _attached = EmptyPrograms::attach(self.shape.node(), self.shape.interfaces)?;
         self.speed()
     }
 
     fn speed(&self) -> Result<Speed> {
         pinned(|| {
-            let mut datagrams = Datagrams::new(&self.path)?;
+            let mut datagrams = Datagrams::new(&self.shape.path())?;
             let step = || datagrams.pass(STEP_DATAGRAMS);
             let datagram_seconds = seconds_per_step(DATAGRAM_STEPS, step).context("send datagrams")?;
             datagrams.finish()?;
-            let mut stream = Stream::new(&self.path)?;
+            let mut stream = Stream::new(&self.shape.path())?;
             let step = || stream.pass(STEP_BYTES);
             let stream_seconds = seconds_per_step(STREAM_STEPS, step).context("send a stream")?;
             Ok(Speed {

@@ -1,17 +1,9 @@
-//! Rounds: as many as the figures need, with a line of progress, on one CPU where that matters.
+//! Rounds: as many as the figures need, with a line of progress.
 
-use std::{
-    panic::resume_unwind,
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
-};
 use tests::statistics::{Estimate, median_of};
 
 /// Rounds at least: with seven, the extremes enclose the median with 98 % confidence.
@@ -88,22 +80,6 @@ pub(crate) fn is_narrow<T>(rounds: &[T], ratio: impl Fn(&T) -> f64) -> bool {
 /// One figure over all rounds.
 pub(crate) fn estimate<T>(rounds: &[T], figure: impl Fn(&T) -> f64) -> Estimate {
     Estimate::of(rounds.iter().map(figure))
-}
-
-/// Does `work` on a thread of its own that stays on one CPU, the last of those that are allowed (the first serves most
-/// interrupts).
-pub(crate) fn pinned<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let stay = || -> Result<()> {
-        let allowed = sched_getaffinity(Pid::from_raw(0)).context("ask for the allowed CPUs")?;
-        let last = (0..CpuSet::count()).rfind(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-        let mut only = CpuSet::new();
-        only.set(last.context("no CPU is allowed")?)?;
-        sched_setaffinity(Pid::from_raw(0), &only).context("stay on one CPU")
-    };
-    thread::scope(|scope| {
-        let worker = scope.spawn(|| stay().and_then(|()| work()));
-        worker.join().unwrap_or_else(|panic| resume_unwind(panic))
-    })
 }
 
 /// How long `step` takes, once it has been done `count` times: the median, because a step is short against the time

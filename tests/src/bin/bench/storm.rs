@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use tests::{
     agent::Agent,
     bpftrace::{BY_REASON, Bpftrace},
+    cpu::pinned,
     frames::{A, B, ethernet},
     topology::Pair,
     wire::PacketSocket,
@@ -17,7 +18,7 @@ use tests::{
 use crate::{
     empty::EmptyPrograms,
     report::{Judged, Report, Row, Target},
-    rounds::{Bench, estimate, is_narrow, pinned, seconds_per_step},
+    rounds::{Bench, estimate, is_narrow, seconds_per_step},
 };
 
 const PART: &str = "drops";

@@ -67,7 +67,7 @@ impl<'n> Load<'n> {
         let folder = state.0.to_str().context("a file name in UTF-8")?;
         let settings = ["--history", "1", "--max-interfaces", "128", "--track", "r*", "--state-dir", folder];
         let agent = Agent::start(router, &settings)?;
-        let datagrams = Datagrams::new(&Path { sender: client, receiver: server, to: (SERVER, 5000).into() })?;
+        let datagrams = Datagrams::new(&Path::new(client, server, (SERVER, 5000)))?;
         let sender = PacketSocket::sender(client, "c")?;
         let metrics = agent.metrics()?;
         Ok(Self { network, agent, datagrams, sender, state, rounds: 0, metrics })
@@ -87,7 +87,7 @@ impl<'n> Load<'n> {
         let Routed { client, server, .. } = &self.network.routed;
         self.datagrams.pass(DATAGRAMS)?;
         // A connection of its own each time, some of whose segments are lost.
-        Stream::new(&Path { sender: client, receiver: server, to: (SERVER, 5001).into() })?.pass(STREAM_BYTES)?;
+        Stream::new(&Path::new(client, server, (SERVER, 5001)))?.pass(STREAM_BYTES)?;
         client.send_udp((SERVER, 6000), 20, 18)?;
         let to_router = || ethernet(ROUTER1_MAC, CLIENT_MAC);
         let broken: [Frame; 3] = [

@@ -33,12 +33,12 @@ pub(super) fn trials() -> Vec<Trial> {
     ]
 }
 
-const COUNT: usize = 20;
+pub(super) const COUNT: usize = 20;
 /// Payload of the datagrams that are nobody's business, and of those that the foreign program takes.
 const FREE: usize = 10;
-const TAKEN: usize = 20;
+pub(super) const TAKEN: usize = 20;
 
-const fn frame_bytes(payload: usize) -> u64 {
+pub(super) const fn frame_bytes(payload: usize) -> u64 {
     14 + 20 + 8 + payload as u64
 }
 
@@ -70,7 +70,7 @@ fn attach(right: &Namespace, program: &OwnedFd, hook: TcxHook, place: TcxPlace) 
 
 /// Traffic through one hook of `b`: [`COUNT`] datagrams that the foreign program takes, then as many that it does not,
 /// of which every one arrives, and nothing else.
-fn send(pair: &Pair, hook: TcxHook) -> Result<()> {
+pub(super) fn send(pair: &Pair, hook: TcxHook) -> Result<()> {
     let (sender, receiver, to) = match hook {
         TcxHook::Ingress => (&pair.left, &pair.right, RIGHT),
         TcxHook::Egress => (&pair.right, &pair.left, LEFT),
@@ -89,7 +89,7 @@ fn send(pair: &Pair, hook: TcxHook) -> Result<()> {
 }
 
 /// What the agent has to count on `b`: the free datagrams, and the taken ones if it stands before the other program.
-fn seen(taken_too: bool) -> Counts {
+pub(super) fn seen(taken_too: bool) -> Counts {
     let count = COUNT as u64;
     let (frames, bytes) = if taken_too { (count, count * frame_bytes(TAKEN)) } else { (0, 0) };
     Counts::new(count + frames, count * frame_bytes(FREE) + bytes)

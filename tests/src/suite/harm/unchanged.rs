@@ -1,15 +1,18 @@
 //! What attaching must not change: the features and queues of a device, and the packets on their way.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use nix::{
+    libc,
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
@@ -22,13 +25,18 @@ use probe_user::kernel::{
     load::{Capacity, load},
     read::Maps,
 };
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 use tests::{
     agent::Agent,
+    cpu::pinned,
     link::{End, veth},
     namespace::Namespace,
     program,
     pump::{self, Datagrams},
-    run::{kernel_version, trial},
+    run::{is_full, kernel_version, requires_kernel, trial},
+    shape::{self, SHAPES},
     topology::{Bridged, Pair, RIGHT},
     wait::eventually,
 };
@@ -36,10 +44,124 @@ use tests::{
 use super::super::counts::SOON;
 
 pub(super) fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = vec![
         trial("harm::features_and_queues_stay", features_and_queues_stay),
-        trial("harm::attach_100_times_under_traffic", attach_100_times_under_traffic),
-    ]
+        trial("harm::attach_again_and_again_by_tcx", || {
+            requires_kernel(6, 6, "tcx")?;
+            attach_again_and_again(true)
+        }),
+        trial("harm::attach_again_and_again_by_clsact", || attach_again_and_again(false)),
+    ];
+    trials.extend(
+        SHAPES.map(|shape| trial(&format!("harm::passes_unchanged_{}", shape.0), move || passes_unchanged(shape))),
+    );
+    trials
+}
+
+/// How long a million packets may take, on a machine that is busy.
+const PASSAGE: Duration = Duration::from_mins(10);
+/// Bytes of payload that every shape carries in one piece: a VXLAN device has 50 bytes less than Ethernet's 1,500.
+const LONGEST: usize = 1422;
+
+/// Numbered datagrams of all lengths there and back, before an agent comes, while it does, while it counts a million of them,
+/// while it goes and afterwards: each comes once, in order, byte by byte as it was sent, and no device of the node is other than
+/// it was.
+fn passes_unchanged((name, make): shape::Kind) -> Result<()> {
+    let count = if is_full() { 1_000_000 } else { 20_000 };
+    let shape = make()?;
+    let node = shape.node();
+    let look = || shape.interfaces.iter().map(|name| look(node, name)).collect::<Result<Vec<_>>>();
+    let before = eventually(SOON, "all links are up", || {
+        let texts = look()?;
+        let is_ready = |text: &String| ["operstate: up", "operstate: unknown"].iter().any(|up| text.contains(up));
+        ensure!(texts.iter().all(is_ready), "not yet: {texts:?}");
+        Ok(texts)
+    })?;
+    keep_qdiscs(shape.interfaces.iter().map(|name| (node, *name)))?;
+    let (passed, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let watched = || -> Result<()> {
+        let have_passed = |count: u64| {
+            let wanted = passed.load(Ordering::Relaxed) + count;
+            eventually(PASSAGE, "datagrams pass", || {
+                let (passed, over) = (passed.load(Ordering::Relaxed), is_over.load(Ordering::Relaxed));
+                // What has ended will say why.
+                ensure!(over || passed >= wanted, "{passed} of {wanted}");
+                Ok(())
+            })
+        };
+        have_passed(1000)?;
+        let interfaces = shape.interfaces.iter().flat_map(|name| ["--interface", name]);
+        let uplinks = shape.uplinks.iter().flat_map(|name| ["--track", name]);
+        let arguments: Vec<_> = interfaces.chain(uplinks).chain(["--ports", "each"]).collect();
+        let agent = Agent::start(node, &arguments)?;
+        have_passed(count)?;
+        assert_eq!(before, look()?, "while the agent runs");
+        let metrics = agent.metrics()?;
+        for (interface, direction) in shape.passed().flat_map(|name| ["ingress", "egress"].map(|way| (name, way))) {
+            let labels = [("interface", interface), ("direction", direction)];
+            let counted = metrics.sum("lossprobe_frames_total", &labels);
+            let (sent, open) = (count / 2, 64);
+            ensure!(counted >= (sent - open) as f64, "{counted} frames of {sent} counted at {interface} {direction}");
+        }
+        agent.stop()?;
+        have_passed(1000)
+    };
+    let traffic = || -> Result<u64> {
+        let (mut there, mut back) =
+            (Datagrams::up_to(&shape.path(), LONGEST)?, Datagrams::up_to(&shape.way_back(), LONGEST)?);
+        while !is_over.load(Ordering::Relaxed) {
+            there.pass(64)?;
+            back.pass(64)?;
+            passed.fetch_add(128, Ordering::Relaxed);
+        }
+        Ok(there.finish()? + back.finish()?)
+    };
+    let passed = beside(traffic, &is_over, watched).with_context(|| name)?;
+    assert_eq!(before, look()?, "after the agent has ended");
+    eprintln!("{name}: {passed} datagrams passed");
+    Ok(())
+}
+
+/// Does `work` while `traffic` goes on, until one of them fails or `work` is done. A failure of the traffic is told first.
+fn beside<T: Send>(
+    traffic: impl FnOnce() -> Result<T> + Send,
+    is_over: &AtomicBool,
+    work: impl FnOnce() -> Result<()>,
+) -> Result<T> {
+    /// Also when its holder panics.
+    struct Ends<'a>(&'a AtomicBool);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let _ends = Ends(is_over);
+            pinned(traffic)
+        });
+        let outcome = {
+            let _ends = Ends(is_over);
+            work()
+        };
+        let passed = traffic.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        outcome.map(|()| passed)
+    })
+}
+
+/// Below tcx: to add or delete a clsact qdisc, these kernels stop the device's transmit queues for a moment (`qdisc_graft`
+/// calls `dev_deactivate`, seen on 5.10), and what is sent in that moment is lost. So it is there already.
+fn keep_qdiscs<'n>(devices: impl Iterator<Item = (&'n Namespace, &'n str)>) -> Result<()> {
+    if kernel_version()?.0 < (6, 6) {
+        add_clsact(devices)?;
+    }
+    Ok(())
+}
+
+fn add_clsact<'n>(mut devices: impl Iterator<Item = (&'n Namespace, &'n str)>) -> Result<()> {
+    devices.try_for_each(|(namespace, name)| {
+        program::run(namespace, "tc", &["qdisc", "add", "dev", name, "clsact"], "").map(drop)
+    })
 }
 
 /// All that ethtool and sysfs say of a device, but its statistics.
@@ -101,21 +223,25 @@ fn features_and_queues_stay() -> Result<()> {
     Ok(())
 }
 
-/// Attached to the ends of a path in turns and taken off again, while numbered datagrams pass: each once, in order.
-///
-/// Below tcx on a clsact qdisc that is there: to add or delete one, these kernels stop the device's transmit queues for
-/// a moment (`qdisc_graft` calls `dev_deactivate`, seen on 5.10), and what is sent in that moment is lost.
-fn attach_100_times_under_traffic() -> Result<()> {
-    const TIMES: usize = 100;
+/// From now on bpf(2) makes no link for the calling thread, as where the kernel has no tcx.
+fn without_links() -> Result<()> {
+    const BPF_LINK_CREATE: u64 = 28;
+    let link = SeccompCondition::new(0, Dword, SeccompCmpOp::Eq, BPF_LINK_CREATE)?;
+    let rules = BTreeMap::from([(libc::SYS_bpf, vec![SeccompRule::new(vec![link])?])]);
+    let refuse = SeccompAction::Errno(libc::EINVAL.unsigned_abs());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, std::env::consts::ARCH.try_into()?)?;
+    Ok(seccompiler::apply_filter(&BpfProgram::try_from(filter)?)?)
+}
+
+/// Attached to the ends of a path in turns and taken off again, while numbered datagrams pass: each once, in order. What hangs
+/// on a clsact qdisc hangs on one that is there.
+fn attach_again_and_again(by_tcx: bool) -> Result<()> {
     const SLOT: u32 = 1;
+    let times = if is_full() { 1000 } else { 100 };
     let pair = Pair::new()?;
     let Pair { left, right } = &pair;
     let ends = [(left, "a", left.index("a")?), (right, "b", right.index("b")?)];
-    if kernel_version()?.0 < (6, 6) {
-        for (namespace, name, _) in ends {
-            program::run(namespace, "tc", &["qdisc", "add", "dev", name, "clsact"], "")?;
-        }
-    }
+    add_clsact(ends.iter().map(|(namespace, name, _)| (*namespace, *name)))?;
     let mut loaded = right.run(|| load(Capacity::for_interfaces(32)))?;
     let mut maps = Maps::take(&mut loaded.ebpf)?;
     for (_, _, ifindex) in ends {
@@ -125,7 +251,7 @@ fn attach_100_times_under_traffic() -> Result<()> {
         maps.set_slot(ifindex, slot)?;
     }
     let is_over = AtomicBool::new(false);
-    let path = pump::Path { sender: left, receiver: right, to: (RIGHT, 5000).into() };
+    let path = pump::Path::new(left, right, (RIGHT, 5000));
     let traffic = || -> Result<u64> {
         let mut datagrams = Datagrams::new(&path)?;
         while !is_over.load(Ordering::Relaxed) {
@@ -143,35 +269,34 @@ fn attach_100_times_under_traffic() -> Result<()> {
         }
     };
     let mut again_and_again = || -> Result<()> {
-        for time in 0..TIMES {
+        for time in 0..times {
             let (namespace, name, ifindex) = ends[time % ends.len()];
             // On one thread, because what is no link by itself is taken off in the namespace of the thread.
             let target = Target { name, ifindex, kind: "veth", link_kind: LinkKind::Ethernet, xdp: false };
             namespace
                 .run(|| {
-                    let _attached = Attached::new(&mut loaded.ebpf, target)?;
+                    if !by_tcx {
+                        without_links()?;
+                    }
+                    let attached = Attached::new(&mut loaded.ebpf, target)?;
+                    assert_eq!(attached.is_tcx(), by_tcx);
                     // At last for as long as it takes to count: a slow machine may let no datagram pass in between.
-                    if time + ends.len() < TIMES {
+                    if time + ends.len() < times {
                         Ok(())
                     } else {
                         eventually(SOON, "a datagram is counted", has_counted(name))
                     }
                 })
                 .with_context(|| format!("time {time}"))?;
+            ensure!(!is_over.load(Ordering::Relaxed), "the traffic has ended at time {time}");
         }
         Ok(())
     };
-    let passed = thread::scope(|scope| {
-        let traffic = scope.spawn(traffic);
-        let outcome = again_and_again();
-        is_over.store(true, Ordering::Relaxed);
-        let passed = traffic.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        outcome.and(passed)
-    })?;
+    let passed = beside(traffic, &is_over, &mut again_and_again)?;
     for direction in Direction::ALL {
         let counted = maps.traffic(SLOT, direction)?.frames;
         ensure!((1..=passed).contains(&counted), "{counted} of {passed} datagrams counted at {}", direction.id());
     }
-    eprintln!("{passed} datagrams passed");
+    eprintln!("attached {times} times: {passed} datagrams passed");
     Ok(())
 }
