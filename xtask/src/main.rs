@@ -13,6 +13,7 @@ mod kernel;
 mod man;
 mod modules;
 mod package;
+mod parallel;
 mod release;
 mod rules;
 mod run;
