@@ -15,6 +15,7 @@ use nix::{
 use probe_ebpf::abi::INERT_AFTER_SECONDS;
 use tests::{
     agent::Agent,
+    link::{End, veth},
     run::{is_full, kernel_version},
     simulation::random::Random,
     statistics::median_of,
@@ -142,10 +143,18 @@ pub(super) fn terminal_goes_away() -> Result<()> {
     grantpt(&terminal)?;
     unlockpt(&terminal)?;
     let script = format!("exec \"$0\" \"$@\" 2> {}", ptsname_r(&terminal)?);
-    let mut agent = Agent::start_by(&pair.right, &["sh", "-c", &script], &["--interface", "b"])?;
+    let mut agent = Agent::start_by(&pair.right, &["sh", "-c", &script], &["--interface", "b*"])?;
     agent.signal(Signal::SIGHUP)?;
     counts(&pair, &agent, 100)?;
     drop(terminal);
+    // What it logs nobody can read any more, and that is all.
+    veth(End::new(&pair.right, "b2"), End::new(&pair.left, "a2"))?;
+    eventually(SOON, "another interface is counted", || {
+        let sent = agent.metrics()?.select("lossprobe_frames_total", &[("interface", "b2")]).count();
+        ensure!(sent > 0, "not yet");
+        Ok(())
+    })?;
+    counts(&pair, &agent, 100)?;
     agent.signal(Signal::SIGHUP)?;
     let status = agent.ended(SOON)?;
     ensure!(status.success(), "it ended with {status}");
