@@ -636,6 +636,8 @@ tallies! {
     FaultsFull "faults" "full";
     FaultsBusy "faults" "busy";
     ScratchUnreadable "scratch" "unreadable";
+    SendersFull "senders" "full";
+    SendersReplaced "senders" "replaced";
 }
 
 /// An offset that the running kernel's types do not have.

@@ -100,14 +100,15 @@ impl Place {
     }
 }
 
-/// The place in `set` of the one with this tag: its own, a vacant one, or that of the least who has been idle for long.
+/// The place in `set` of the one with this tag: its own, a vacant one, or that of the least who has been idle for long. With how
+/// many frames nobody is named for any more, because it was.
 #[inline(always)]
-pub fn admit(set: &mut SourceSet, tag: u64, now: u64, hertz: u32) -> Option<&mut Source> {
+pub fn admit(set: &mut SourceSet, tag: u64, now: u64, hertz: u32) -> Option<(&mut Source, u64)> {
     let mut least = WAYS;
     let mut least_frames = u64::MAX;
     for (way, source) in set.iter().enumerate() {
         if source.tag == tag {
-            return set.get_mut(way);
+            return Some((set.get_mut(way)?, 0));
         }
         let is_idle = now.wrapping_sub(source.last) as i64 >= (IDLE_SECONDS * u64::from(hertz)) as i64;
         let frames = if source.tag == 0 { 0 } else { source.frames.max(1) };
@@ -116,8 +117,9 @@ pub fn admit(set: &mut SourceSet, tag: u64, now: u64, hertz: u32) -> Option<&mut
         }
     }
     let source = set.get_mut(least)?;
+    let nameless = if source.tag == 0 { 0 } else { source.frames };
     *source = Source { tag, frames: 0, last: now };
-    Some(source)
+    Some((source, nameless))
 }
 
 #[cfg(test)]
@@ -159,30 +161,31 @@ mod tests {
         set.iter().filter(|source| source.tag != 0).map(of).collect()
     }
 
-    fn count(set: &mut SourceSet, last: u8, now: u64) -> bool {
+    /// `None` if there is no room.
+    fn count(set: &mut SourceSet, last: u8, now: u64) -> Option<u64> {
         let place = Place::of(0, sender(last, 0));
-        let Some(source) = admit(set, place.tag, now, HERTZ) else { return false };
+        let (source, nameless) = admit(set, place.tag, now, HERTZ)?;
         source.frames += 1;
         source.last = now;
-        true
+        Some(nameless)
     }
 
     #[test]
     fn whoever_goes_on_keeps_the_place() {
         let mut set = SourceSet::default();
         for last in 0..4 {
-            assert!(count(&mut set, last, 0));
+            assert_eq!(count(&mut set, last, 0), Some(0));
         }
-        assert!((4..255).all(|last| !count(&mut set, last, 1)), "there is no room");
+        assert!((4..255).all(|last| count(&mut set, last, 1).is_none()), "there is no room");
         for now in 1..=3000 {
-            assert!(count(&mut set, 0, now) && count(&mut set, 1, now));
+            assert_eq!([0, 1].map(|last| count(&mut set, last, now)), [Some(0); 2]);
         }
-        assert!(count(&mut set, 2, 1));
+        assert_eq!(count(&mut set, 2, 1), Some(0));
         // The third and the fourth are idle; the fourth has sent less.
-        assert!(count(&mut set, 9, 3000));
+        assert_eq!(count(&mut set, 9, 3000), Some(1));
         assert_eq!(counted(&set), [(0, 3001), (1, 3001), (2, 2), (9, 1)]);
-        assert!(!count(&mut set, 10, 3000));
-        assert!(count(&mut set, 10, 3001));
+        assert_eq!(count(&mut set, 10, 3000), None);
+        assert_eq!(count(&mut set, 10, 3001), Some(2));
         assert_eq!(counted(&set), [(0, 3001), (1, 3001), (10, 1), (9, 1)]);
     }
 }

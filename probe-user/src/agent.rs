@@ -4,7 +4,8 @@ pub(crate) mod examples;
 mod judge;
 
 use std::{
-    io::Write as _,
+    future::pending,
+    io::{IsTerminal as _, Write as _, stderr, stdout},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -132,7 +133,7 @@ impl Source for Shared {
     }
 }
 
-/// Runs until SIGINT or SIGTERM.
+/// Runs until SIGINT or SIGTERM, or the terminal in which it was started goes away.
 ///
 /// # Errors
 /// If the machine does not give what the main job needs, or an address cannot be listened on.
@@ -156,8 +157,9 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 async fn serve_and_follow(config: Config, listeners: Listeners) -> Result<()> {
-    // Before anything is attached: a signal from now on ends the agent in order.
+    // Before anything is attached: a signal from now on ends the agent in order, or not at all.
     let mut ending = Ending::listen()?;
+    let mut terminal = Terminal::listen(config.web_config.is_some())?;
     let address = listeners.address()?;
     let (mut probe, watcher) = start(Arc::new(config.clone())).await?;
     let latest = Mutex::new(Arc::new(probe.snapshot()?));
@@ -180,6 +182,7 @@ async fn serve_and_follow(config: Config, listeners: Listeners) -> Result<()> {
 
     let outcome = tokio::select! {
         () = ending.wait() => Ok(()),
+        () = terminal.hung_up() => Ok(()),
         ended = &mut ticker => ended.context("the ticker ended abnormally").and_then(|outcome| outcome),
         ended = &mut follower => ended.context("following interfaces ended abnormally"),
     };
@@ -219,6 +222,35 @@ impl Ending {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+/// SIGHUP. Whoever runs a daemon means by it that files are to be read again: by default it would end the agent. A terminal that
+/// goes away sends it, too, to what was started in it by hand, and that must not stay behind.
+struct Terminal {
+    hang_up: Signal,
+    was_there: bool,
+    /// Somebody else reads files again, and says so.
+    is_heard: bool,
+}
+
+impl Terminal {
+    fn listen(is_heard: bool) -> Result<Self> {
+        let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+        Ok(Self { hang_up, was_there: stderr().is_terminal(), is_heard })
+    }
+
+    /// Until it has gone away.
+    async fn hung_up(&mut self) {
+        while self.hang_up.recv().await.is_some() {
+            if self.was_there && !stderr().is_terminal() {
+                return;
+            }
+            if !self.is_heard {
+                info!("SIGHUP: nothing is read again, for no --web-config is given; other settings take a restart");
+            }
+        }
+        pending().await
     }
 }
 
@@ -316,7 +348,7 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
         if let Some(shown) = summary.take_if(|_| count.is_multiple_of(SUMMARY_EVERY)) {
             let table = stats::render_table(&snapshot, Some(&shown), None, false);
             // Whoever closes standard output has seen enough.
-            summary = writeln!(std::io::stdout(), "{table}").is_ok().then_some(snapshot);
+            summary = writeln!(stdout(), "{table}").is_ok().then_some(snapshot);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The command `lossprobe`.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
 use probe_user::{
@@ -18,7 +18,8 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("lossprobe: {error:#}");
+            // Where nobody can read it the code still says it.
+            let _ = writeln!(std::io::stderr(), "lossprobe: {error:#}");
             ExitCode::from(exit_code(&error))
         }
     }
@@ -91,7 +92,9 @@ fn order(order: Order, args: &ControlArgs) -> anyhow::Result<()> {
 
 fn log_to_stderr(format: LogFormat, level: LevelFilter) {
     use std::io::IsTerminal as _;
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false);
+    // Where nobody can read it any more it is lost, and nothing else.
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).log_internal_errors(false);
+    let log = log.with_max_level(level).with_target(false);
     match format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

@@ -23,7 +23,11 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(THREADS));
-    let conclusion = libtest_mimic::run(&arguments, suite::trials());
+    let mut trials = suite::trials();
+    if let Some(filter) = arguments.filter.take_if(|_| !arguments.exact) {
+        trials.retain(|trial| suite::is_selected(&filter, trial.name()));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
     print!("{}{}", suite::tables(), run::slowest());
     conclusion.exit_code()
 }
@@ -31,7 +35,7 @@ fn main() -> ExitCode {
 fn run_in_guest(filters: &[String]) -> Conclusion {
     // One at a time: an emulated machine is slow enough.
     let arguments = Arguments { test_threads: Some(1), color: Some(ColorSetting::Never), ..Arguments::default() };
-    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
+    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| suite::is_selected(filter, name));
     let trials = suite::trials().into_iter().filter(|trial| wanted(trial.name())).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     print!("{}", suite::tables());

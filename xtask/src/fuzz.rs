@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::parallel::{at_once, side_by_side};
 use crate::setup::{self, Scope};
 use crate::ui;
 use crate::workspace::{Workspace, create_folder, output};
 
-const TARGETS: [&str; 4] = ["classify", "capture", "btf", "config"];
+const TARGETS: [&str; 8] = ["classify", "flow", "capture", "evidence", "btf", "config", "web", "state"];
 /// Bytes of an input: two windows of the kernel side and the longest extension header.
 const LONGEST: &str = "-max_len=2400";
 /// Of one input, in seconds and MiB: far beyond what any needs, on a machine that does other things too.
@@ -24,8 +25,8 @@ const KEPT: &str = "Test unit written to ";
 /// What is asked for on the command line.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Minutes for each target
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    /// Minutes in all: each target gets an equal share, as many at a time as there are CPUs
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     minutes: u64,
     /// Only these targets
     #[arg(value_name = "TARGET", value_parser = TARGETS)]
@@ -54,14 +55,15 @@ struct Finding {
     cause: String,
 }
 
-/// Runs every target for its time; an error if one failed.
+/// Runs every target for its share of the time; an error if one failed.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     setup::ensure(workspace, Scope::Fuzz)?;
     let programs = build(workspace)?;
-    let chosen = |target: &&str| arguments.targets.is_empty() || arguments.targets.iter().any(|name| name == *target);
-    let time = Duration::from_secs(arguments.minutes * 60);
-    let rows = TARGETS.into_iter().filter(chosen).map(|target| fuzz(workspace, &programs, target, time));
-    report(&rows.collect::<Result<Vec<_>>>()?, &programs)
+    let is_chosen = |target: &&str| arguments.targets.is_empty() || arguments.targets.iter().any(|name| name == *target);
+    let chosen: Vec<_> = TARGETS.into_iter().filter(is_chosen).collect();
+    let time = Duration::from_mins(arguments.minutes).mul_f64(at_once(chosen.len()) as f64 / chosen.len() as f64);
+    let rows = side_by_side(&chosen, |target| fuzz(workspace, &programs, target, time));
+    report(&rows.into_iter().collect::<Result<Vec<_>>>()?, &programs)
 }
 
 /// Builds all targets and returns the folder that they are in.

@@ -14,6 +14,7 @@ mod kernels;
 mod man;
 mod modules;
 mod package;
+mod parallel;
 mod release;
 mod rules;
 mod run;

@@ -6,13 +6,8 @@
 //! serial console out ([`console`](crate::console)).
 
 use std::fs;
-use std::iter;
-use std::num::NonZero;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use crate::console::{Expected, Passed, Skip, judge, reported};
 use crate::kernel::{self, MATRIX, Series};
 use crate::kernels;
+use crate::parallel::side_by_side;
 use crate::setup::{self, Scope};
 use crate::ui;
 use crate::workspace::{Workspace, create_folder};
@@ -90,23 +86,6 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         Row { series: series.name, time: started.elapsed(), outcome }
     };
     report(&side_by_side(&selected, boot))
-}
-
-/// The results of `work` on each of `items`, in their order, with one thread for each CPU.
-fn side_by_side<T: Copy + Sync, R: Send>(items: &[T], work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    let (next, work) = (AtomicUsize::new(0), &work);
-    let take_turns = || {
-        let positions = iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
-        positions.map_while(|at| Some((at, work(*items.get(at)?)))).collect::<Vec<_>>()
-    };
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(items.len());
-    let mut results = thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(take_turns)).collect();
-        let results = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        results.flatten().collect::<Vec<_>>()
-    });
-    results.sort_by_key(|(at, _)| *at);
-    results.into_iter().map(|(_, result)| result).collect()
 }
 
 fn select(names: &[String]) -> Result<Vec<&'static Series>> {
@@ -238,17 +217,7 @@ fn by_test(rows: &[Row]) -> Vec<(&Skip, Vec<&'static str>)> {
 mod tests {
     use std::time::Duration;
 
-    use super::{Passed, Row, Skip, by_test, side_by_side};
-
-    #[test]
-    fn results_keep_their_order() {
-        let slow_first = |number: u64| {
-            std::thread::sleep(Duration::from_millis(4 - number));
-            number * 10
-        };
-        assert_eq!(side_by_side(&[0, 1, 2, 3], slow_first), [0, 10, 20, 30]);
-        assert_eq!(side_by_side(&[], slow_first), [0; 0]);
-    }
+    use super::{Passed, Row, Skip, by_test};
 
     #[test]
     fn a_skip_is_told_once_with_its_kernels() {

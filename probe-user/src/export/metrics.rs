@@ -386,7 +386,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: "",
         labels: &["map", "cause"],
-        help: "Counts that were lost because a kernel map took no more.",
+        help: "Counts that were lost because a kernel map took no more; of map senders only whose frames they were.",
         samples: |snapshot, to| {
             snapshot.probe.map_update_failed.iter().for_each(|lost| to.add([&lost.map, &lost.cause], lost.count));
         },

@@ -261,7 +261,11 @@ fn notes(now: &Snapshot) -> Vec<Line> {
     }
     for lost in now.probe.map_update_failed.iter().filter(|lost| lost.count > 0) {
         let (count, map, cause) = (grouped(lost.count), printable(&lost.map), printable(&lost.cause));
-        warn(format!("The probe lost {count} counts: map {map} ({cause}). Figures above are too low."));
+        warn(if lost.map == "senders" {
+            format!("Nobody is named as the sender of {count} malformed frames ({cause}); they are counted.")
+        } else {
+            format!("The probe lost {count} counts: map {map} ({cause}). Figures above are too low.")
+        });
     }
     for (program, missed) in now.probe.program_missed.iter().filter(|(_, missed)| **missed > 0) {
         let (program, missed) = (printable(program), grouped(*missed));

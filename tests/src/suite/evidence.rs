@@ -308,7 +308,8 @@ fn a_tag_is_part_of_it() -> Result<()> {
     agent.stop()
 }
 
-/// By reason, address and VLAN; the most first; addresses drawn by lot displace nobody.
+/// By reason, address and VLAN; the most first; addresses drawn by lot displace nobody, and how many frames nobody is named for
+/// is said.
 fn who_has_sent_them() -> Result<()> {
     let pair = Pair::new()?;
     let Pair { left, right } = &pair;
@@ -351,5 +352,8 @@ fn who_has_sent_them() -> Result<()> {
     })?;
     let shown = check()?;
     ensure!(shown > 32, "{shown} of 64 places are used");
+    let others = kept(&agent)?.senders[0].other_frames;
+    let without_place = agent.metrics()?.sum("lossprobe_map_update_failed_total", &[("map", "senders")]);
+    ensure!(others > 1900 && without_place == others as f64, "{others} frames of others, {without_place} by the metric");
     agent.stop()
 }

@@ -9,7 +9,7 @@ mod kernel;
 
 use std::{fs, path::PathBuf, process::id};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use tests::{
     agent::Agent,
@@ -25,6 +25,7 @@ pub(super) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         trial("faults::killed_at_any_time", agents::killed_at_any_time),
         trial("faults::stopped_and_continued", agents::stopped_and_continued),
+        trial("faults::hang_up", agents::hang_up),
         trial("faults::two_agents_on_one_interface", agents::two_on_one_interface),
         trial("faults::two_agents_on_one_state_folder", agents::two_on_one_state_folder),
         trial("faults::a_storm_of_scrapes", agents::a_storm_of_scrapes),
@@ -33,6 +34,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("faults::full_map_of_drops", bounds::full_map_of_drops),
         trial("faults::overrun_ring", bounds::overrun_ring),
         trial("faults::broken_state_folder", files::broken_state_folder),
+        trial("faults::left_by_another_version", files::left_by_another_version),
         trial("faults::state_folder_that_is_none", files::state_folder_that_is_none),
     ];
     if is_guest() {
@@ -45,11 +47,38 @@ pub(super) fn trials() -> Vec<Trial> {
 /// These need a shell, `mount` and `unshare`.
 pub(super) fn host_trials() -> Vec<Trial> {
     vec![
+        trial("faults::terminal_goes_away", agents::terminal_goes_away),
         trial("faults::full_disk", files::full_disk),
         trial("faults::read_only_state_folder", files::read_only_state_folder),
         trial("faults::broken_type_information", kernel::broken_type_information),
         trial("faults::kernel_without_a_tracepoint", kernel::without_a_tracepoint),
+        trial("faults::the_table_names_trials", the_table_names_trials),
     ]
+}
+
+/// The table of faults, with those that belong to other subjects.
+fn table() -> &'static str {
+    let chapters = include_str!("../../README.md").split("\n## ");
+    chapters.into_iter().find(|chapter| chapter.starts_with("Faults\n")).unwrap_or_default()
+}
+
+/// Whether the table names a trial, or it is one of this file: what the filter `faults` selects.
+pub(super) fn are_shown_by(trial: &str) -> bool {
+    trial.starts_with("faults::") || table().contains(&format!("`{trial}`"))
+}
+
+fn the_table_names_trials() -> Result<()> {
+    let trials = super::trials();
+    let mut known: Vec<_> = trials.iter().map(Trial::name).collect();
+    // In guests only.
+    known.push("faults::clock_is_set");
+    let named: Vec<_> = table().split('`').filter(|word| word.contains("::")).collect();
+    let gone: Vec<_> = named.iter().filter(|name| !known.contains(name)).collect();
+    ensure!(gone.is_empty(), "the table names trials that are not there: {gone:?}");
+    let of_this_file = |name: &&&str| name.starts_with("faults::") && **name != "faults::the_table_names_trials";
+    let missing: Vec<_> = known.iter().filter(of_this_file).filter(|name| !named.contains(name)).collect();
+    ensure!(missing.is_empty(), "the table does not name {missing:?}");
+    Ok(())
 }
 
 const FRAME: u64 = 14 + 20 + 8 + 10;

@@ -1,20 +1,27 @@
 //! Kernel memory: what the agent says its maps take is what the kernel says, and a limit below it is an error at once.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use tests::{
     agent::{self, Agent},
+    link::{End, veth},
+    namespace::Namespace,
     program,
     run::{kernel_version, trial},
     topology::Pair,
+    wait::eventually,
 };
 
 use super::privilege::with_little_locked_memory;
 
 pub(super) fn trials() -> Vec<Trial> {
-    vec![trial("memory::formula_is_the_kernels", formula_is_the_kernels), trial("memory::locked_memory", locked_memory)]
+    vec![
+        trial("memory::formula_is_the_kernels", formula_is_the_kernels),
+        trial("memory::locked_memory", locked_memory),
+        trial("memory::resident", resident),
+    ]
 }
 
 /// These need a shell.
@@ -25,6 +32,10 @@ pub(super) fn host_trials() -> Vec<Trial> {
 const MIB: u64 = 1 << 20;
 /// Little more than the least that an agent for 64 interfaces and 32,768 connections accepts.
 const ENOUGH: u64 = 38 * MIB;
+
+/// What maps may take for few interfaces, and more for each possible CPU.
+const MAPS_BYTES: u64 = 12 * MIB;
+const MAPS_BYTES_PER_CPU: u64 = 32 << 10;
 
 /// Of all ring buffers: 256 KiB of examples, 128 KiB of log.
 const RING_BYTES: u64 = 384 << 10;
@@ -48,6 +59,35 @@ fn formula_is_the_kernels() -> Result<()> {
         agent.stop()?;
     }
     Ok(())
+}
+
+/// What the agent itself takes does not depend on the machine; what its maps take does, and is told apart. (`cargo xtask vm
+/// --possible-cpus 255 memory` has as many CPUs as maps can be asked to be made for there.)
+fn resident() -> Result<()> {
+    const MOST_KIB: u64 = 20 << 10;
+    const INTERFACES: u64 = 8;
+    // What starting has taken is given back by then.
+    const SETTLED: Duration = Duration::from_secs(8);
+    let (here, there) = (Namespace::new("here")?, Namespace::new("there")?);
+    for number in 0..INTERFACES {
+        veth(End::new(&here, &format!("x{number}")), End::new(&there, &format!("p{number}")))?;
+    }
+    let agent = Agent::start(&here, &["--interface", "x*", "--track", "x0"])?;
+    let snapshot = eventually(Duration::from_secs(60), "it has settled", || {
+        let snapshot = agent.snapshot()?;
+        agent.metrics()?;
+        ensure!(Duration::from_millis(snapshot.uptime_ms) >= SETTLED, "{} ms", snapshot.uptime_ms);
+        Ok(snapshot)
+    })?;
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
+    let resident_kib: u64 = resident.context("no VmRSS")?.parse()?;
+    let memory = snapshot.probe.memory;
+    let (maps_bytes, cpus) = (memory.maps_bytes, memory.possible_cpus);
+    println!("{INTERFACES} interfaces, {cpus} possible CPUs: {resident_kib} KiB resident, maps {} KiB", maps_bytes >> 10);
+    ensure!(resident_kib <= MOST_KIB, "{resident_kib} KiB are resident, and {MOST_KIB} may be");
+    ensure!(maps_bytes <= MAPS_BYTES + MAPS_BYTES_PER_CPU * cpus, "the maps take {maps_bytes} bytes for {cpus} CPUs");
+    agent.stop()
 }
 
 /// Maps count as locked memory below 5.11, and not since.

@@ -116,6 +116,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     everywhere.into_iter().flatten().chain(on_hosts.into_iter().flatten()).collect()
 }
 
+/// Whether a filter selects a trial: it is part of its name, or `faults`, which stands for the whole table of faults.
+pub(crate) fn is_selected(filter: &str, trial: &str) -> bool {
+    trial.contains(filter) || (filter == "faults" && faults::are_shown_by(trial))
+}
+
 /// What the trials that compare have found.
 pub(crate) fn tables() -> String {
     losses::table() + &wire::tables() + &verdict::tables() + &incident::table() + &deploy::table()

@@ -351,16 +351,24 @@ fn grow_malformed(key: &MalformedKey) -> Option<bool> {
     Some(is_wanted)
 }
 
-/// Counts a malformed frame for whoever sent it last, in the set at `index`, if there is room.
+/// Counts a malformed frame for whoever sent it last, in the set at `index`, or as one that nobody is named for.
 #[inline(always)]
 pub(crate) fn count_source(index: u32, tag: u64) {
     let Some(set) = SOURCES.get_ptr_mut(index) else { return };
     let now = jiffies();
     // SAFETY: any CPU may write: each word whole, and the counter by one instruction. Where two take one place at once, the
     // later one has it, and at most the counts of that moment are the other's.
-    if let Some(source) = source::admit(unsafe { &mut *set }, tag, now, hertz()) {
-        source.last = now;
-        add_to(&raw mut source.frames, 1);
+    match source::admit(unsafe { &mut *set }, tag, now, hertz()) {
+        Some((source, nameless)) => {
+            source.last = now;
+            add_to(&raw mut source.frames, 1);
+            if nameless != 0 {
+                tally_by(Tally::SendersReplaced, nameless);
+            }
+        }
+        None => {
+            tally(Tally::SendersFull);
+        }
     }
 }
 

@@ -75,8 +75,8 @@ fn snapshot() -> Snapshot {
         },
         ..Snapshot::default()
     };
-    snapshot.probe.map_update_failed =
-        vec![MapUpdateFailed { map: "drops".into(), cause: "full".into(), count: 9 }, MapUpdateFailed::default()];
+    let failed = |map: &str, count| MapUpdateFailed { map: map.into(), cause: "full".into(), count };
+    snapshot.probe.map_update_failed = vec![failed("drops", 9), failed("senders", 4), MapUpdateFailed::default()];
     snapshot
 }
 
@@ -121,6 +121,7 @@ nf_hook_slow+0x9c           eth0       netfilter_drop  policy       40
 TCP of this namespace: 1,000 segments sent, 5 retransmitted: 0.50 % of all, first times and retransmits together.
 e\\u{1b}[31m\\u{202e}x is not watched as asked: an ingress qdisc is there
 The probe lost 9 counts: map drops (full). Figures above are too low.
+Nobody is named as the sender of 4 malformed frames (full); they are counted.
 ";
     assert_eq!(render_table(&snapshot(), None, None, false), expected);
 }

@@ -7,10 +7,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use nix::sys::signal::Signal;
+use nix::{
+    fcntl::OFlag,
+    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
+    sys::signal::Signal,
+};
 use probe_ebpf::abi::INERT_AFTER_SECONDS;
 use tests::{
     agent::Agent,
+    link::{End, veth},
     run::{is_full, kernel_version},
     simulation::random::Random,
     statistics::median_of,
@@ -31,6 +36,7 @@ use super::{
 pub(super) fn killed_at_any_time() -> Result<()> {
     // Ready after half a second here; under emulation it is killed while it starts every time.
     const LONGEST_LIFE_MS: u64 = 1500;
+    const SEED: u64 = 9;
     let rounds = if is_full() { 100 } else { 5 };
     let has_tcx = kernel_version()?.0 >= (6, 6);
     let pair = Pair::new()?;
@@ -46,7 +52,8 @@ pub(super) fn killed_at_any_time() -> Result<()> {
             Ok(())
         })
     };
-    let mut random = Random::new(9);
+    println!("{rounds} agents are killed at times by seed {SEED}");
+    let mut random = Random::new(SEED);
     for round in 0..rounds {
         let lives = Duration::from_millis(random.below(LONGEST_LIFE_MS));
         let check = || -> Result<()> {
@@ -108,6 +115,53 @@ pub(super) fn stopped_and_continued() -> Result<()> {
     }
     counts(&pair, &agent, FRAMES)?;
     agent.stop()
+}
+
+/// Whoever sends SIGHUP to a daemon wants files to be read again. Where there are none that is said, and nothing else happens.
+pub(super) fn hang_up() -> Result<()> {
+    let pair = Pair::new()?;
+    let _sink = pair.right.udp((RIGHT, 5000))?;
+    let agent = Agent::start(&pair.right, &["--interface", "b"])?;
+    for times in 1..=2 {
+        agent.signal(Signal::SIGHUP)?;
+        eventually(SOON, "it is said that nothing is read again", || {
+            let said = agent.log().matches("no --web-config is given").count();
+            ensure!(said == times, "{said} times: {}", agent.log());
+            Ok(())
+        })?;
+        counts(&pair, &agent, 100)?;
+    }
+    agent.stop()
+}
+
+/// An agent that was started in a terminal ends in order when that is gone, as it does by Ctrl-C; while it is there SIGHUP means
+/// what it means to any daemon.
+pub(super) fn terminal_goes_away() -> Result<()> {
+    let pair = Pair::new()?;
+    let _sink = pair.right.udp((RIGHT, 5000))?;
+    let terminal = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
+    grantpt(&terminal)?;
+    unlockpt(&terminal)?;
+    let script = format!("exec \"$0\" \"$@\" 2> {}", ptsname_r(&terminal)?);
+    let mut agent = Agent::start_by(&pair.right, &["sh", "-c", &script], &["--interface", "b*"])?;
+    agent.signal(Signal::SIGHUP)?;
+    counts(&pair, &agent, 100)?;
+    drop(terminal);
+    // What it logs nobody can read any more, and that is all.
+    veth(End::new(&pair.right, "b2"), End::new(&pair.left, "a2"))?;
+    eventually(SOON, "another interface is counted", || {
+        let sent = agent.metrics()?.select("lossprobe_frames_total", &[("interface", "b2")]).count();
+        ensure!(sent > 0, "not yet");
+        Ok(())
+    })?;
+    counts(&pair, &agent, 100)?;
+    agent.signal(Signal::SIGHUP)?;
+    let status = agent.ended(SOON)?;
+    ensure!(status.success(), "it ended with {status}");
+    if kernel_version()?.0 >= (6, 6) {
+        ensure!(tcx_programs(&pair.right, "b")? == 0, "programs are still attached");
+    }
+    Ok(())
 }
 
 /// Each counts everything, also when the other one is killed.

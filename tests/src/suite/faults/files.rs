@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use tests::{
-    agent::Agent,
+    agent::{Agent, lossprobe},
     topology::{Pair, RIGHT},
     wait::eventually,
 };
@@ -49,6 +49,49 @@ pub(super) fn broken_state_folder() -> Result<()> {
     let next = Agent::start(&pair.right, &arguments)?;
     ensure!(!next.log().contains("set aside"), "{}", next.log());
     next.stop()
+}
+
+/// What an agent of another version has left: keys that are new do no harm; what is of a schema that this version does not know is set
+/// aside whole, so that the newer version has it again; and what was being written when it was killed is taken away.
+pub(super) fn left_by_another_version() -> Result<()> {
+    const READABLE: &str = r#"{"schema":1,"id":"20260101T000000Z","state":"closed","onset":"2026-01-01T00:00:00Z",
+        "detected":"2026-01-01T00:00:05Z","last_seen":"2026-01-01T00:01:00Z","closed":"2026-01-01T00:01:00Z","new":{"a":[1]}}"#;
+    let pair = Pair::new()?;
+    let _sink = pair.right.udp((RIGHT, 5000))?;
+    let folder = Folder::new("version")?;
+    let path = |name: &str| folder.0.join(name);
+    for folder in ["journal", "bundles/.20260101T000000Z.new", "bundles/20260101T000000Z"] {
+        fs::create_dir_all(path(folder))?;
+    }
+    let newer = READABLE.replace("\"schema\":1", "\"schema\":2").replace("20260101", "20260102");
+    for (name, content) in [
+        ("journal/20260101T000000Z.json", READABLE),
+        ("journal/20260102T000000Z.json", &newer),
+        ("journal/20260103T000000Z.json.tmp", "{"),
+        ("learned.json", r#"{"schema":2,"units":[]}"#),
+        ("month.json.tmp", "{"),
+        ("bundles/.20260101T000000Z.new/incident.json", "{"),
+        ("bundles/20260101T000000Z/incident.json", "{"),
+    ] {
+        fs::write(path(name), content)?;
+    }
+    let agent = Agent::start(&pair.right, &["--interface", "b", "--state-dir", folder.text()?])?;
+    for (name, schema) in [("20260102T000000Z.json", "its schema is 2"), ("learned.json", "set aside")] {
+        ensure!(agent.log().contains(name) && agent.log().contains(schema), "nothing is said of {name}: {}", agent.log());
+        ensure!(path("broken").join(name).is_file(), "{name} is not set aside");
+    }
+    ensure!(fs::read_to_string(path("broken/20260102T000000Z.json"))? == newer, "it is not whole");
+    for name in ["journal/20260103T000000Z.json.tmp", "month.json.tmp", "bundles/.20260101T000000Z.new"] {
+        ensure!(!path(name).exists(), "{name} is still there");
+    }
+    let socket = agent.socket().to_str().context("a file name in UTF-8")?;
+    let output = lossprobe(&pair.right, &["incidents", "--socket", socket, "--output", "json"])?;
+    let shown = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success() && shown.contains("20260101T000000Z"), "{}: {shown}", output.status);
+    ensure!(!shown.contains("20260102T000000Z"), "{shown}");
+    counts(&pair, &agent, 100)?;
+    ensure!(unwritten(&agent)? == 0.0, "{} were not written", unwritten(&agent)?);
+    agent.stop()
 }
 
 /// Whatever stands in the place of what the agent needs there: it counts, says what it does not keep, and why.
