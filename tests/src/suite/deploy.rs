@@ -155,7 +155,7 @@ fn queries_parse() -> Result<()> {
 /// Panels can be told apart, each asks something, and all of it by the data source that is chosen.
 fn dashboard_is_whole() -> Result<()> {
     let dashboard = query::dashboard()?;
-    let panels = dashboard["panels"].as_array().context("panels")?;
+    let panels = query::panels(&dashboard);
     let mut ids: Vec<u64> = panels.iter().map(|panel| panel["id"].as_u64().context("an id")).collect::<Result<_>>()?;
     let count = ids.len();
     ids.sort_unstable();
@@ -164,10 +164,14 @@ fn dashboard_is_whole() -> Result<()> {
     let variables = dashboard["templating"]["list"].as_array().context("variables")?;
     let names: Vec<_> = variables.iter().filter_map(|variable| variable["name"].as_str()).collect();
     ensure!(names == ["datasource", "zone", "node", "interface"], "variables: {names:?}");
+    // What is asked once for each node or interface is folded: to open the dashboard must not ask that of a whole fleet.
+    for row in panels.iter().filter(|panel| panel["type"] == "row") {
+        ensure!(row["collapsed"] == (row["title"] != "Fleet"), "{}: {}", row["title"], row["collapsed"]);
+    }
     for panel in panels.iter().filter(|panel| panel["type"] != "row") {
         let targets = panel["targets"].as_array().context("targets")?;
         ensure!(!targets.is_empty(), "{} asks nothing", panel["title"]);
-        for asked in targets.iter().chain([panel]) {
+        for asked in targets.iter().chain([*panel]) {
             ensure!(asked["datasource"]["uid"] == "${datasource}", "{}: {}", panel["title"], asked["datasource"]);
         }
         let place = &panel["gridPos"];

@@ -36,7 +36,7 @@ pub(super) fn host_trials() -> Vec<Trial> {
             trial("deploy::package::image_runs_as_the_unit_says", contained::as_the_unit_says),
             trial("deploy::package::debian_comes_and_goes", artefacts::debian_comes_and_goes),
             trial("deploy::package::debian_is_as_debian_wants", artefacts::debian_is_as_debian_wants),
-            trial("deploy::package::debian_is_started_by_systemd", machine::debian_is_started_by_systemd),
+            trial("deploy::package::packages_are_started_by_systemd", machine::are_started_by_systemd),
             trial("deploy::package::artefacts_are_whole", artefacts::are_whole),
         ]);
     }

@@ -1,5 +1,6 @@
-//! The Debian package on a machine with systemd: installed, started by the unit, killed, removed, purged. The machine is a container
-//! with the programs of this one, written over in memory, and with nothing else of it: no settings, no services, no disks.
+//! What is handed out on a machine with systemd: the Debian package installed, started by the unit, killed, updated, removed, purged;
+//! then the tarball. The machine is a container with the programs of this one, written over in memory, and with nothing else of it: no
+//! settings, no services, no disks.
 
 use std::{
     fs::{self, File},
@@ -12,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tests::{child, http, namespace::Namespace, program, topology::Pair, wait::eventually};
 
-use super::{Scratch, artefact, contained};
+use super::{Scratch, artefact, contained, source};
 
 const BOOT: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(60);
@@ -20,10 +21,11 @@ const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 /// Bits of the two capabilities that stay, CAP_BPF and CAP_NET_ADMIN, as `/proc` shows them.
 const KEPT: &str = "0000008000001000";
 
-pub(super) fn debian_is_started_by_systemd() -> Result<()> {
+pub(super) fn are_started_by_systemd() -> Result<()> {
     let pair = Pair::new()?;
     let scratch = Scratch::new("machine")?;
     fs::copy(artefact(".deb")?, scratch.path.join("lossprobe.deb")).context("copy the package")?;
+    fs::copy(artefact(".tar.gz")?, scratch.path.join("lossprobe.tar.gz")).context("copy the tarball")?;
     let machine = Machine::boot(&pair.right, &scratch)?;
     // What it depends on is there, but this machine's list of packages is empty.
     machine.run(&["dpkg", "--install", "--force-depends", "/mnt/lossprobe.deb"])?;
@@ -38,9 +40,8 @@ pub(super) fn debian_is_started_by_systemd() -> Result<()> {
     ensure!(!is("Uid: 0 0 0 0"), "it runs as root: {status}");
 
     machine.run(&["systemctl", "kill", "--signal=KILL", "lossprobe"])?;
-    eventually(START, "it is started again", || {
-        let restarts = machine.property("NRestarts")?;
-        ensure!(restarts == "1", "{restarts} restarts");
+    // Until it is started anew, after RestartSec.
+    eventually(START, "what it left is taken away", || {
         let cleaned = machine.property("ExecStopPost")?;
         ensure!(
             cleaned.contains("/usr/bin/lossprobe detach") && cleaned.contains("code=exited ; status=0"),
@@ -48,6 +49,12 @@ pub(super) fn debian_is_started_by_systemd() -> Result<()> {
         );
         Ok(())
     })?;
+    eventually(START, "it is started again", || Ok(ensure!(machine.property("NRestarts")? == "1")))?;
+    machine.serves()?;
+
+    let before = machine.property("MainPID")?;
+    machine.run(&["dpkg", "--install", "--force-depends", "/mnt/lossprobe.deb"])?;
+    ensure!(machine.property("MainPID")? != before, "an update leaves the old agent running");
     machine.serves()?;
 
     machine.run(&["dpkg", "--remove", "lossprobe"])?;
@@ -68,7 +75,14 @@ pub(super) fn debian_is_started_by_systemd() -> Result<()> {
         "/run/credentials/*",
     ])?;
     ensure!(left.is_empty(), "purged, and yet there: {left}");
-    Ok(())
+
+    let typed = fs::read_to_string(source("deploy/README.md")).context("read how the tarball is installed")?;
+    let (_, typed) = typed.split_once("```sh\ninstall ").context("no commands for the tarball")?;
+    let (typed, _) = typed.split_once("```").context("the commands do not end")?;
+    let unpack =
+        "mkdir /root/new && tar --extract --file /mnt/lossprobe.tar.gz --strip-components 1 --directory /root/new";
+    machine.run(&["sh", "-euc", &format!("{unpack}\ncd /root/new\ninstall {typed}")])?;
+    machine.serves()
 }
 
 /// Killed when dropped, and everything in it.
@@ -82,7 +96,8 @@ struct Machine<'n> {
 }
 
 /// `$1` is an empty folder, `$2` what the machine sees at /mnt. What systemd wants of a container is in its own documentation
-/// (CONTAINER_INTERFACE): /proc, /sys (read-only), /dev, /run and a cgroup of its own.
+/// (CONTAINER_INTERFACE): /proc, /sys (read-only), /dev, /run and a cgroup of its own. A policy by which nothing is started, as images for
+/// containers have it, is not this machine's.
 const SET_UP: &str = r#"
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 machine "$1"
@@ -90,6 +105,7 @@ cd "$1"
 mkdir -p usr etc proc sys dev run mnt tmp root old .over .work var/log var/lib/dpkg/info var/lib/dpkg/updates
 chmod 1777 tmp
 mount -t overlay -o "lowerdir=/usr,upperdir=$1/.over,workdir=$1/.work" machine usr
+rm -f usr/sbin/policy-rc.d
 for folder in bin sbin lib lib64; do ln -s usr/$folder $folder; done
 : > var/lib/dpkg/status
 : > etc/machine-id
