@@ -12,8 +12,8 @@ use tests::{
 
 use super::read;
 
-/// How long CPU time is looked at, which is a rate: at half a percent, five times the hundredth of a second that the kernel counts in.
-const MEASURED: Duration = Duration::from_secs(10);
+/// How long CPU time is looked at, which is a rate: at half a percent, ten times the hundredth of a second that the kernel counts in.
+const MEASURED: Duration = Duration::from_secs(20);
 /// Until what the start has left behind is given back.
 const SETTLED: Duration = Duration::from_secs(5);
 
