@@ -159,7 +159,18 @@ pub(super) fn monitor_finds_the_pods() -> Result<()> {
     ensure!(wanted.iter().all(|(name, value)| labels[name] == *value), "{wanted:?} does not select {labels}");
     ensure!(monitor["metadata"]["namespace"] == daemon_set["metadata"]["namespace"], "another namespace");
     let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
-    ensure!(endpoint["port"] == container(&daemon_set)["ports"][0]["name"], "another port: {endpoint}");
+    let container = container(&daemon_set);
+    let port = &container["ports"][0];
+    ensure!(endpoint["port"] == port["name"], "another port: {endpoint}");
+    // With the host's network a pod is scraped at the node's address: the agent must listen there.
+    let listens = format!("--listen=$(HOST_IP):{}", port["containerPort"]);
+    ensure!(names(&container["args"]).contains(&listens), "no {listens}: {}", container["args"]);
+    ensure!(port["hostPort"] == port["containerPort"], "another port of the node: {port}");
+    let address = &container["env"][0];
+    ensure!(
+        address["name"] == "HOST_IP" && address["valueFrom"]["fieldRef"]["fieldPath"] == "status.hostIP",
+        "{address}"
+    );
     let groups = of_kind(&documents, "PrometheusRule")?["spec"]["groups"].clone();
     let mut expected = Vec::new();
     for file in ["rules.yaml", "alerts.yaml"] {
