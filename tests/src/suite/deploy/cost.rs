@@ -74,7 +74,8 @@ pub(super) fn an_agent_takes_as_little_as_said() -> Result<()> {
             let row = format!("{what}, {written} interfaces");
             ensure!(taken <= bound(&row)?, "{row}: {taken:.2}");
         }
-        agent.stop()?;
+        // Killed: to let go of 1,000 interfaces in order takes longer than anybody else's agent is given.
+        drop(agent);
     }
     Ok(())
 }
