@@ -25,6 +25,7 @@ const PACKAGES: &[(&str, &str)] = &[
     (ALERTMANAGER[0], "prometheus-alertmanager"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
     ("bpftrace", "bpftrace"),
     ("kubectl", "kubernetes-client"),
     ("systemd-analyze", "systemd"),

@@ -24,6 +24,8 @@ use crate::workspace::{Workspace, create_folder, output};
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What lies beside the artefacts and lists them.
 const SUMS: &str = "SHA256SUMS";
+/// Whatever this machine's umask: read by everybody, written by the owner, executed where it is a program or a folder.
+const MODES: &str = "u=rwX,go=rX";
 const LICENCES: [&str; 3] = ["LICENSE-APACHE", "LICENSE-MIT", "LICENSE-GPL-2.0"];
 
 /// What all artefacts are made of.
@@ -115,6 +117,15 @@ fn place(from: &Path, to: &Path, mode: u32) -> Result<()> {
     }
     fs::copy(from, to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
     fs::set_permissions(to, Permissions::from_mode(mode)).with_context(|| format!("chmod {}", to.display()))
+}
+
+/// `names` below `folder` as a tar archive: sorted, root's, of the commit's time, so that the same content gives the same bytes.
+fn archive(parts: &Parts, file: &Path, compressed: &[&str], folder: &Path, names: &[&str]) -> Result<()> {
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"]);
+    tar.args(["--mode", MODES]).arg(format!("--mtime=@{}", parts.epoch)).args(compressed);
+    tar.arg("--file").arg(file).arg("--directory").arg(folder).args(names);
+    output(&mut tar).map(drop)
 }
 
 /// The files of a folder, in the order of their names.

@@ -23,23 +23,32 @@ pub(crate) fn run(workspace: &Workspace, dry_run: bool) -> Result<()> {
     if let Some(other) = tagged.lines().find(|line| line.starts_with('v') && *line != tag) {
         bail!("this commit is tagged {other}, and Cargo.toml says {VERSION}");
     }
-    // Before a release its changes stand under the other heading; a dry run is for that time.
-    let is_final = !dry_run || tagged.lines().any(|line| line == tag);
-    let notes = match section(&changelog, VERSION) {
-        Some(notes) => notes,
-        None if is_final => bail!("CHANGELOG.md has no section `## {VERSION}`; rename `## {UNRELEASED}`"),
-        None => section(&changelog, UNRELEASED).context("CHANGELOG.md has no section for what is new")?,
+    let is_tagged = tagged.lines().any(|line| line == tag);
+    let mut obstacles = Vec::new();
+    let notes = if let Some(notes) = section(&changelog, VERSION) {
+        notes
+    } else {
+        obstacles.push(format!("CHANGELOG.md has no section `## {VERSION}`: rename `## {UNRELEASED}`"));
+        section(&changelog, UNRELEASED).context("CHANGELOG.md has no section for what is new")?
     };
-    if !dry_run {
-        ensure!(git(&["status", "--porcelain"])?.is_empty(), "there are changes that are not committed");
-        ensure!(git(&["tag", "--list", &tag])?.is_empty(), "{tag} exists; raise the version in Cargo.toml");
+    if !git(&["status", "--porcelain"])?.is_empty() {
+        obstacles.push("there are changes that are not committed".to_owned());
     }
+    if !git(&["tag", "--list", &tag])?.is_empty() && !(dry_run && is_tagged) {
+        obstacles.push(format!("{tag} exists: raise the version in Cargo.toml"));
+    }
+    // A dry run is for the time before; of a commit that is tagged it is the release itself.
+    ensure!(obstacles.is_empty() || dry_run && !is_tagged, "{}", obstacles.join("; "));
     let (folder, artefacts) = package::run(workspace)?;
     let file = folder.join("release-notes.md");
     fs::write(&file, &notes).with_context(|| format!("write {}", file.display()))?;
     ui::say(&format!("\nlossprobe {VERSION}: {} artefacts, {} lines of notes", artefacts.len(), notes.lines().count()));
     if dry_run {
-        ui::say(&format!("a dry run: nothing was tagged. To release: cargo xtask release && git push origin {tag}"));
+        ui::say("a dry run: nothing was tagged");
+        for obstacle in &obstacles {
+            ui::say(&format!("before it can be a release: {obstacle}"));
+        }
+        ui::say(&format!("to release: cargo xtask release && git push origin {tag}"));
         return Ok(());
     }
     git(&["tag", "--annotate", "--message", &format!("lossprobe {VERSION}"), &tag])?;

@@ -9,13 +9,14 @@ use crate::ui;
 use crate::workspace::Workspace;
 
 const SOURCES: [&str; 2] = ["deploy/prometheus/rules.yaml", "deploy/prometheus/alerts.yaml"];
-const OBJECT: &str = "deploy/kubernetes/overlays/prometheus-operator/prometheusrule.yaml";
+const OBJECT: &str = "deploy/kubernetes/components/prometheus-operator/prometheusrule.yaml";
 const HEADER: &str = "\
 # Written by `cargo xtask check --fix` from deploy/prometheus. A Prometheus takes this where its ruleSelector does.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
   name: lossprobe
+  namespace: lossprobe
 spec:
   groups:
 ";

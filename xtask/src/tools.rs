@@ -14,7 +14,7 @@ use crate::workspace::{find_program, is_root, output};
 struct Program {
     name: &'static str,
     used_by: &'static [Scope],
-    /// Package names in the order of `MANAGERS`.
+    /// Package names in the order of `MANAGERS`; empty where it is not to be had, and nobody asks for it.
     packages: [&'static str; MANAGERS.len()],
 }
 
@@ -81,6 +81,7 @@ const PROGRAMS: &[Program] = &[
     },
     Program { name: "setpriv", used_by: &[Scope::Test], packages: ["util-linux"; 5] },
     Program { name: "unshare", used_by: &[Scope::Test, Scope::Bench], packages: ["util-linux"; 5] },
+    Program { name: "nsenter", used_by: &[Scope::Package], packages: ["util-linux"; 5] },
     Program { name: "bpftool", used_by: &[Scope::Test], packages: ["bpftool", "bpftool", "bpf", "bpftool", "bpftool"] },
     Program { name: "bpftrace", used_by: &[Scope::Test, Scope::Bench], packages: ["bpftrace"; 5] },
     Program {
@@ -90,6 +91,7 @@ const PROGRAMS: &[Program] = &[
     },
     Program { name: "systemd-analyze", used_by: &[Scope::Test], packages: ["systemd"; 5] },
     Program { name: "dpkg-deb", used_by: &[Scope::Package], packages: ["dpkg"; 5] },
+    Program { name: "lintian", used_by: &[Scope::Package], packages: ["lintian", "", "", "", ""] },
     Program { name: "buildah", used_by: &[Scope::Package], packages: ["buildah"; 5] },
     Program { name: "runc", used_by: &[Scope::Package], packages: ["runc"; 5] },
     Program {
@@ -161,7 +163,9 @@ fn missing(scope: Scope) -> Vec<&'static Program> {
         Scope::Everything => !matches!(program.used_by, [Scope::Fuzz] | [Scope::Package]),
         _ => program.used_by.contains(&scope),
     };
-    PROGRAMS.iter().filter(needed).filter(|program| !is_there(program)).collect()
+    let manager = MANAGERS.iter().position(|manager| find_program(manager.program).is_some());
+    let is_to_be_had = |program: &&Program| manager.and_then(|at| program.packages.get(at)) != Some(&"");
+    PROGRAMS.iter().filter(needed).filter(is_to_be_had).filter(|program| !is_there(program)).collect()
 }
 
 /// Debian alone puts the project's name before that of Alertmanager.

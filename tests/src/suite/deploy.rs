@@ -1,9 +1,12 @@
 //! What `deploy/` has for Prometheus, Grafana and people: rules judged by promtool, queries by the agent's own lists, runbooks by
-//! the alerts that lead to them and by the command line; with `--full` all of it at work, see [`fleet`].
+//! the alerts that lead to them and by the command line; and all of it at work, see [`fleet`].
 
+mod cost;
 mod fleet;
 mod query;
+mod routing;
 mod runbooks;
+mod server;
 
 use std::{
     collections::BTreeMap,
@@ -15,32 +18,24 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use probe_ebpf::reason::{Malformed, Scope, Severity};
 use serde_json::{Value, json};
-use tests::{
-    agent::Agent,
-    link::{End, veth},
-    namespace::Namespace,
-    program,
-    replay::Scratch,
-    run::{is_full, trial},
-};
+use tests::{namespace::Namespace, program, replay::Scratch, run::trial};
 
 use self::query::Query;
 
 /// These need programs that only a host has.
 pub(super) fn host_trials() -> Vec<Trial> {
-    let mut trials = vec![
+    vec![
         trial("deploy::prometheus::rules_hold", rules_hold),
         trial("deploy::prometheus::names_exist", names_exist),
         trial("deploy::prometheus::queries_parse", queries_parse),
         trial("deploy::grafana::dashboard_is_whole", dashboard_is_whole),
         trial("deploy::runbooks::lead_somewhere", runbooks::lead_somewhere),
         trial("deploy::runbooks::commands_exist", runbooks::commands_exist),
-        trial("deploy::cost::series_are_as_few_as_said", series_are_as_few_as_said),
-    ];
-    if is_full() {
-        trials.push(trial("deploy::fleet", fleet::is_told_in_time));
-    }
-    trials
+        trial("deploy::routing::a_zone_pages_once", routing::a_zone_pages_once),
+        trial("deploy::cost::series_are_as_few_as_said", cost::series_are_as_few_as_said),
+        trial("deploy::cost::an_agent_takes_as_little_as_said", cost::an_agent_takes_as_little_as_said),
+        trial("deploy::fleet", fleet::is_told_in_time),
+    ]
 }
 
 /// How soon a pager is told.
@@ -160,7 +155,7 @@ fn queries_parse() -> Result<()> {
 /// Panels can be told apart, each asks something, and all of it by the data source that is chosen.
 fn dashboard_is_whole() -> Result<()> {
     let dashboard = query::dashboard()?;
-    let panels = dashboard["panels"].as_array().context("panels")?;
+    let panels = query::panels(&dashboard);
     let mut ids: Vec<u64> = panels.iter().map(|panel| panel["id"].as_u64().context("an id")).collect::<Result<_>>()?;
     let count = ids.len();
     ids.sort_unstable();
@@ -169,10 +164,14 @@ fn dashboard_is_whole() -> Result<()> {
     let variables = dashboard["templating"]["list"].as_array().context("variables")?;
     let names: Vec<_> = variables.iter().filter_map(|variable| variable["name"].as_str()).collect();
     ensure!(names == ["datasource", "zone", "node", "interface"], "variables: {names:?}");
+    // What is asked once for each node or interface is folded: to open the dashboard must not ask that of a whole fleet.
+    for row in panels.iter().filter(|panel| panel["type"] == "row") {
+        ensure!(row["collapsed"] == (row["title"] != "Fleet"), "{}: {}", row["title"], row["collapsed"]);
+    }
     for panel in panels.iter().filter(|panel| panel["type"] != "row") {
         let targets = panel["targets"].as_array().context("targets")?;
         ensure!(!targets.is_empty(), "{} asks nothing", panel["title"]);
-        for asked in targets.iter().chain([panel]) {
+        for asked in targets.iter().chain([*panel]) {
             ensure!(asked["datasource"]["uid"] == "${datasource}", "{}: {}", panel["title"], asked["datasource"]);
         }
         let place = &panel["gridPos"];
@@ -180,40 +179,4 @@ fn dashboard_is_whole() -> Result<()> {
         ensure!(right <= 24, "{} is outside: {place}", panel["title"]);
     }
     Ok(())
-}
-
-/// The cost sheet's bounds hold, and what they are on this kernel.
-fn series_are_as_few_as_said() -> Result<()> {
-    let sheet = read("COST.md")?;
-    let bound = |what: &str| -> Result<usize> {
-        let row = sheet.lines().find(|line| line.starts_with(&format!("| {what} |")));
-        let cell = row.and_then(|row| row.split('|').nth(2)).with_context(|| format!("no row {what:?}"))?;
-        cell.trim().trim_matches('*').parse().with_context(|| format!("the number of {what:?}"))
-    };
-    let (here, there) = (Namespace::new("here")?, Namespace::new("there")?);
-    for name in ["eth0", "x0", "x1"] {
-        veth(End::new(&here, name), End::new(&there, name))?;
-    }
-    here.default_route(&["eth0"])?;
-    let agent = Agent::start(&here, &["--interface", "eth0", "--interface", "x*"])?;
-    let text = agent.get("/metrics")?;
-    let metrics = agent.metrics()?;
-    let of = |interface: &str| {
-        let labels = metrics.samples().iter().map(|sample| sample.labels.get("interface"));
-        labels.flatten().filter(|label| *label == interface).count()
-    };
-    let detectors = metrics.select("lossprobe_detector_alarmed", &[("unit", "eth0")]).count();
-    let (uplink, other) = (of("eth0") + detectors, of("x0"));
-    let node = metrics.samples().len() - uplink - of("x0") - of("x1");
-    let resident = fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
-    let resident = resident.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default().to_owned();
-    println!(
-        "cost: {node} series of the node, {uplink} of an uplink, {other} of another interface; a scrape of {} series has {} bytes; {resident}",
-        metrics.samples().len(),
-        text.len(),
-    );
-    for (what, count) in [("each node", node), ("each uplink", uplink), ("each other interface", other)] {
-        ensure!(count <= bound(what)?, "{what}: {count} series");
-    }
-    agent.stop()
 }

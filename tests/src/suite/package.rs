@@ -3,6 +3,7 @@
 
 mod artefacts;
 mod contained;
+mod machine;
 mod manifests;
 mod unit;
 
@@ -23,6 +24,7 @@ pub(super) fn host_trials() -> Vec<Trial> {
         trial("deploy::package::manifests_are_valid", manifests::are_valid),
         trial("deploy::package::manifests_give_what_is_declared", manifests::give_what_is_declared),
         trial("deploy::package::manifests_fit_the_agent", manifests::fit_the_agent),
+        trial("deploy::package::components_add_up", manifests::components_add_up),
         trial("deploy::package::settings_are_the_agents", manifests::settings_are_the_agents),
         trial("deploy::package::monitor_finds_the_pods", manifests::monitor_finds_the_pods),
         trial("deploy::package::unit_gives_what_is_declared", unit::gives_what_is_declared),
@@ -33,6 +35,8 @@ pub(super) fn host_trials() -> Vec<Trial> {
             trial("deploy::package::image_runs_as_the_pod_says", contained::as_the_pod_says),
             trial("deploy::package::image_runs_as_the_unit_says", contained::as_the_unit_says),
             trial("deploy::package::debian_comes_and_goes", artefacts::debian_comes_and_goes),
+            trial("deploy::package::debian_is_as_debian_wants", artefacts::debian_is_as_debian_wants),
+            trial("deploy::package::packages_are_started_by_systemd", machine::are_started_by_systemd),
             trial("deploy::package::artefacts_are_whole", artefacts::are_whole),
         ]);
     }

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{LICENCES, Parts, VERSION, architecture, files, name, place};
+use super::{LICENCES, MODES, Parts, VERSION, architecture, files, name, place};
 use crate::workspace::{Workspace, create_folder, output};
 
 /// Files of this repository, where they go, and their mode.
-const FILES: [(&str, &str, u32); 12] = [
+const FILES: [(&str, &str, u32); 15] = [
     ("deploy/systemd/lossprobe.service", "usr/lib/systemd/system/lossprobe.service", 0o644),
     ("deploy/systemd/lossprobe.sysusers", "usr/lib/sysusers.d/lossprobe.conf", 0o644),
     ("deploy/systemd/lossprobe.tmpfiles", "usr/lib/tmpfiles.d/lossprobe.conf", 0o644),
@@ -20,9 +20,12 @@ const FILES: [(&str, &str, u32); 12] = [
     ("deploy/debian/postinst", "DEBIAN/postinst", 0o755),
     ("deploy/debian/prerm", "DEBIAN/prerm", 0o755),
     ("deploy/debian/postrm", "DEBIAN/postrm", 0o755),
+    ("deploy/debian/lintian-overrides", "usr/share/lintian/overrides/lossprobe", 0o644),
     ("deploy/debian/copyright", "usr/share/doc/lossprobe/copyright", 0o644),
     ("README.md", "usr/share/doc/lossprobe/README.md", 0o644),
     ("CHANGELOG.md", "usr/share/doc/lossprobe/CHANGELOG.md", 0o644),
+    ("deploy/UPGRADE.md", "usr/share/doc/lossprobe/UPGRADE.md", 0o644),
+    ("deploy/web.yml", "usr/share/doc/lossprobe/examples/web.yml", 0o644),
 ];
 const DOCUMENTS: &str = "usr/share/doc/lossprobe";
 
@@ -57,6 +60,7 @@ pub(super) fn build(workspace: &Workspace, parts: &Parts) -> Result<PathBuf> {
     }
     control(workspace, &root, architecture)?;
     let package = parts.folder.join(format!("lossprobe_{VERSION}_{architecture}.deb"));
+    output(Command::new("chmod").args(["--recursive", MODES]).arg(&root))?;
     let mut dpkg = Command::new("dpkg-deb");
     // All is root's; the time of what is inside is the commit's.
     dpkg.args(["--root-owner-group", "--build"]).arg(&root).arg(&package).env("SOURCE_DATE_EPOCH", &parts.epoch);
@@ -83,9 +87,21 @@ fn changelog(parts: &Parts, file: &Path) -> Result<()> {
 fn control(workspace: &Workspace, root: &Path, architecture: &str) -> Result<()> {
     let template = workspace.path("deploy/debian/control");
     let text = fs::read_to_string(&template).with_context(|| format!("read {}", template.display()))?;
-    let usage = output(Command::new("du").args(["--summarize", "--apparent-size", "--block-size=1024"]).arg(root))?;
-    let kib = usage.split_whitespace().next().context("du says nothing")?;
-    let text = text.replace("@VERSION@", VERSION).replace("@ARCHITECTURE@", architecture).replace("@KIB@", kib);
+    let kib = kib(root)?.to_string();
+    let text = text.replace("@VERSION@", VERSION).replace("@ARCHITECTURE@", architecture).replace("@KIB@", &kib);
     create_folder(&root.join("DEBIAN"))?;
     fs::write(root.join("DEBIAN/control"), text).context("write the package's control file")
+}
+
+/// What it takes when installed, as Debian counts it: files rounded up, and one for each folder, whatever file system this is.
+fn kib(folder: &Path) -> Result<u64> {
+    let mut sum = 1;
+    for path in files(folder)? {
+        sum += if path.is_dir() { kib(&path)? } else { bytes(&path)?.div_ceil(1024) };
+    }
+    Ok(sum)
+}
+
+fn bytes(file: &Path) -> Result<u64> {
+    Ok(fs::metadata(file).with_context(|| format!("look at {}", file.display()))?.len())
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{LICENCES, Parts, VERSION, architecture, place};
+use super::{LICENCES, MODES, Parts, VERSION, architecture, archive, place};
 use crate::ui;
 use crate::workspace::{Workspace, output};
 
@@ -18,6 +18,7 @@ pub(super) fn build(workspace: &Workspace, parts: &Parts) -> Result<PathBuf> {
     for licence in LICENCES {
         place(&workspace.path(licence), &context.join("licenses").join(licence), 0o644)?;
     }
+    output(Command::new("chmod").args(["--recursive", MODES]).arg(&context))?;
     let tag = format!("lossprobe:{VERSION}");
     let mut build = buildah(parts);
     build.args(["build", "--isolation", "chroot", "--format", "oci", "--timestamp", &parts.epoch, "--tag", &tag]);
@@ -26,12 +27,15 @@ pub(super) fn build(workspace: &Workspace, parts: &Parts) -> Result<PathBuf> {
     build.args(["--build-arg", &format!("REVISION={}", parts.revision)]);
     build.arg("--file").arg(workspace.path("deploy/container/Containerfile")).arg(&context);
     ui::watch("buildah", &workspace.target("setup").join("buildah.log"), &mut build)?;
-    let archive = parts.folder.join(format!("lossprobe-{VERSION}-{ARCH}.oci.tar"));
-    output(buildah(parts).args(["push", "--quiet", &tag]).arg(format!("oci-archive:{}:{tag}", archive.display())))?;
+    // By our own tar: buildah's `oci-archive` is the same layout with the time at which it was written.
+    let layout = store(parts).join("layout");
+    output(buildah(parts).args(["push", "--quiet", &tag]).arg(format!("oci:{}:{tag}", layout.display())))?;
+    let image = parts.folder.join(format!("lossprobe-{VERSION}-{ARCH}.oci.tar"));
+    archive(parts, &image, &[], &layout, &["blobs", "index.json", "oci-layout"])?;
     // Its own store, which nobody else's images are in.
     let store = store(parts);
     fs::remove_dir_all(&store).with_context(|| format!("remove {}", store.display()))?;
-    Ok(archive)
+    Ok(image)
 }
 
 fn store(parts: &Parts) -> PathBuf {

@@ -3,12 +3,11 @@
 
 use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::Result;
 
-use super::{LICENCES, Parts, VERSION, files, name, place};
-use crate::workspace::{Workspace, output};
+use super::{LICENCES, Parts, VERSION, archive, files, name, place};
+use crate::workspace::Workspace;
 
 const DOCUMENTS: [&str; 3] = ["README.md", "CHANGELOG.md", "SECURITY.md"];
 
@@ -26,12 +25,7 @@ pub(super) fn build(workspace: &Workspace, parts: &Parts) -> Result<PathBuf> {
     }
     whole(&workspace.path("deploy"), &root.join("deploy"))?;
     let tarball = parts.folder.join(format!("{title}.tar.gz"));
-    let mut tar = Command::new("tar");
-    // Sorted, root's, of the commit's time: the same commit gives the same bytes.
-    tar.args(["--create", "--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"]);
-    tar.arg(format!("--mtime=@{}", parts.epoch)).args(["--use-compress-program", "gzip -9n"]);
-    tar.arg("--file").arg(&tarball).arg("--directory").arg(&parts.folder).arg(&title);
-    output(&mut tar)?;
+    archive(parts, &tarball, &["--use-compress-program", "gzip -9n"], &parts.folder, &[&title])?;
     Ok(tarball)
 }
 

@@ -38,11 +38,19 @@ pub(super) fn dashboard() -> Result<Value> {
     serde_json::from_str(&super::read("grafana/lossprobe.json")?).context("read the dashboard")
 }
 
+/// All panels, those of rows that are folded among them.
+pub(super) fn panels(dashboard: &Value) -> Vec<&Value> {
+    fn list(of: &Value) -> &[Value] {
+        of["panels"].as_array().map(Vec::as_slice).unwrap_or_default()
+    }
+    list(dashboard).iter().flat_map(|panel| [panel].into_iter().chain(list(panel))).collect()
+}
+
 /// All queries of panels and annotations.
 pub(super) fn of_dashboard() -> Result<Vec<Query>> {
     let dashboard = dashboard()?;
     let mut queries = Vec::new();
-    for panel in dashboard["panels"].as_array().context("panels")? {
+    for panel in panels(&dashboard) {
         let title = panel["title"].as_str().context("a title")?;
         for target in panel["targets"].as_array().into_iter().flatten() {
             let expression = target["expr"].as_str().context("an expression")?.to_owned();

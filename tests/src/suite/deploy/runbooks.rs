@@ -9,11 +9,12 @@ use probe_user::{cli::Cli, detect::verdict::Name};
 use super::{files, place, read};
 
 const INDEX: &str = "runbooks/README.md";
-/// Where the alerts say that these files are.
-const SERVED: &str = "https://runbooks.example.net/lossprobe/";
+/// Where the alerts say that these files are: as somebody's rule says, else where the Debian package has them.
+const SERVED: &str = "'{{ with query \"lossprobe:runbooks:url\" }}{{ . | first | label \"url\" }}\
+                      {{ else }}file:///usr/share/doc/lossprobe/runbooks{{ end }}/";
 
-/// Names of the alerts, and where each leads.
-fn alerts() -> Result<Vec<(String, String)>> {
+/// Names of the alerts in the order of their rules, and where each leads.
+pub(super) fn alerts() -> Result<Vec<(String, String)>> {
     let text = read("prometheus/alerts.yaml")?;
     let value = |line: &str, key: &str| line.trim().strip_prefix(key).map(str::to_owned);
     let names: Vec<_> = text.lines().filter_map(|line| value(line, "- alert: ")).collect();
@@ -47,7 +48,8 @@ pub(super) fn lead_somewhere() -> Result<()> {
         row.with_context(|| format!("{INDEX} does not list {name}"))
     };
     for (name, url) in alerts()? {
-        let there = url.strip_prefix(SERVED).with_context(|| format!("{name} leads to {url}"))?;
+        let there = url.strip_prefix(SERVED).and_then(|there| there.strip_suffix('\''));
+        let there = there.with_context(|| format!("{name} leads to {url}"))?;
         let (file, anchor) = there.split_once('#').with_context(|| format!("{name}: no anchor in {url}"))?;
         ensure!(anchor == name.to_lowercase(), "{name} leads to another's text: {url}");
         ensure!(has_heading(&format!("runbooks/{file}"), anchor)?, "{file} has no heading {name}");
@@ -57,10 +59,16 @@ pub(super) fn lead_somewhere() -> Result<()> {
         let row = row(verdict.id())?;
         ensure!(row.contains(&format!("#{})", verdict.id())), "{INDEX}: {row}");
     }
-    for file in files("runbooks", ".md")?.into_iter().chain(["README.md".to_owned(), "COST.md".to_owned()]) {
+    for file in documents()? {
         links_lead_somewhere(&file)?;
     }
     Ok(())
+}
+
+/// All that people read.
+fn documents() -> Result<Vec<String>> {
+    let others = ["README.md", "COST.md", "UPGRADE.md", "kubernetes/README.md"].map(str::to_owned);
+    Ok(files("runbooks", ".md")?.into_iter().chain(others).collect())
 }
 
 fn links_lead_somewhere(file: &str) -> Result<()> {
@@ -105,7 +113,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 /// What the runbooks ask Prometheus: file, number and expression.
 pub(super) fn queries() -> Result<Vec<(String, usize, String)>> {
     let mut queries = Vec::new();
-    for file in files("runbooks", ".md")?.into_iter().chain(["README.md".to_owned(), "COST.md".to_owned()]) {
+    for file in documents()? {
         let blocks = blocks(&read(&file)?, "promql");
         queries.extend(blocks.into_iter().enumerate().map(|(at, expression)| (file.clone(), at, expression)));
     }
@@ -115,7 +123,7 @@ pub(super) fn queries() -> Result<Vec<(String, usize, String)>> {
 /// Every `lossprobe` that somebody is told to type is a command with these flags.
 pub(super) fn commands_exist() -> Result<()> {
     let mut count = 0;
-    for file in files("runbooks", ".md")?.into_iter().chain(["README.md".to_owned(), "COST.md".to_owned()]) {
+    for file in documents()? {
         let text = read(&file)?;
         let typed = blocks(&text, "sh");
         let typed = typed.iter().flat_map(|block| block.lines());
@@ -123,7 +131,9 @@ pub(super) fn commands_exist() -> Result<()> {
         let fences: String = text.split("```").step_by(2).collect();
         let inline = fences.split('`').skip(1).step_by(2);
         for line in typed.chain(inline) {
-            let Some(command) = line.trim().strip_prefix("lossprobe ") else { continue };
+            // On Kubernetes it is the image's only file.
+            let typed = line.split_once(" -- /").map_or(line, |(_, typed)| typed);
+            let Some(command) = typed.trim().strip_prefix("lossprobe ") else { continue };
             let command = command.split(['#', '|', ';', '>']).next().unwrap_or_default();
             let words = command.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
             let words: Vec<_> = ["lossprobe"].into_iter().chain(words).collect();

@@ -41,6 +41,7 @@ pub(super) fn debian_comes_and_goes() -> Result<()> {
         "usr/share/man/man1/lossprobe-agent.1.gz",
         "usr/share/bash-completion/completions/lossprobe",
         "usr/share/doc/lossprobe/runbooks/malformed-frames.md",
+        "usr/share/doc/lossprobe/examples/web.yml",
         "var/lib/lossprobe",
     ] {
         ensure!(root.path.join(file).exists(), "no {file}: {:?}", left(&root.path)?);
@@ -52,6 +53,16 @@ pub(super) fn debian_comes_and_goes() -> Result<()> {
     dpkg(&["--purge", "lossprobe"])?;
     let after = left(&root.path)?;
     ensure!(after.is_empty(), "purged, and yet there: {after:?}");
+    Ok(())
+}
+
+/// Debian's own checker finds nothing; what it is told to pass over is in `deploy/debian/lintian-overrides`.
+pub(super) fn debian_is_as_debian_wants() -> Result<()> {
+    let namespace = Namespace::new("lintian")?;
+    let package = artefact(".deb")?.display().to_string();
+    let output = program::output(&namespace, "lintian", &["--allow-root", "--fail-on=error,warning", &package], "")?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    ensure!(output.status.success(), "{said}");
     Ok(())
 }
 

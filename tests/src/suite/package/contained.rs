@@ -70,7 +70,7 @@ pub(super) fn as_the_pod_says() -> Result<()> {
         calls: None,
     };
     let mut running = Running::start(&pair.right, &scratch, &image, &spec, "pod")?;
-    running.counts(&pair)?;
+    counts(&pair, ADDRESS).with_context(|| running.log())?;
     ensure!(fs::read_dir(scratch.path.join("state"))?.next().is_some(), "nothing is in the state folder");
     let stop = list(&container["lifecycle"]["preStop"]["exec"]["command"]);
     let stop: Vec<_> = stop.iter().filter_map(Value::as_str).collect();
@@ -104,7 +104,7 @@ pub(super) fn as_the_unit_says() -> Result<()> {
         calls: Some(unit::allowed_calls(&pair.right)?.into_iter().collect()),
     };
     let mut running = Running::start(&pair.right, &scratch, &image, &spec, "unit")?;
-    running.counts(&pair)?;
+    counts(&pair, ADDRESS).with_context(|| running.log())?;
     running.stop()
 }
 
@@ -209,6 +209,29 @@ impl Spec {
     }
 }
 
+/// Frames are counted, kernel functions have names, and nothing of the confinement is missing.
+pub(super) fn counts(pair: &Pair, address: SocketAddr) -> Result<()> {
+    const FRAMES: usize = 1000;
+    let labels = [("interface", "b"), ("direction", "ingress")];
+    let metrics = || Metrics::parse(&http::get(&pair.right, address, "/metrics", &[])?.body);
+    let before = metrics()?.sum("lossprobe_frames_total", &labels);
+    let _sink = pair.right.udp((RIGHT, 5000))?;
+    pair.left.send_udp((RIGHT, 5000), FRAMES, 10)?;
+    eventually(STOP, "the frames are counted", || {
+        let counted = metrics()?.sum("lossprobe_frames_total", &labels) - before;
+        ensure!(counted >= FRAMES as f64, "{counted} frames");
+        Ok(())
+    })?;
+    let features: BTreeMap<_, _> = metrics()?
+        .select("lossprobe_feature_available", &[])
+        .filter_map(|sample| Some((sample.labels.get("feature")?.clone(), sample.value)))
+        .collect();
+    for feature in ["kfree_skb", "drop_members", "drop_functions", "no_new_privs", "seccomp"] {
+        ensure!(features.get(feature) == Some(&1.0), "{feature} is {:?}", features.get(feature));
+    }
+    Ok(())
+}
+
 /// A container; killed and removed when dropped.
 struct Running<'n> {
     namespace: &'n Namespace,
@@ -246,29 +269,6 @@ impl<'n> Running<'n> {
             Ok(()) => Ok(running),
             Err(status) => bail!("the container ended with {status}: {}", running.log()),
         }
-    }
-
-    /// Frames are counted, kernel functions have names, and nothing of the confinement is missing.
-    fn counts(&self, pair: &Pair) -> Result<()> {
-        const FRAMES: usize = 1000;
-        let labels = [("interface", "b"), ("direction", "ingress")];
-        let metrics = || Metrics::parse(&http::get(self.namespace, ADDRESS, "/metrics", &[])?.body);
-        let before = metrics()?.sum("lossprobe_frames_total", &labels);
-        let _sink = pair.right.udp((RIGHT, 5000))?;
-        pair.left.send_udp((RIGHT, 5000), FRAMES, 10)?;
-        eventually(STOP, "the frames are counted", || {
-            let counted = metrics()?.sum("lossprobe_frames_total", &labels) - before;
-            ensure!(counted >= FRAMES as f64, "{counted} frames");
-            Ok(())
-        })?;
-        let features: BTreeMap<_, _> = metrics()?
-            .select("lossprobe_feature_available", &[])
-            .filter_map(|sample| Some((sample.labels.get("feature")?.clone(), sample.value)))
-            .collect();
-        for feature in ["kfree_skb", "drop_members", "drop_functions", "no_new_privs", "seccomp"] {
-            ensure!(features.get(feature) == Some(&1.0), "{feature} is {:?}: {}", features.get(feature), self.log());
-        }
-        Ok(())
     }
 
     fn runc(&self, arguments: &[&str]) -> Result<String> {

@@ -10,7 +10,11 @@ use super::{Scratch, VERSION, declared, on_every_kernel, source};
 
 const OVERLAYS: [&str; 5] =
     ["base", "overlays/plain", "overlays/prometheus-operator", "overlays/cilium", "overlays/hardened"];
-const COMPONENTS: [&str; 2] = ["components/before-linux-5.11", "components/large-nodes"];
+/// All of them; that they can be had together is what they are components for.
+const COMPONENTS: [&str; 6] =
+    ["before-linux-5.11", "cilium", "hardened", "large-nodes", "plain", "prometheus-operator"];
+const OLD_KERNEL: &str = COMPONENTS[0];
+const LARGE_NODES: &str = COMPONENTS[3];
 /// The oldest, one between, and the latest of which `kubernetes-validate` has the schemas.
 const KUBERNETES: [&str; 3] = ["1.25", "1.31", "1.37"];
 
@@ -27,30 +31,31 @@ pub(super) fn are_valid() -> Result<()> {
         rendered.push((overlay.to_owned(), render(&namespace, overlay)?));
     }
     for component in COMPONENTS {
-        rendered.push((component.to_owned(), with_component(&namespace, component)?));
+        rendered.push((component.to_owned(), with_components(&namespace, &[component])?));
     }
+    rendered.push(("all components".to_owned(), with_components(&namespace, &COMPONENTS)?));
     for (name, text) in &rendered {
-        let said = python(&namespace, VALIDATOR, &KUBERNETES, text).with_context(|| name.clone())?;
+        let said = validate(&namespace, text).with_context(|| name.clone())?;
         for (kind, version) in
             ["Namespace", "DaemonSet"].iter().flat_map(|kind| KUBERNETES.map(|version| (kind, version)))
         {
             ensure!(said.lines().any(|line| line == format!("{kind} {version}")), "{name}: {kind} in {said}");
         }
-        // Those of the Prometheus Operator are not Kubernetes' own.
-        let unknown = said.lines().filter(|line| line.starts_with("no schema"));
-        ensure!(
-            unknown.clone().all(|line| line.contains("PodMonitor") || line.contains("PrometheusRule")),
-            "{name}: {said}"
-        );
+        ensure!(!said.contains("no schema"), "{name}: {said}");
     }
     // That it would see a mistake.
-    let (_, good) = rendered.first().context("no overlay")?;
-    let bad = good.replace("hostIPC:", "hostIPX:");
-    let refused = python(&namespace, VALIDATOR, &KUBERNETES, &bad).map_err(|error| format!("{error:#}"));
-    ensure!(
-        refused.is_err_and(|error| error.contains("'hostIPX' was unexpected")),
-        "a field that does not exist passes"
-    );
+    let (_, good) = rendered.last().context("no overlay")?;
+    for (right, wrong, complaint) in [
+        ("hostIPC:", "hostIPX:", "'hostIPX' was unexpected"),
+        ("jobLabel:", "joblabel:", "'joblabel' was unexpected"),
+        ("sampleLimit: 40000", "sampleLimit: many", "'many' is not of type 'integer'"),
+        ("severity: critical", "severity: 1", "1 is not of type 'string'"),
+    ] {
+        let bad = good.replace(right, wrong);
+        ensure!(bad != *good, "nobody says {right:?}");
+        let refused = validate(&namespace, &bad).map_err(|error| format!("{error:#}"));
+        ensure!(refused.as_ref().is_err_and(|error| error.contains(complaint)), "{wrong:?} passes: {refused:?}");
+    }
     Ok(())
 }
 
@@ -63,7 +68,7 @@ pub(super) fn give_what_is_declared() -> Result<()> {
         assert_eq!(names(&capabilities["add"]), declared(on_every_kernel), "{overlay}");
         assert_eq!(capabilities["drop"], json!(["ALL"]), "{overlay}");
     }
-    let old = daemon_set(&documents(&namespace, &with_component(&namespace, COMPONENTS[0])?)?)?;
+    let old = daemon_set(&documents(&namespace, &with_components(&namespace, &[OLD_KERNEL])?)?)?;
     assert_eq!(names(&container(&old)["securityContext"]["capabilities"]["add"]), declared(|_| true));
     Ok(())
 }
@@ -98,20 +103,41 @@ pub(super) fn fit_the_agent() -> Result<()> {
         }
         ensure!(limit_mib(container)? >= most_mib(128), "{overlay}: the limit is below {} MiB", most_mib(128));
     }
-    let large = daemon_set(&documents(&namespace, &with_component(&namespace, COMPONENTS[1])?)?)?;
+    let large = daemon_set(&documents(&namespace, &with_components(&namespace, &[LARGE_NODES])?)?)?;
     ensure!(limit_mib(container(&large))? >= most_mib(512), "large nodes: below {} MiB", most_mib(512));
+    Ok(())
+}
+
+/// Whatever is put together, nothing of a part is lost, in whatever order they are named.
+pub(super) fn components_add_up() -> Result<()> {
+    let namespace = Namespace::new("components")?;
+    let mut reversed = COMPONENTS;
+    reversed.reverse();
+    for order in [COMPONENTS, reversed] {
+        let documents = documents(&namespace, &with_components(&namespace, &order)?)?;
+        let daemon_set = daemon_set(&documents)?;
+        let (template, container) = (&daemon_set["spec"]["template"], container(&daemon_set));
+        ensure!(names(&container["securityContext"]["capabilities"]["add"]) == declared(|_| true), "before-linux-5.11");
+        ensure!(of_kind(&documents, "ConfigMap")?["data"].to_string().contains("tunnel_port"), "cilium");
+        ensure!(names(&container["args"]).contains("--redact"), "hardened: {}", container["args"]);
+        let volumes = template["spec"]["volumes"].as_array().context("volumes")?;
+        ensure!(volumes.iter().all(|volume| volume.get("hostPath").is_none()), "hardened: {volumes:?}");
+        ensure!(limit_mib(container)? >= most_mib(512), "large-nodes: {}", container["resources"]);
+        ensure!(template["metadata"]["annotations"]["prometheus.io/scrape"] == "true", "plain");
+        for kind in ["PodMonitor", "PrometheusRule"] {
+            let namespace = &of_kind(&documents, kind)?["metadata"]["namespace"];
+            ensure!(*namespace == daemon_set["metadata"]["namespace"], "{kind} is in {namespace}");
+        }
+    }
     Ok(())
 }
 
 /// The agent takes every file of settings that is handed out: it looks for the interfaces then, and here is none.
 pub(super) fn settings_are_the_agents() -> Result<()> {
     let namespace = Namespace::new("settings")?;
-    for file in [
-        "kubernetes/base/lossprobe.toml",
-        "kubernetes/overlays/cilium/lossprobe.toml",
-        "kubernetes/overlays/hardened/lossprobe.toml",
-        "systemd/lossprobe.toml",
-    ] {
+    for file in
+        ["kubernetes/base/lossprobe.toml", "kubernetes/components/cilium/lossprobe.toml", "systemd/lossprobe.toml"]
+    {
         let path = source("deploy").join(file).display().to_string();
         let arguments =
             ["agent", "--config", &path, "--state-dir", "none", "--socket", "none", "--interface", "none-such"];
@@ -133,7 +159,18 @@ pub(super) fn monitor_finds_the_pods() -> Result<()> {
     ensure!(wanted.iter().all(|(name, value)| labels[name] == *value), "{wanted:?} does not select {labels}");
     ensure!(monitor["metadata"]["namespace"] == daemon_set["metadata"]["namespace"], "another namespace");
     let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
-    ensure!(endpoint["port"] == container(&daemon_set)["ports"][0]["name"], "another port: {endpoint}");
+    let container = container(&daemon_set);
+    let port = &container["ports"][0];
+    ensure!(endpoint["port"] == port["name"], "another port: {endpoint}");
+    // With the host's network a pod is scraped at the node's address: the agent must listen there.
+    let listens = format!("--listen=$(HOST_IP):{}", port["containerPort"]);
+    ensure!(names(&container["args"]).contains(&listens), "no {listens}: {}", container["args"]);
+    ensure!(port["hostPort"] == port["containerPort"], "another port of the node: {port}");
+    let address = &container["env"][0];
+    ensure!(
+        address["name"] == "HOST_IP" && address["valueFrom"]["fieldRef"]["fieldPath"] == "status.hostIP",
+        "{address}"
+    );
     let groups = of_kind(&documents, "PrometheusRule")?["spec"]["groups"].clone();
     let mut expected = Vec::new();
     for file in ["rules.yaml", "alerts.yaml"] {
@@ -180,10 +217,10 @@ fn render(namespace: &Namespace, folder: &str) -> Result<String> {
     program::run(namespace, "kubectl", &["kustomize", &folder.display().to_string()], "")
 }
 
-/// The base with a component, as an overlay of somebody's own puts them together.
-fn with_component(namespace: &Namespace, component: &str) -> Result<String> {
+/// The base with components, as an overlay of somebody's own puts them together.
+fn with_components(namespace: &Namespace, components: &[&str]) -> Result<String> {
+    let folder = Scratch::new(&components.join("-"))?;
     // kustomize takes no absolute path.
-    let folder = Scratch::new(&component.replace('/', "-"))?;
     let depth = "../".repeat(folder.path.components().count());
     let manifests = source("deploy/kubernetes").canonicalize()?;
     let manifests = format!("{depth}{}", manifests.display().to_string().trim_start_matches('/'));
@@ -191,23 +228,36 @@ fn with_component(namespace: &Namespace, component: &str) -> Result<String> {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [format!("{manifests}/base")],
-        "components": [format!("{manifests}/{component}")],
+        "components": components.iter().map(|name| format!("{manifests}/components/{name}")).collect::<Vec<_>>(),
     });
     std::fs::write(folder.path.join("kustomization.yaml"), text.to_string()).context("write a kustomization")?;
     program::run(namespace, "kubectl", &["kustomize", &folder.path.display().to_string()], "")
 }
 
-/// Ends with an error at a field that a version's schema does not know; prints what it has looked at.
+/// Ends with an error at a field that a version's schema does not know; prints what it has looked at. The Prometheus Operator's kinds
+/// are none of Kubernetes' own: what is known of them is `monitoring.json`.
 const VALIDATOR: &str = "
-import sys, yaml, kubernetes_validate as k
+import sys, json, yaml, jsonschema, kubernetes_validate as k
+of_the_operator = json.loads(sys.argv[1])
 for document in yaml.safe_load_all(sys.stdin):
-    for version in sys.argv[1:]:
+    kind = document['kind']
+    if document['apiVersion'] == 'monitoring.coreos.com/v1':
+        jsonschema.validate(document['spec'], {**of_the_operator[kind], '$defs': of_the_operator['$defs']})
+        continue
+    for version in sys.argv[2:]:
         try:
             k.validate(document, version, strict=True)
-            print(document['kind'], version)
+            print(kind, version)
         except k.SchemaNotFoundError:
-            print('no schema:', document['kind'], version)
+            print('no schema:', kind, version)
 ";
+/// The fields of PodMonitor and PrometheusRule (`monitoring.coreos.com/v1`) that are used here, with their types, from the
+/// operator's API reference.
+const MONITORING: &str = include_str!("monitoring.json");
+
+fn validate(namespace: &Namespace, manifests: &str) -> Result<String> {
+    python(namespace, VALIDATOR, &[&[MONITORING][..], &KUBERNETES].concat(), manifests)
+}
 
 /// YAML, read by the library that the schemas came with.
 fn documents(namespace: &Namespace, yaml: &str) -> Result<Vec<Value>> {
