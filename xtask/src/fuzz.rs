@@ -59,7 +59,8 @@ struct Finding {
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     setup::ensure(workspace, Scope::Fuzz)?;
     let programs = build(workspace)?;
-    let is_chosen = |target: &&str| arguments.targets.is_empty() || arguments.targets.iter().any(|name| name == *target);
+    let is_chosen =
+        |target: &&str| arguments.targets.is_empty() || arguments.targets.iter().any(|name| name == *target);
     let chosen: Vec<_> = TARGETS.into_iter().filter(is_chosen).collect();
     let time = Duration::from_mins(arguments.minutes).mul_f64(at_once(chosen.len()) as f64 / chosen.len() as f64);
     let rows = side_by_side(&chosen, |target| fuzz(workspace, &programs, target, time));

@@ -41,7 +41,9 @@ pub(crate) fn check(workspace: &Workspace, fix: bool) -> Result<()> {
 
 /// What stands below `groups:`, as far in as an object's `spec` has it.
 fn groups(rules: &str) -> Option<String> {
-    let (_, below) = rules.split_once("groups:\n").filter(|(before, _)| before.is_empty() || before.ends_with('\n'))?;
+    const KEY: &str = "groups:\n";
+    let (at, _) = rules.match_indices(KEY).find(|(at, _)| *at == 0 || rules[..*at].ends_with('\n'))?;
+    let below = &rules[at + KEY.len()..];
     let inside = if below.starts_with("  ") { "  " } else { "    " };
     let indent = |line: &str| if line.is_empty() { "\n".to_owned() } else { format!("{inside}{line}\n") };
     Some(below.lines().map(indent).collect())
@@ -54,7 +56,7 @@ mod tests {
     #[test]
     fn keeps_what_is_below() {
         let expected = "    - name: a\n      rules: []\n";
-        assert_eq!(groups("# why\ngroups:\n  - name: a\n    rules: []\n").as_deref(), Some(expected));
+        assert_eq!(groups("# why\n#   groups:\ngroups:\n  - name: a\n    rules: []\n").as_deref(), Some(expected));
         assert_eq!(groups("groups:\n- name: a\n  rules: []\n").as_deref(), Some(expected));
         assert_eq!(groups("rules: []\n"), None);
     }

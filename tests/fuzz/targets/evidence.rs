@@ -20,7 +20,8 @@ fuzz_target!(|input: &[u8]| {
     let mut writer = Writer::begin(Vec::new(), "Linux".to_owned()).expect("memory");
     writer.write(&frame).expect("memory");
     let file = writer.get_ref().as_slice();
-    let is_named = event.reason.is_empty() || file.windows(event.reason.len()).any(|text| text == event.reason.as_bytes());
+    let is_named =
+        event.reason.is_empty() || file.windows(event.reason.len()).any(|text| text == event.reason.as_bytes());
     assert!(is_named, "{event:?}");
     let options = Options { inside: Vec::new(), tunnels: TunnelPorts::NONE, top: 1 };
     match analyze(file, &options, None, |_, _| {}) {

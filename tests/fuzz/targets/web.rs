@@ -18,12 +18,16 @@ fuzz_target!(|text: &str| {
                 assert!(!user.contains(':') && !format!("{config:?}").contains(hash.as_str()), "{user:?}");
             }
             if let Some(tls) = &config.tls {
-                assert!(tls.cert_file.is_absolute() && tls.key_file.is_absolute() && !tls.versions.is_empty(), "{tls:?}");
+                assert!(
+                    tls.cert_file.is_absolute() && tls.key_file.is_absolute() && !tls.versions.is_empty(),
+                    "{tls:?}"
+                );
             }
         }
         Err(error) => {
             let error = error.to_string();
-            let place = error.strip_prefix("/etc/web.yml:").and_then(|rest| rest.split(':').next()?.parse::<usize>().ok());
+            let place =
+                error.strip_prefix("/etc/web.yml:").and_then(|rest| rest.split(':').next()?.parse::<usize>().ok());
             let lines = text.split(['\n', '\r']).count() + 1;
             let is_early_end = error.starts_with("/etc/web.yml: the file ends too early");
             assert!(is_early_end || place.is_some_and(|line| (1..=lines).contains(&line)), "{error:?}");

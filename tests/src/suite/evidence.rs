@@ -354,6 +354,9 @@ fn who_has_sent_them() -> Result<()> {
     ensure!(shown > 32, "{shown} of 64 places are used");
     let others = kept(&agent)?.senders[0].other_frames;
     let without_place = agent.metrics()?.sum("lossprobe_map_update_failed_total", &[("map", "senders")]);
-    ensure!(others > 1900 && without_place == others as f64, "{others} frames of others, {without_place} by the metric");
+    ensure!(
+        others > 1900 && without_place == others as f64,
+        "{others} frames of others, {without_place} by the metric"
+    );
     agent.stop()
 }

@@ -84,7 +84,10 @@ fn resident() -> Result<()> {
     let resident_kib: u64 = resident.context("no VmRSS")?.parse()?;
     let memory = snapshot.probe.memory;
     let (maps_bytes, cpus) = (memory.maps_bytes, memory.possible_cpus);
-    println!("{INTERFACES} interfaces, {cpus} possible CPUs: {resident_kib} KiB resident, maps {} KiB", maps_bytes >> 10);
+    println!(
+        "{INTERFACES} interfaces, {cpus} possible CPUs: {resident_kib} KiB resident, maps {} KiB",
+        maps_bytes >> 10
+    );
     ensure!(resident_kib <= MOST_KIB, "{resident_kib} KiB are resident, and {MOST_KIB} may be");
     ensure!(maps_bytes <= MAPS_BYTES + MAPS_BYTES_PER_CPU * cpus, "the maps take {maps_bytes} bytes for {cpus} CPUs");
     agent.stop()

@@ -77,7 +77,11 @@ pub(super) fn left_by_another_version() -> Result<()> {
     }
     let agent = Agent::start(&pair.right, &["--interface", "b", "--state-dir", folder.text()?])?;
     for (name, schema) in [("20260102T000000Z.json", "its schema is 2"), ("learned.json", "set aside")] {
-        ensure!(agent.log().contains(name) && agent.log().contains(schema), "nothing is said of {name}: {}", agent.log());
+        ensure!(
+            agent.log().contains(name) && agent.log().contains(schema),
+            "nothing is said of {name}: {}",
+            agent.log()
+        );
         ensure!(path("broken").join(name).is_file(), "{name} is not set aside");
     }
     ensure!(fs::read_to_string(path("broken/20260102T000000Z.json"))? == newer, "it is not whole");
