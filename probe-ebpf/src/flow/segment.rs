@@ -223,9 +223,10 @@ impl Segment {
         self.seq.wrapping_add(self.span())
     }
 
-    /// Wire segments in so many of its bytes.
+    /// Wire segments in so many of its sequence numbers: a FIN comes with the last of them, and is none by itself.
     #[inline(always)]
-    pub(super) const fn segments_in(&self, bytes: u32) -> u32 {
+    pub(super) const fn segments_in(&self, numbers: u32) -> u32 {
+        let bytes = if numbers > self.payload_bytes { self.payload_bytes } else { numbers };
         // The numerator does not overflow: both are less than 2^31. A reachable division by 0 is no program.
         match bytes.wrapping_add(self.segment_bytes.wrapping_sub(1)).checked_div(self.segment_bytes) {
             None | Some(0) => 1,

@@ -389,6 +389,19 @@ fn beginnings_and_ends() {
         &[(FinRetransmit, 1)],
     );
     check(
+        "the last data, with its FIN, once more",
+        |lab| {
+            for payload_bytes in [MSS, 10, 3 * MSS] {
+                let segments = payload_bytes.div_ceil(MSS);
+                let last = Segment { payload_bytes, segment_bytes: payload_bytes.min(MSS), segments, ..data(0) };
+                lab.send(OUT, Segment { flags: FIN | ACK, ..last });
+                lab.send(OUT, Segment { flags: FIN | ACK, ..last });
+                lab.send(OUT, flags(SYN, START - 1));
+            }
+        },
+        &[(RetransmitSeen, 1), (RetransmitSeen, 1), (RetransmitSeen, 3)],
+    );
+    check(
         "the ports again: nothing is remembered",
         |lab| {
             lab.data(0..5);
