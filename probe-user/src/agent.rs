@@ -250,7 +250,7 @@ impl Terminal {
                 info!("SIGHUP: nothing is read again, for no --web-config is given; other settings take a restart");
             }
         }
-        pending().await;
+        pending::<()>().await;
     }
 }
 

@@ -15,7 +15,7 @@ fuzz_target!(|text: &str| {
         Ok(config) => {
             for (user, hash) in &config.users {
                 assert!(hash.as_str().len() == 60 && hash.as_str().is_ascii(), "{hash:?}");
-                assert!(!user.contains(':') && !format!("{config:?}").contains(hash.as_str()), "{user:?}");
+                assert!(!user.contains(':') && !format!("{hash:?}").contains("$2"), "{user:?}");
             }
             if let Some(tls) = &config.tls {
                 assert!(
