@@ -109,7 +109,7 @@ pub fn load_program(kind: ProgramKind, instructions: &[u64]) -> Result<OwnedFd> 
 
 /// What `BPF_PROG_LOAD` reads; what is not named stays zero.
 #[repr(C)]
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Load {
     kind: u32,
     count: u32,
