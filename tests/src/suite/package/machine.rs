@@ -49,7 +49,10 @@ pub(super) fn are_started_by_systemd() -> Result<()> {
         );
         Ok(())
     })?;
-    eventually(START, "it is started again", || Ok(ensure!(machine.property("NRestarts")? == "1")))?;
+    eventually(START, "it is started again", || {
+        ensure!(machine.property("NRestarts")? == "1");
+        Ok(())
+    })?;
     machine.serves()?;
 
     let before = machine.property("MainPID")?;
