@@ -34,7 +34,8 @@ pub(crate) fn run(workspace: &Workspace, dry_run: bool) -> Result<()> {
     if !git(&["status", "--porcelain"])?.is_empty() {
         obstacles.push("there are changes that are not committed".to_owned());
     }
-    if !git(&["tag", "--list", &tag])?.is_empty() && !(dry_run && is_tagged) {
+    let exists = !git(&["tag", "--list", &tag])?.is_empty();
+    if exists && (!dry_run || !is_tagged) {
         obstacles.push(format!("{tag} exists: raise the version in Cargo.toml"));
     }
     // A dry run is for the time before; of a commit that is tagged it is the release itself.
