@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, ColorSetting, Conclusion};
 use tests::{child, guest, run};
 
-/// Each test has its own namespaces, so they run side by side; two, because the machines have two cores.
-const THREADS: usize = 2;
+/// Each test has its own namespaces, so they run side by side; three, because the machines have two cores, and most tests wait
+/// for something half of their time.
+const THREADS: usize = 3;
 
 fn main() -> ExitCode {
     child::init();
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
     if let Some(filter) = arguments.filter.take_if(|_| !arguments.exact) {
         trials.retain(|trial| suite::is_selected(&filter, trial.name()));
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
+    let conclusion = libtest_mimic::run(&arguments, suite::in_order(trials));
     print!("{}{}", suite::tables(), run::slowest());
     conclusion.exit_code()
 }

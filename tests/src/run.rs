@@ -1,6 +1,7 @@
 //! From functions to trials: failures with the agents' logs, skips with their proof.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
@@ -74,11 +75,21 @@ pub fn trial(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> 
 
 /// A trial beside which no other runs.
 pub fn trial_alone(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
     let timed = timed(name, test);
     judged(name, || {
         let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
         timed()
     })
+}
+
+/// Names of the trials beside which no other runs.
+static ALONE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Whether no other trial runs beside this one.
+#[must_use]
+pub fn is_alone(name: &str) -> bool {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
 }
 
 fn judged(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {

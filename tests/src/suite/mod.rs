@@ -45,7 +45,7 @@ mod wire;
 mod xdp_failed;
 
 use libtest_mimic::Trial;
-use tests::guest::is_guest;
+use tests::{guest::is_guest, run};
 
 /// Every trial that can run here. What needs programs that only a host has is not in the list of a guest.
 pub(crate) fn trials() -> Vec<Trial> {
@@ -119,6 +119,22 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// Whether a filter selects a trial: it is part of its name, or `faults`, which stands for the whole table of faults.
 pub(crate) fn is_selected(filter: &str, trial: &str) -> bool {
     trial.contains(filter) || (filter == "faults" && faults::are_shown_by(trial))
+}
+
+/// Trials in the order in which several threads are soonest done with them: first those beside which no other runs, as they would
+/// wait for all that have begun; then the rest, and evenly among them those that take minutes, in which they mostly wait.
+pub(crate) fn in_order(trials: Vec<Trial>) -> Vec<Trial> {
+    let takes_minutes = |trial: &Trial| trial.name().starts_with("incident::") || trial.name() == "deploy::fleet";
+    let (mut ordered, others): (Vec<_>, Vec<_>) = trials.into_iter().partition(|trial| run::is_alone(trial.name()));
+    let (long, short): (Vec<_>, Vec<_>) = others.into_iter().partition(takes_minutes);
+    let share = short.len() / (long.len() + 1);
+    let mut short = short.into_iter();
+    for trial in long {
+        ordered.push(trial);
+        ordered.extend(short.by_ref().take(share));
+    }
+    ordered.extend(short);
+    ordered
 }
 
 /// What the trials that compare have found.
