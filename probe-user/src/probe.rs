@@ -269,7 +269,9 @@ impl Probe {
         match event {
             LinkEvent::Changed(link) => self.follow(link),
             LinkEvent::Removed(ifindex) => self.forget(ifindex),
-            LinkEvent::Resync(links) => {
+            LinkEvent::Resync(mut links) => {
+                // Who comes first has the room, and older kernels list the latest first.
+                links.sort_by_key(|link| link.ifindex);
                 let present: BTreeSet<u32> = links.iter().map(|link| link.ifindex).collect();
                 let gone: Vec<u32> = self.links.keys().filter(|ifindex| !present.contains(ifindex)).copied().collect();
                 gone.into_iter().for_each(|ifindex| self.forget(ifindex));
