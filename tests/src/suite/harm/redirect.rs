@@ -173,10 +173,13 @@ impl Network {
         let redirects = |(from, to): (&str, &str)| -> Result<OwnedFd> {
             let (helper, arguments) = self.helper;
             let set = |register, value| instruction(0xb7, register, 0, value);
-            let first = set(1, i32::try_from(self.node.index(to)?)?);
-            let instructions = std::iter::once(first).chain((2..=arguments).map(|register| set(register, 0)));
-            let end = [instruction(0x85, 0, 0, helper), instruction(0x95, 0, 0, 0)];
-            let program = load_program(ProgramKind::Tc, &instructions.chain(end).collect::<Vec<_>>())?;
+            let call = |helper| instruction(0x85, 0, 0, helper);
+            // What has another's hardware address is for the other, who would not take it below 6.1: bpf_skb_change_type to
+            // PACKET_HOST, as Cilium does.
+            let mut instructions = vec![set(2, 0), call(32), set(1, i32::try_from(self.node.index(to)?)?)];
+            instructions.extend((2..=arguments).map(|register| set(register, 0)));
+            instructions.extend([call(helper), instruction(0x95, 0, 0, 0)]);
+            let program = load_program(ProgramKind::Tc, &instructions)?;
             let index = self.node.index(from)?;
             match place {
                 Place::Tcx(place) => self.node.run(|| attach_tcx(&program, index, TcxHook::Ingress, place)),
