@@ -439,7 +439,7 @@ fn golden(openmetrics: bool) -> String {
         "lossprobe_map_update_failed",
         "counter",
         "",
-        "Counts that were lost because a kernel map took no more.",
+        "Counts that were lost because a kernel map took no more; of map senders only whose frames they were.",
         &[r#"{map="drops",cause="full"} 0"#],
     );
     family(
