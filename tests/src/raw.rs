@@ -15,6 +15,8 @@ use nix::{
     sys::resource::{RLIM_INFINITY, Resource, setrlimit},
 };
 
+use crate::wait::{HELD, eventually};
+
 /// What a tun/tap device carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TunKind {
@@ -322,7 +324,12 @@ pub fn attach_xdp(program: impl AsFd, ifindex: u32, place: XdpPlace) -> Result<O
     let program = u32::try_from(program.as_fd().as_raw_fd())?;
     let request = Request { program, ifindex, hook: BPF_XDP, flags: place as u32 };
     // SAFETY: the request is plain data without pointers.
-    unsafe { bpf(BPF_LINK_CREATE, &request) }.with_context(|| format!("attach XDP to interface {ifindex}"))
+    let attach = || unsafe { bpf(BPF_LINK_CREATE, &request) };
+    let attached = eventually(HELD, "nobody else is there", || match attach() {
+        Err(error) if error.downcast_ref() == Some(&Errno::EBUSY) => Err(error),
+        outcome => Ok(outcome),
+    });
+    attached.and_then(|outcome| outcome).with_context(|| format!("attach XDP to interface {ifindex}"))
 }
 
 /// Makes a map (`BPF_MAP_TYPE_CPUMAP`) with one entry: a queue of `frames` frames to the CPU `cpu`.

@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result};
 /// Between two looks: short against every deadline, long against the cost of a scrape.
 const POLL: Duration = Duration::from_millis(20);
 
+/// How long what was closed here may still be held: while another thread starts a program, that has a copy until it runs.
+pub const HELD: Duration = Duration::from_secs(2);
+
 /// Repeats `attempt` until it succeeds and returns its value; an error is a reason to look again.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use nix::sys::socket::{Backlog, listen, setsockopt, sockopt};
 use tests::{
     frames::{Frame, Tcp, flag, plain},
     topology::ROUTER1,
-    wait::eventually,
+    wait::{HELD, eventually},
     wire::PacketSocket,
 };
 
@@ -92,7 +92,8 @@ impl Handshakes {
     /// A listener that keeps `backlog` connections, and one more, for whoever accepts them.
     pub(super) fn new(scene: &Scene<'_>, backlog: i32) -> Result<Self> {
         let listener = scene.net.router.run(|| {
-            let listener = TcpListener::bind((ROUTER1, LISTENER))?;
+            let bind = || Ok(TcpListener::bind((ROUTER1, LISTENER))?);
+            let listener = eventually(HELD, "the address is free", bind)?;
             listen(&listener, Backlog::new(backlog)?)?;
             Ok(listener)
         })?;
