@@ -7,7 +7,6 @@ use tests::{
     agent::Agent,
     link::{End, veth},
     namespace::Namespace,
-    run::is_full,
 };
 
 use super::read;
@@ -53,9 +52,9 @@ pub(super) fn series_are_as_few_as_said() -> Result<()> {
     agent.stop()
 }
 
-/// Resident memory and CPU time of an idle agent with 8 interfaces, with `--full` also with 1,000.
+/// Resident memory and CPU time of an idle agent. Of `--full`: what CPU time it takes depends on what else the machine does.
 pub(super) fn an_agent_takes_as_little_as_said() -> Result<()> {
-    for (count, written) in [(8, "8"), (1000, "1,000")].into_iter().take(if is_full() { 2 } else { 1 }) {
+    for (count, written) in [(8, "8"), (1000, "1,000")] {
         let (here, there) = (Namespace::new("here")?, Namespace::new("there")?);
         for number in 0..count {
             let name = format!("x{number}");
