@@ -209,6 +209,18 @@ impl<'n> Agent<'n> {
         serde_json::from_str(&text).with_context(|| format!("{path}: {text:?}"))
     }
 
+    /// Has it carry out `lossprobe pause`, `resume` or `detach`. Returns what the command says.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn order(&self, order: &str) -> Result<String> {
+        let socket = self.socket().to_str().context("path")?;
+        let output = lossprobe(self.namespace, &[order, "--socket", socket])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{order}: {}: {said}", output.status);
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
     /// Asks it to end and expects it to do so in time and without an error.
     ///
     /// # Errors

@@ -32,6 +32,8 @@ use crate::{
 
 /// For one agent to answer, connecting included. It answers from memory.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// For it to carry out an order: to a thousand interfaces it attaches within half a minute.
+const ORDER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Largest answer that is read; 1,000 interfaces take about 2 MiB.
 const LARGEST_BYTES: usize = 64 << 20;
@@ -107,11 +109,15 @@ pub async fn fetch(socket: Option<&Path>, address: Option<SocketAddr>) -> Result
 }
 
 async fn within<T>(place: &str, future: impl Future<Output = T>) -> Result<T, FetchError> {
+    within_time(PATIENCE, place, future).await
+}
+
+async fn within_time<T>(time: Duration, place: &str, future: impl Future<Output = T>) -> Result<T, FetchError> {
     let late = |_elapsed| FetchError::NotAnAgent {
         place: place.to_owned(),
-        cause: format!("no answer within {} s", PATIENCE.as_secs()),
+        cause: format!("no answer within {} s", time.as_secs()),
     };
-    timeout(PATIENCE, future).await.map_err(late)
+    timeout(time, future).await.map_err(late)
 }
 
 /// Whether nobody listens. A full queue of connections, for one, says that somebody does.
@@ -149,7 +155,7 @@ pub async fn order(socket: &Path, order: Order) -> Result<State, FetchError> {
         }
     };
     let uncertain = |cause| format!("{cause}; the order may still be carried out, `lossprobe stats` tells");
-    let answer = within(&place, exchange).await.map_err(|error| match error {
+    let answer = within_time(ORDER_PATIENCE, &place, exchange).await.map_err(|error| match error {
         FetchError::NotAnAgent { place, cause } => FetchError::NotAnAgent { place, cause: uncertain(cause) },
         other => other,
     })?;

@@ -34,6 +34,8 @@ pub(super) fn remove_leftovers() {
 impl Probe {
     /// Attaches what is not attached yet.
     pub(super) fn hang(&mut self, link: &Link, counted: &mut Counted) -> anyhow::Result<()> {
+        // With a thousand of them it takes longer than the programs wait for a sign of life.
+        self.beat()?;
         // What passed while nothing hung there is no gap in what the hooks see.
         self.coverage.remove(&link.ifindex);
         self.balances.remove(&link.ifindex);

@@ -29,14 +29,6 @@ pub(super) fn trials() -> Vec<Trial> {
 const FRAME: u64 = 14 + 20 + 8 + 10;
 
 /// Gives an order by the command. Returns what it says.
-fn order(namespace: &Namespace, agent: &Agent<'_>, order: &str) -> Result<String> {
-    let socket = agent.socket().to_str().context("path")?;
-    let output = lossprobe(namespace, &[order, "--socket", socket])?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{order}: {}: {said}", output.status);
-    Ok(String::from_utf8(output.stdout)?)
-}
-
 fn is(agent: &Agent<'_>, namespace: &Namespace, state: &str) -> Result<()> {
     let running = state == "running";
     let ready = http::get(namespace, Agent::address(), "/readyz", &[])?;
@@ -66,12 +58,12 @@ fn pause_and_resume() -> Result<()> {
     is(&agent, right, "running")?;
     counts_exactly(&agent, ingress, Counts::new(20, 20 * FRAME), send)?;
     for _twice_is_once in 0..2 {
-        ensure!(order(right, &agent, "pause")?.contains("paused"), "pause says nothing of it");
+        ensure!(agent.order("pause")?.contains("paused"), "pause says nothing of it");
         is(&agent, right, "paused")?;
         ensure!(attached(&agent, "b")? == 2, "pause has detached");
         counts_exactly(&agent, ingress, Counts::default(), send)?;
     }
-    order(right, &agent, "resume")?;
+    agent.order("resume")?;
     is(&agent, right, "running")?;
     counts_exactly(&agent, ingress, Counts::new(20, 20 * FRAME), send)?;
     lost_nothing(&agent)?;
@@ -89,9 +81,9 @@ fn detach_and_resume() -> Result<()> {
     counts_exactly(&agent, ("b", "egress"), Counts::new(20, 20 * FRAME), answer)?;
     let before = ["ingress", "egress"].map(|direction| agent.metrics().map(|m| Counts::of(&m, "b", direction)));
     let before = before.into_iter().collect::<Result<Vec<_>>>()?;
-    order(right, &agent, "detach")?;
+    agent.order("detach")?;
     is(&agent, right, "detached")?;
-    order(right, &agent, "pause")?;
+    agent.order("pause")?;
     is(&agent, right, "detached")?;
     ensure!(attached(&agent, "b")? == 0, "something is attached");
     veth(End::new(right, "new"), End::new(left, "peer"))?;
@@ -106,13 +98,13 @@ fn detach_and_resume() -> Result<()> {
         Ok(())
     })?;
     ensure!(attached(&agent, "new")? == 0, "a new interface was attached to");
-    order(right, &agent, "resume")?;
+    agent.order("resume")?;
     is(&agent, right, "running")?;
     ensure!((attached(&agent, "b")?, attached(&agent, "new")?) == (2, 2), "not attached again");
     counts_exactly(&agent, ("b", "ingress"), Counts::new(20, 20 * FRAME), send)?;
     counts_exactly(&agent, ("b", "egress"), Counts::new(20, 20 * FRAME), answer)?;
     // A link that is detached must not keep an agent from ending in order.
-    order(right, &agent, "detach")?;
+    agent.order("detach")?;
     agent.stop()
 }
 

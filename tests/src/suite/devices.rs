@@ -425,6 +425,13 @@ fn a_thousand_interfaces() -> Result<()> {
         ensure!(broken.is_empty(), "{broken:?}");
         times.push(snapshot.probe.snapshot_us);
     }
+    // The programs rest when no sign of life comes for 10 s; and who gives orders waits until they are carried out.
+    let uncounted = agent.metrics()?.sum("lossprobe_uncounted_seconds_total", &[]);
+    ensure!(uncounted == 0.0, "nothing was counted for {uncounted} s");
+    for (order, state) in [("detach", "detached"), ("resume", "running")] {
+        agent.order(order)?;
+        ensure!(agent.json("/api/v1/snapshot")?["state"] == state, "not {state}");
+    }
     times.sort_unstable();
     println!(
         "snapshot of {} interfaces: median {} us, longest {} us",

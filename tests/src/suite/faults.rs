@@ -15,7 +15,7 @@ use tests::{
     agent::Agent,
     guest::is_guest,
     namespace::Namespace,
-    run::trial,
+    run::{trial, trial_alone},
     topology::{Pair, RIGHT},
 };
 
@@ -31,7 +31,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("faults::a_storm_of_scrapes", agents::a_storm_of_scrapes),
         trial("faults::more_interfaces_than_counters", bounds::more_interfaces_than_counters),
         trial("faults::numbers_beyond_the_table", bounds::numbers_beyond_the_table),
-        trial("faults::full_map_of_drops", bounds::full_map_of_drops),
+        trial_alone("faults::full_map_of_drops", bounds::full_map_of_drops),
         trial("faults::overrun_ring", bounds::overrun_ring),
         trial("faults::broken_state_folder", files::broken_state_folder),
         trial("faults::left_by_another_version", files::left_by_another_version),

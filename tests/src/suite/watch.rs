@@ -354,8 +354,7 @@ fn a_pause_is_said() -> Result<()> {
     let socket = agent.socket().to_str().context("path")?;
     let mut watch = Watch::start(&pair.right, &["--socket", socket, "--output", "json", "--type", "malformed"])?;
     for (order, state) in [("pause", "paused"), ("detach", "detached"), ("resume", "running")] {
-        let told = child::command(&pair.right, binary())?.args([order, "--socket", socket]).output()?;
-        ensure!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+        agent.order(order)?;
         // Losses of other kinds that are left out may be said, too.
         let said = loop {
             let mut line = String::new();

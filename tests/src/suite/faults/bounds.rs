@@ -110,7 +110,7 @@ pub(super) fn numbers_beyond_the_table() -> Result<()> {
 }
 
 /// More places where packets are lost than the map of drops has room for: each interface has all of its drops or none, and as
-/// many as are missing are said to be.
+/// many as are missing are said to be. Alone, since a storm of another trial's would put some of its own to one of them.
 pub(super) fn full_map_of_drops() -> Result<()> {
     // 768 distinct ones fit for so few interfaces.
     const PAIRS: usize = 420;

@@ -9,7 +9,7 @@ use tests::{
     wait::eventually,
 };
 
-use super::{Folder, counts, start_behind, unwritten};
+use super::{super::counts::SOON, Folder, counts, start_behind, unwritten};
 
 /// What is used of the objective is written every 10 s, and after a failure again after as long.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
@@ -34,7 +34,10 @@ pub(super) fn broken_state_folder() -> Result<()> {
     let arguments = ["--interface", "b", "--state-dir", folder.text()?];
     let agent = Agent::start(&pair.right, &arguments)?;
     for (_, name, _) in broken {
-        ensure!(agent.log().contains(name), "nothing is said of {name}: {}", agent.log());
+        eventually(SOON, "the log names it", || {
+            ensure!(agent.log().contains(name), "nothing is said of {name}: {}", agent.log());
+            Ok(())
+        })?;
         ensure!(folder.0.join("broken").join(name).is_file(), "{name} is not set aside");
     }
     ensure!(folder.0.join("of-a-newer-version.json").is_file(), "a foreign file is gone");
