@@ -13,11 +13,15 @@ pub const HEADER_BYTES: usize = 20;
 /// Longest options that the data offset can describe.
 pub const MAX_OPTION_BYTES: usize = 40;
 
-pub(crate) const FIN: u8 = 0x01;
-pub(crate) const SYN: u8 = 0x02;
-pub(crate) const RST: u8 = 0x04;
+/// Flag (RFC 9293, §3.1): the sender has no more data.
+pub const FIN: u8 = 0x01;
+/// Flag: sequence numbers begin here.
+pub const SYN: u8 = 0x02;
+/// Flag: the connection is at its end.
+pub const RST: u8 = 0x04;
 pub(crate) const PSH: u8 = 0x08;
-pub(crate) const ACK: u8 = 0x10;
+/// Flag: the acknowledgement number means something.
+pub const ACK: u8 = 0x10;
 pub(crate) const URG: u8 = 0x20;
 pub(crate) const SYN_ACK: u8 = SYN | ACK;
 pub(crate) const FIN_ACK: u8 = FIN | ACK;

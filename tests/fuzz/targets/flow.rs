@@ -118,39 +118,35 @@ impl Lab {
         let at = |units: u8| base.wrapping_add(u32::from(units) * MSS / 2);
         let flags = [ACK, ACK, ACK, SYN, SYN | ACK, FIN | ACK, RST, 0][usize::from(kind >> 1 & 7)];
         let payload_bytes = [0, 1, MSS, 3 * MSS, MSS / 2, 1_300, 65_000, MSS][usize::from(size & 7)];
-        let segment = Segment {
-            seq: if kind & 0x40 != 0 { self.next[way].wrapping_sub(u32::from(number & 3)) } else { at(number) },
-            ack: at(acked),
-            payload_bytes,
-            segment_bytes: payload_bytes.clamp(1, 1_300),
-            segments: payload_bytes.div_ceil(1_300).max(1),
-            timestamp: u32::from(time),
-            first_block: [at(blocks & 15), at(blocks >> 4)],
-            second_block: [at(acked), at(blocks)],
-            window: u16::from(has >> 4) * 100,
-            identifier: self.identifiers[way].wrapping_add_signed((identifier as i8).into()),
-            flags,
-            has: has & 15,
-            ..Segment::default()
-        };
+        let mut segment = Segment::default();
+        segment.seq = if kind & 0x40 != 0 { self.next[way].wrapping_sub(u32::from(number & 3)) } else { at(number) };
+        segment.ack = at(acked);
+        segment.payload_bytes = payload_bytes;
+        segment.segment_bytes = payload_bytes.clamp(1, 1_300);
+        segment.segments = payload_bytes.div_ceil(1_300).max(1);
+        segment.timestamp = u32::from(time);
+        segment.first_block = [at(blocks & 15), at(blocks >> 4)];
+        segment.second_block = [at(acked), at(blocks)];
+        segment.window = u16::from(has >> 4) * 100;
+        segment.identifier = self.identifiers[way].wrapping_add_signed((identifier as i8).into());
+        segment.flags = flags;
+        segment.has = has & 15;
         self.send(way, segment);
     }
 
     /// The next one of its direction.
     fn usual(&mut self, way: usize, payload_bytes: u32) {
         self.identifiers[way] = self.identifiers[way].wrapping_add(1);
-        let segment = Segment {
-            seq: self.next[way],
-            ack: self.next[1 - way],
-            payload_bytes,
-            segment_bytes: payload_bytes.max(1),
-            segments: 1,
-            window: 500,
-            identifier: self.identifiers[way],
-            flags: ACK,
-            has: Segment::IDENTIFIED,
-            ..Segment::default()
-        };
+        let mut segment = Segment::default();
+        segment.seq = self.next[way];
+        segment.ack = self.next[1 - way];
+        segment.payload_bytes = payload_bytes;
+        segment.segment_bytes = payload_bytes.max(1);
+        segment.segments = 1;
+        segment.window = 500;
+        segment.identifier = self.identifiers[way];
+        segment.flags = ACK;
+        segment.has = Segment::IDENTIFIED;
         self.next[way] = self.next[way].wrapping_add(payload_bytes);
         self.send(way, segment);
     }
