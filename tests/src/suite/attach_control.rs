@@ -28,7 +28,6 @@ pub(super) fn trials() -> Vec<Trial> {
 
 const FRAME: u64 = 14 + 20 + 8 + 10;
 
-/// Gives an order by the command. Returns what it says.
 fn is(agent: &Agent<'_>, namespace: &Namespace, state: &str) -> Result<()> {
     let running = state == "running";
     let ready = http::get(namespace, Agent::address(), "/readyz", &[])?;

@@ -401,8 +401,9 @@ fn input_queue() -> Result<()> {
     agent.stop()
 }
 
-/// Timed, not judged: a busy machine is no failure. A thousand with `--full` only, since it takes half a minute to attach
-/// to them and to let go.
+/// They are counted from the first one on that is attached to, and let go and taken again when told to. How long a snapshot takes is
+/// shown, not judged: a busy machine is no failure. A thousand with `--full` only, since it takes half a minute to attach to them and
+/// to let go; fewer are too quick for the programs to go to rest.
 fn a_thousand_interfaces() -> Result<()> {
     let pairs = if env::var_os("LOSSPROBE_FULL").is_some() { 500 } else { 50 };
     let namespace = Namespace::new("many")?;
