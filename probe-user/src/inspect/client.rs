@@ -32,8 +32,9 @@ use crate::{
 
 /// For one agent to answer, connecting included. It answers from memory.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// For it to carry out an order: to a thousand interfaces it attaches within half a minute.
-const ORDER_PATIENCE: Duration = Duration::from_secs(60);
+/// For it to carry out an order: to a thousand interfaces it attaches within half a minute. Less than the grace period of a pod, whose
+/// end begins with one.
+const ORDER_PATIENCE: Duration = Duration::from_secs(45);
 
 /// Largest answer that is read; 1,000 interfaces take about 2 MiB.
 const LARGEST_BYTES: usize = 64 << 20;
