@@ -234,11 +234,13 @@ impl Segment {
         }
     }
 
-    /// What tells a copy of this packet from a retransmission: sequence number, length, identifier and timestamp in one
-    /// number. Packets that differ in one of length and identifier alone always differ in it.
+    /// What tells a copy of this packet from a retransmission: sequence number, timestamp, length and identifier in one
+    /// number. Packets that differ in one of them always differ in it; for those that differ in more it is a sum, so that
+    /// it does not matter where sequence numbers begin.
     #[inline(always)]
     pub(super) const fn print(&self) -> u32 {
         let what = (self.payload_bytes << 16) ^ (self.identifier as u32);
-        self.seq.rotate_left(7).wrapping_add(self.timestamp).wrapping_mul(0x9e37_79b1) ^ what.wrapping_mul(0x85eb_ca6b)
+        let when = self.seq.wrapping_mul(0x9e37_79b1).wrapping_add(self.timestamp.wrapping_mul(0xc2b2_ae35));
+        when.wrapping_add(what.wrapping_mul(0x85eb_ca6b))
     }
 }

@@ -460,6 +460,15 @@ fn probes_and_copies() {
         &[(Duplicate, 1), (RetransmitSeen, 1)],
     );
     check(
+        "an identifier that does not change makes no copies",
+        |lab| {
+            lab.send(OUT, with_time(with_id(data(0), 77), 1_000));
+            lab.send(OUT, with_time(with_id(data(1), 77), 1_001));
+            lab.send(OUT, with_time(with_id(data(0), 77), 1_001 + 128 * MSS));
+        },
+        &[(RetransmitSeen, 1)],
+    );
+    check(
         "too large for the path",
         |lab| {
             let large = Segment { payload_bytes: 1_400, segment_bytes: 1_400, ..data(0) };

@@ -161,9 +161,14 @@ impl Both<'_> {
             Some(TransportSlice::Icmpv6(icmp)) if packet.network == Network::Ipv6 => {
                 (Transport::Icmpv6, self.offset(icmp.slice()), None)
             }
-            Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_) | TransportSlice::Igmp(_)) | None => {
+            Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_) | TransportSlice::Igmp(_)) => {
                 (Transport::None, 0, None)
             }
+            // Etherparse leaves SCTP to others.
+            None => match ip_payload(sliced).filter(|payload| payload.ip_number == IpNumber::SCTP) {
+                Some(payload) => (Transport::Sctp, self.offset(payload.payload), None),
+                None => (Transport::None, 0, None),
+            },
         };
         assert_eq!((packet.transport, usize::from(packet.transport_at)), (transport, at), "transport header");
         if let Some(header_end) = header_end {
