@@ -43,6 +43,8 @@ const SUMMARY_EVERY: u32 = 5;
 const TIDY_EVERY: u32 = 10;
 /// When starting has freed all that it will, in ticks.
 const STARTED_AFTER: u32 = 5;
+/// What comes and goes leaves gaps between what stays, in ticks.
+const GIVES_BACK_EVERY: u32 = 60;
 /// Pause before the interfaces are listed anew after the kernel refused.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -326,7 +328,7 @@ async fn tick(shared: Arc<Shared>, summary: bool) -> Result<()> {
         if let Some(log) = &mut log {
             log.flush();
         }
-        if count == STARTED_AFTER {
+        if count % GIVES_BACK_EVERY == STARTED_AFTER {
             heap::give_back();
         }
         if count.is_multiple_of(TIDY_EVERY) {

@@ -1,5 +1,5 @@
-//! Loading reads the kernel's type information, megabytes in small pieces, and starting frees much besides: it goes back to
-//! the kernel.
+//! Loading reads the kernel's type information, megabytes in small pieces, starting frees much besides, and interfaces and
+//! scrapes that come and go leave gaps: it goes back to the kernel.
 #![allow(unsafe_code, reason = "malloc_trim(3) has no safe wrapper")]
 
 /// Returns freed pages that the allocator keeps. Other C libraries than glibc do without.
