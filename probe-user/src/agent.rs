@@ -140,6 +140,7 @@ impl Source for Shared {
 /// # Errors
 /// If the machine does not give what the main job needs, or an address cannot be listened on.
 pub fn run(config: Config) -> Result<()> {
+    heap::keep_large_apart();
     // Before privileges are given up: a low port, and a socket of another group, each take one.
     let listeners = listen(&config)?;
     preflight::check()?;

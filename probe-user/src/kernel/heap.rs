@@ -1,6 +1,20 @@
 //! Loading reads the kernel's type information, megabytes in small pieces, starting frees much besides, and interfaces and
 //! scrapes that come and go leave gaps: it goes back to the kernel.
-#![allow(unsafe_code, reason = "malloc_trim(3) has no safe wrapper")]
+#![allow(unsafe_code, reason = "mallopt(3) and malloc_trim(3) have no safe wrapper")]
+
+/// Bytes from which on a piece is the kernel's own, glibc's default.
+#[cfg(target_env = "gnu")]
+const LARGE: i32 = 128 << 10;
+
+/// Keeps large pieces from the heap for good: glibc takes up to 32 MiB of them there once one as large was freed, and what
+/// is allocated later is scattered over the room that they leave. Other C libraries than glibc do without.
+pub fn keep_large_apart() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes two numbers, works on the allocator's own state under its locks, touches no allocation.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}
 
 /// Returns freed pages that the allocator keeps. Other C libraries than glibc do without.
 pub fn give_back() {
