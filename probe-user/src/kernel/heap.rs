@@ -2,6 +2,12 @@
 //! scrapes that come and go leave gaps: it goes back to the kernel.
 #![allow(unsafe_code, reason = "mallopt(3) and malloc_trim(3) have no safe wrapper")]
 
+use std::{panic, path::Path, thread, time::Duration};
+
+use nix::unistd::gettid;
+
+/// Between two looks for a thread that ends.
+const LOOKS_EVERY: Duration = Duration::from_millis(1);
 /// Bytes from which on a piece is the kernel's own, glibc's default.
 #[cfg(target_env = "gnu")]
 const LARGE: i32 = 128 << 10;
@@ -14,6 +20,20 @@ pub fn keep_large_apart() {
     unsafe {
         nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, LARGE);
     }
+}
+
+/// Does on a thread of its own what allocates much for a moment: glibc gives each thread a heap, so that no gaps are left in
+/// the one that stays. The thread is gone when this returns: privileges are a thread's, too.
+pub fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| (gettid(), work()));
+        let (thread, done) = thread.join().unwrap_or_else(|cause| panic::resume_unwind(cause));
+        // The kernel forgets it a moment after it can be joined.
+        while Path::new(&format!("/proc/self/task/{thread}")).exists() {
+            thread::sleep(LOOKS_EVERY);
+        }
+        done
+    })
 }
 
 /// Returns freed pages that the allocator keeps. Other C libraries than glibc do without.
