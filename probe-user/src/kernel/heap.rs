@@ -2,7 +2,7 @@
 //! scrapes that come and go leave gaps: it goes back to the kernel.
 #![allow(unsafe_code, reason = "mallopt(3) and malloc_trim(3) have no safe wrapper")]
 
-use std::{panic, path::Path, thread, time::Duration};
+use std::{io, panic, path::Path, thread, time::Duration};
 
 use nix::unistd::gettid;
 
@@ -24,15 +24,18 @@ pub fn keep_large_apart() {
 
 /// Does on a thread of its own what allocates much for a moment: glibc gives each thread a heap, so that no gaps are left in
 /// the one that stays. The thread is gone when this returns: privileges are a thread's, too.
-pub fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+///
+/// # Errors
+/// When no thread can be had.
+pub fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
-        let thread = scope.spawn(|| (gettid(), work()));
+        let thread = thread::Builder::new().spawn_scoped(scope, || (gettid(), work()))?;
         let (thread, done) = thread.join().unwrap_or_else(|cause| panic::resume_unwind(cause));
         // The kernel forgets it a moment after it can be joined.
         while Path::new(&format!("/proc/self/task/{thread}")).exists() {
             thread::sleep(LOOKS_EVERY);
         }
-        done
+        Ok(done)
     })
 }
 

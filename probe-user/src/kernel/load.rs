@@ -229,7 +229,9 @@ const VARIANTS: [Variant; 12] = [
 /// # Errors
 /// If the kernel lacks what the main job needs; see also [`super::preflight::check`].
 pub fn load(capacity: Capacity) -> Result<Loaded> {
-    let mut loaded = heap::apart(|| load_only(capacity))?;
+    let mut loaded = heap::apart(|| load_only(capacity)).context(
+        "start a thread that loads the programs; how many there may be: `ulimit -u`, the control group's pids.max",
+    )??;
     for name in loaded.programs.clone() {
         if let Ok(program) = tracing_program(&mut loaded.ebpf, name)
             && let Err(error) = program.attach()

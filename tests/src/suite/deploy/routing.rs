@@ -21,7 +21,7 @@ const ZONE: &str = "LossprobeIncidentZone";
 const NODE: &str = "LossprobeIncidentNetwork";
 
 /// The network of a thousand nodes fails between two evaluations: one page. Alerts come in the order in which their rules stand, and
-/// Alertmanager, which waits for nobody here, must know of the zone when it hears of the nodes. What is no part of it pages as ever.
+/// Alertmanager must know of the zone before it tells of the nodes. What is no part of it pages as ever.
 pub(super) fn a_zone_pages_once() -> Result<()> {
     let (namespace, scratch) = (Namespace::new("routing")?, Scratch::new()?);
     let pager = Webhook::listen(&namespace, (Ipv4Addr::LOCALHOST.into(), PAGER), None, &[])?;

@@ -19,7 +19,7 @@ use tests::{
 };
 
 use crate::suite::{
-    counts::{SOON, lost_nothing_else},
+    counts::{SOON, lost_nothing, missed_retransmits},
     tables::Ledger,
 };
 
@@ -153,7 +153,7 @@ pub(super) struct Loss {
     made: u64,
     witnessed: u64,
     found: BTreeMap<Key, u64>,
-    /// Retransmits for which the kernel has skipped the program, see [`lost_nothing_else`].
+    /// See [`missed_retransmits`].
     missed: u64,
 }
 
@@ -166,18 +166,18 @@ impl Scene<'_> {
         traffic: impl FnOnce() -> Result<()>,
     ) -> Result<Loss> {
         let before = settled(SOON, REST, || self.losses()).context("before")?;
-        let (witnessed_before, missed_before) = (witness()?, missed(self.agent)?);
+        let (witnessed_before, missed_before) = (witness()?, missed_retransmits(self.agent)?);
         traffic()?;
         let since = || Ok(difference(&before, &self.losses()?));
         // What has not come by then is a difference in the row.
         let _late = eventually(SOON, "all are counted", || {
             let counted = since()?.values().sum::<u64>();
-            let missed = missed(self.agent)? - missed_before;
+            let missed = missed_retransmits(self.agent)? - missed_before;
             ensure!(counted + missed >= made, "{counted} of {made}, {missed} missed");
             Ok(())
         });
         let found = settled(SOON, REST, since).context("afterwards")?;
-        let missed = missed(self.agent)? - missed_before;
+        let missed = missed_retransmits(self.agent)? - missed_before;
         Ok(Loss { made, witnessed: witness()? - witnessed_before, found, missed })
     }
 
@@ -248,21 +248,7 @@ pub(super) fn judge(net: &Routed, agent: &Agent<'_>, mechanisms: &[Mechanism]) -
     }
     note(lines);
     ensure!(failures.is_empty(), "{failures}");
-    lost_nothing_else(agent, is_of_retransmits)
-}
-
-/// The programs that a retransmit can find at work on its CPU: a socket's owner sends again, and an interrupt for another
-/// socket, of any namespace.
-fn is_of_retransmits(program: &str) -> bool {
-    program.contains("retx")
-}
-
-fn missed(agent: &Agent<'_>) -> Result<u64> {
-    let metrics = agent.metrics()?;
-    let samples = metrics.select("lossprobe_program_missed_total", &[]);
-    let of_retransmits =
-        samples.filter(|sample| sample.labels.get("program").is_some_and(|name| is_of_retransmits(name)));
-    Ok(of_retransmits.map(|sample| sample.value as u64).sum())
+    lost_nothing(agent)
 }
 
 /// Names of drop reasons that the running kernel's type information has.

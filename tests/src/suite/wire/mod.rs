@@ -33,7 +33,7 @@ use self::{
     scene::{Losses, Offloads, Scene},
 };
 use super::{
-    counts::{SOON, lost_nothing_else},
+    counts::{SOON, lost_nothing},
     devices::input_queue_drops,
 };
 
@@ -103,10 +103,7 @@ fn play_once(scene: &Scene) -> Result<()> {
     if is_full() {
         failures.note(truth);
     }
-    // The ends send again what was lost, for programs that no figure here is of; a drop that was missed inside another one
-    // shows in the figures, which are compared.
-    let is_beside = |program: &str| ["retx", "drop"].iter().any(|name| program.contains(name));
-    failures.note(lost_nothing_else(&agent, is_beside));
+    failures.note(lost_nothing(&agent));
     failures.note(agent.stop());
     if failures.are_none() {
         files.into_iter().try_for_each(Kept::remove)
