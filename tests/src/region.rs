@@ -161,7 +161,7 @@ impl Region {
         self.device(malformed().into())
     }
 
-    /// One that damages what these connections carry: of each a segment in turn, which any router passes on.
+    /// One that damages what these connections carry: a segment of any of them, which any router passes on.
     ///
     /// # Errors
     /// Without the privilege.
@@ -274,7 +274,7 @@ fn pump(streams: &mut [TcpStream], ended: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// What the device sends in turn: no router would have passed any of them on.
+/// What the device sends: no router would have passed any of them on.
 fn malformed() -> [Vec<u8>; 2] {
     let frame = |change: fn(Frame) -> Frame| change(ethernet(UPLINK0_MAC, FAULTY)).udp(1, 2).payload(40).bytes();
     [
@@ -294,12 +294,19 @@ fn damaged((outside, inside): Connection) -> Vec<u8> {
     frame.tcp_with(outside.port(), inside.port(), |tcp| tcp.checksum = Checksum::Wrong).payload(40).bytes()
 }
 
+/// Numbers without a period: what keeps one frame a second would always find the same.
+const fn by_chance(number: usize) -> usize {
+    const ODD: usize = 0x9e37_79b9_7f4a_7c15;
+    let mixed = number.wrapping_mul(ODD);
+    (mixed ^ mixed >> 32).wrapping_mul(ODD) >> 32
+}
+
 fn damage(socket: &PacketSocket, frames: &[Vec<u8>], per_second: &AtomicU32, ended: &AtomicBool) -> Result<()> {
     let (mut due, mut number) = (0.0, 0);
     while !ended.load(Ordering::Relaxed) {
         due += f64::from(per_second.load(Ordering::Relaxed)) * EVERY.as_secs_f64();
         while due >= 1.0 {
-            socket.send([&frames[number % frames.len()]])?;
+            socket.send([&frames[by_chance(number) % frames.len()]])?;
             (due, number) = (due - 1.0, number + 1);
         }
         thread::sleep(EVERY);

@@ -346,14 +346,15 @@ impl<'w> Finding<'w> {
         let has_way_in_common = |damaged: Damaged| damaged.flows >= LEAST_FLOWS && damaged.networks >= LEAST_NETWORKS;
         let affected = self.window.affected;
         let accuses = local || (path && affected.damaged.is_some_and(has_way_in_common));
-        let is_pending = affected.is_pending && affected.damaged.is_none();
+        // What is seen first must not acquit the way.
+        let is_early = affected.is_pending || affected.damaged.is_some_and(|damaged| damaged.may_be_more());
         if !local && !path {
             return;
         }
         self.network_loses = self.name.is_network();
         let missing = self.sources.missing_for(Name::NetworkMalformed);
         (self.name, self.why) = match self.name {
-            Name::None if !accuses && is_pending => (Name::Unknown, Why::Pending),
+            Name::None if !accuses && is_early => (Name::Unknown, Why::Pending),
             Name::None if !accuses => (Name::RemoteMalformed, Why::Named),
             _ if !accuses => return,
             Name::None | Name::NetworkIn | Name::NetworkOut | Name::Unknown if missing.is_empty() => {

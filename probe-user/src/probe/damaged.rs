@@ -53,7 +53,7 @@ impl Claims {
         // A connection inside a tunnel can have the ends of one outside.
         let found: BTreeSet<Ends> = working.map(|(ends, _)| ends).collect();
         let networks: BTreeSet<Network> = found.iter().map(|(outside, _)| network(outside.ip())).collect();
-        Damaged { flows: found.len() as u64, networks: networks.len() as u64 }
+        Damaged { flows: found.len() as u64, networks: networks.len() as u64, is_early: false }
     }
 }
 
@@ -103,10 +103,14 @@ mod tests {
         let damaged = |changed: &dyn Fn(&str) -> [u64; 2], now| {
             claims.damaged(all.iter().map(|outside| (ends(outside), changed(outside))), now)
         };
-        assert_eq!(damaged(&|_| [WORKS; 2], now), Damaged { flows: 6, networks: 4 });
+        assert_eq!(damaged(&|_| [WORKS; 2], now), Damaged { flows: 6, networks: 4, is_early: false });
         assert_eq!(damaged(&|_| [WORKS; 2], now + REMEMBERED), Damaged::default(), "what is past is past");
         let scanner = |outside: &str| if outside.starts_with("10.") { [3, 2] } else { [100, 100] };
-        assert_eq!(damaged(&scanner, now), Damaged { flows: 2, networks: 1 }, "a handshake is no connection");
+        assert_eq!(
+            damaged(&scanner, now),
+            Damaged { flows: 2, networks: 1, is_early: false },
+            "a handshake is no connection"
+        );
         assert_eq!(damaged(&|_| [1_000, 0], now), Damaged::default(), "one way only");
         assert_eq!(claims.damaged([].into_iter(), now), Damaged::default(), "nobody knows them");
     }

@@ -14,21 +14,25 @@ use super::{
     damaged::Ends,
     flows::{end, lost},
 };
-use crate::detect::verdict::{Affected, Peers};
+use crate::detect::verdict::{Affected, Damaged, Peers};
 
 /// Between two looks at the table of connections: tens of thousands of them are as many system calls, on the thread that
-/// does everything else.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// does everything else. Half a second short of the tick that is meant, which may come a little early.
+const LOOK_EVERY: Duration = Duration::from_millis(4_500);
 /// Between the first two, of which the second one tells.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1_500);
 
 /// Looks up who has been affected since something became unusual.
 #[derive(Debug, Default)]
 pub struct Lookup(Option<Since>);
 
+/// For so long more connections that come damaged may come to light: of each kind of malformed frame one a second is kept.
+const EARLY: Duration = Duration::from_secs(10);
+
 /// What is remembered meanwhile; at most as many connections as there are places for.
 #[derive(Debug)]
 struct Since {
+    began: Instant,
     looked: Instant,
     /// What each connection had counted at first.
     before: BTreeMap<u64, Count>,
@@ -55,8 +59,9 @@ struct Count {
 }
 
 impl Since {
-    const fn pause(&self) -> Duration {
-        if self.latest.is_pending { LOOK_AGAIN_AFTER } else { LOOK_EVERY }
+    fn pause(&self) -> Duration {
+        let waits = self.latest.is_pending || self.latest.damaged.is_some_and(|damaged| damaged.may_be_more());
+        if waits { LOOK_AGAIN_AFTER } else { LOOK_EVERY }
     }
 }
 
@@ -78,7 +83,9 @@ impl Lookup {
         }
         let connections = probe.connections()?;
         let ends = connections.iter().map(|connection| (connection.ends, connection.segments));
-        let damaged = Some(probe.claims.damaged(ends, now));
+        let began = self.0.as_ref().map_or(now, |since| since.began);
+        let is_early = now.duration_since(began) < EARLY;
+        let damaged = Some(Damaged { is_early, ..probe.claims.damaged(ends, now) });
         let since = match self.0.take() {
             Some(since) => {
                 let peers = Some(peers(&connections, &since.before));
@@ -86,7 +93,7 @@ impl Lookup {
             }
             None => {
                 let before = connections.iter().map(|connection| (connection.tag, connection.count)).collect();
-                Since { looked: now, before, latest: Affected { is_pending: true, peers: None, damaged } }
+                Since { began, looked: now, before, latest: Affected { is_pending: true, peers: None, damaged } }
             }
         };
         Ok(self.0.insert(since).latest)

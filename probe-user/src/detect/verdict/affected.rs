@@ -57,6 +57,16 @@ pub struct Damaged {
     pub flows: u64,
     /// Networks (/16, /32) that their peers are in.
     pub networks: u64,
+    /// Others may come to light: not much of what came malformed has been looked at.
+    pub is_early: bool,
+}
+
+impl Damaged {
+    /// Whether a few of them are known, perhaps a few of all of them.
+    #[must_use]
+    pub const fn may_be_more(&self) -> bool {
+        self.flows > 0 && self.is_early
+    }
 }
 
 /// What the table of connections tells while something is unusual; `None` where it is not known.

@@ -495,9 +495,16 @@ fn peers() {
         let verdict = judge(&Window { affected, ..window(counts) }, &detectors(&group(), &[kind], &[]), &seen("igb"));
         assert_eq!(verdict.verdict, expected, "who is affected is being looked up");
     }
-    let scanned = Window { affected, ..window(Counts { malformed_path: 50, ..quiet() }) };
-    let verdict = judge(&scanned, &detectors(&group(), &[Kind::MalformedPath], &[]), &seen("igb"));
-    assert_eq!(verdict.verdict, Name::Unknown, "{}", verdict.sentence);
+    for (damaged, expected) in [
+        (None, Name::Unknown),
+        (Some(Damaged { flows: 1, networks: 1, is_early: true }), Name::Unknown),
+        (Some(Damaged { flows: 3, networks: 3, is_early: true }), Name::NetworkMalformed),
+    ] {
+        let affected = Affected { damaged, ..affected };
+        let scanned = Window { affected, ..window(Counts { malformed_path: 50, ..quiet() }) };
+        let verdict = judge(&scanned, &detectors(&group(), &[Kind::MalformedPath], &[]), &seen("igb"));
+        assert_eq!(verdict.verdict, expected, "a first look finds {damaged:?}: {}", verdict.sentence);
+    }
     let affected = Affected { peers: Some(Peers { lossy_flows: 1, ..one }), ..Affected::default() };
     let few = Window { affected, ..window(quiet()) };
     let mut counts = quiet();
@@ -509,16 +516,19 @@ fn peers() {
 
 #[test]
 fn damaged_frames_of_healthy_connections_from_everywhere_are_the_networks() {
-    for (flows, networks, expected) in [
-        (3, 3, Name::NetworkMalformed),
-        (3, 2, Name::RemoteMalformed),
-        (2, 2, Name::RemoteMalformed),
-        (0, 0, Name::RemoteMalformed),
+    for (flows, networks, is_early, expected) in [
+        (3, 3, false, Name::NetworkMalformed),
+        (3, 3, true, Name::NetworkMalformed),
+        (3, 2, false, Name::RemoteMalformed),
+        (2, 2, false, Name::RemoteMalformed),
+        (2, 2, true, Name::Unknown),
+        (0, 0, false, Name::RemoteMalformed),
+        (0, 0, true, Name::RemoteMalformed),
     ] {
-        let affected = Affected { damaged: Some(Damaged { flows, networks }), ..Affected::default() };
+        let affected = Affected { damaged: Some(Damaged { flows, networks, is_early }), ..Affected::default() };
         let window = Window { affected, ..window(Counts { malformed_path: 50, ..quiet() }) };
         let verdict = judge(&window, &detectors(&group(), &[Kind::MalformedPath], &[]), &seen("igb"));
-        assert_eq!(verdict.verdict, expected, "{flows} {networks}");
+        assert_eq!(verdict.verdict, expected, "{flows} {networks} {is_early}");
         let acquitted = verdict.sentence.contains("neither this host nor the network is at fault");
         assert_eq!(acquitted, expected == Name::RemoteMalformed, "{}", verdict.sentence);
         let accused = verdict.sentence.contains("The network damages frames of healthy connections");

@@ -24,12 +24,12 @@ pub(super) const CAUSES: &[Cause] = &[
     Cause::new("malformed frames", &[Name::NetworkMalformed], |scene| malformed(scene, 0)),
     Cause::new("damaged connections of many networks", &[Name::NetworkMalformed], |scene| {
         malformed(scene, 1);
-        scene.effect.damaged = Some(Damaged { flows: 9, networks: 5 });
+        scene.effect.damaged = Some(Damaged { flows: 9, networks: 5, is_early: false });
     })
     .tolerating(&[Name::RemoteMalformed]),
     Cause::new("one remote's malformed frames", &[Name::RemoteMalformed], |scene| {
         malformed(scene, 1);
-        scene.effect.damaged = Some(Damaged { flows: 9, networks: 1 });
+        scene.effect.damaged = Some(Damaged { flows: 9, networks: 1, is_early: false });
     }),
     Cause::new("cable", &[Name::Link], cable).on(&[Card::Physical]),
 ];
