@@ -14,15 +14,28 @@ use nix::{
 /// # Errors
 /// Those of `work`.
 pub fn pinned<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let stay = || -> Result<()> {
-        let allowed = sched_getaffinity(Pid::from_raw(0)).context("ask for the allowed CPUs")?;
-        let last = (0..CpuSet::count()).rfind(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-        let mut only = CpuSet::new();
-        only.set(last.context("no CPU is allowed")?)?;
-        sched_setaffinity(Pid::from_raw(0), &only).context("stay on one CPU")
-    };
+    let mut only = CpuSet::new();
+    only.set(*allowed()?.last().context("no CPU is allowed")?)?;
+    on(&only, work)
+}
+
+/// Does `work`, and all threads that it starts, on a thread of its own that stays on these CPUs.
+///
+/// # Errors
+/// Those of `work`, and when they are not allowed.
+pub fn on<T: Send>(cpus: &CpuSet, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let stay = || sched_setaffinity(Pid::from_raw(0), cpus).context("stay on some CPUs");
     thread::scope(|scope| {
         let worker = scope.spawn(|| stay().and_then(|()| work()));
         worker.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
+}
+
+/// The CPUs on which this thread may run, by number.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn allowed() -> Result<Vec<usize>> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).context("ask for the allowed CPUs")?;
+    Ok((0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect())
 }

@@ -81,7 +81,7 @@ list! {
 list! {
     /// Why the observer saw less than there was.
     Quality {
-        /// A seventh hole: the two closest were joined, what came between them will be taken for a loss before this point.
+        /// A seventh hole: the two lowest were joined, of what comes again of them only the sums will be right.
         HoleEvicted "hole_evicted";
         /// Bytes that never passed here were acknowledged.
         AckedUnseen "acked_unseen";

@@ -271,7 +271,7 @@ impl Half {
             self.print = segment.print();
         }
         if segment.has(Segment::TIMESTAMP) {
-            self.timestamp = later(self.timestamp, segment.timestamp);
+            self.timestamp = self.newest(segment.timestamp);
         }
         self.ack = later(self.ack, segment.ack);
         self.window = segment.window;
@@ -322,7 +322,7 @@ impl Half {
             self.judge((reverse, age), segment, clock, sink);
             clock.settle(self);
             if segment.has(Segment::TIMESTAMP) {
-                self.timestamp = later(self.timestamp, segment.timestamp);
+                self.timestamp = self.newest(segment.timestamp);
             }
             if segment.is(FIN) {
                 self.flags |= CLOSED;
@@ -340,6 +340,13 @@ impl Half {
         }
         clock.settle(self);
         self.cpu = self.cpu & !HOLES | if self.holes.are_none() { 0 } else { HOLES };
+    }
+
+    /// The highest TSval, with this one.
+    #[inline(always)]
+    const fn newest(&self, timestamp: u32) -> u32 {
+        // The first one may lie on either side of 0.
+        if self.timestamp == 0 { timestamp } else { later(self.timestamp, timestamp) }
     }
 
     #[inline(always)]
@@ -449,8 +456,13 @@ impl Half {
         sink: &mut S,
     ) {
         let (seq, end) = (segment.seq, segment.end());
+        let is_original =
+            segment.has(Segment::TIMESTAMP) && self.timestamp != 0 && before(segment.timestamp, self.timestamp);
         if let Some(fill) = self.holes.fill(seq, end, clock) {
             let segments = segment.segments_in(fill.bytes);
+            if fill.joins {
+                sink.quality(Quality::HoleEvicted);
+            }
             if self.is_retransmission((reverse, age), segment, fill.opened_us, clock) {
                 sink.event(TcpEvent::HoleFilledRetransmit, segments);
                 if !self.has(QUALIFIED) {
@@ -467,6 +479,7 @@ impl Half {
             sink.event(TcpEvent::Duplicate, segment.segments);
         } else if segment.payload_bytes != 0 && self.is_acked(reverse, end) {
             sink.event(TcpEvent::Spurious, segment.segments);
+            self.take_back(is_original, segment, sink);
         } else if segment.payload_bytes > 1 && seq == self.next.wrapping_sub(1) {
             // What follows a probe of one byte.
         } else if segment.payload_bytes == 0 {
@@ -476,6 +489,16 @@ impl Half {
             sink.event(TcpEvent::RetransmitSeen, segment.segments_in(again));
             self.repeat(segment, sink);
             self.lose(0, clock, sink);
+            self.take_back(is_original, segment, sink);
+        }
+    }
+
+    /// What was sent before something that was seen, and comes when it is not missing any more, is the original: a
+    /// retransmission has overtaken it, and was taken for one of a loss. Identifiers tell that by themselves.
+    #[inline(always)]
+    fn take_back<S: Sink>(&self, is_original: bool, segment: &Segment, sink: &mut S) {
+        if is_original && !self.has(QUALIFIED) {
+            sink.came_late(segment.segments);
         }
     }
 
@@ -486,7 +509,7 @@ impl Half {
         &self,
         (reverse, age): (&Reverse, Age),
         segment: &Segment,
-        opened_us: u32,
+        opened_us: Option<u32>,
         clock: &C,
     ) -> bool {
         match age {
@@ -504,7 +527,9 @@ impl Half {
         } else {
             REORDERED_WITHIN_US
         };
-        clock.microseconds().wrapping_sub(opened_us) >= round_trip_us
+        // A retransmission takes a whole round trip, which was measured once, and not for long.
+        let sent_again_from_us = round_trip_us - round_trip_us / 4;
+        opened_us.is_none_or(|opened_us| clock.microseconds().wrapping_sub(opened_us) >= sent_again_from_us)
     }
 
     /// Counts how often the same large segment was sent again.

@@ -102,10 +102,11 @@ impl Half {
             _ => false,
         };
         self.expect_behind(segment);
+        let is_bare = segment.payload_bytes == 0 && segment.flags & (SYN | FIN) == 0;
         if !self.qualify(segment, is_explained, clock, sink) {
+            self.note_early((ahead, is_bare && !opens_hole), segment, clock);
             return Age::Unknown;
         }
-        let is_bare = segment.payload_bytes == 0 && segment.flags & (SYN | FIN) == 0;
         match ahead {
             0 => {}
             1..=LONGEST_GAP if is_bare && !opens_hole => {
@@ -147,6 +148,9 @@ impl Half {
         self.id_exact += if is_explained { weight } else { 0 };
         if self.id_seen >= BLOCK {
             if self.id_exact >= BLOCK_EXACT {
+                if !self.has(QUALIFIED) && self.gaps > 0 {
+                    sink.event(TcpEvent::IdGap, u32::from(self.gaps));
+                }
                 self.flags |= QUALIFIED;
             } else {
                 self.flags = self.flags & !QUALIFIED | REJECTED;
@@ -158,6 +162,17 @@ impl Half {
             self.set_ack_gaps(0);
         }
         self.has(QUALIFIED)
+    }
+
+    /// What is missing while it is not known yet whether identifiers count: should they, it was missing.
+    #[inline(always)]
+    fn note_early<C: Clock>(&mut self, (ahead, is_uncounted): (u16, bool), segment: &Segment, clock: &C) {
+        match ahead {
+            _ if self.has(REJECTED) => {}
+            1..=LONGEST_GAP if !is_uncounted => self.miss(ahead, clock),
+            LATE_FROM.. => self.gaps = self.gaps.saturating_sub(segment.segments as u16),
+            _ => {}
+        }
     }
 
     #[inline(always)]
@@ -187,7 +202,13 @@ impl Half {
         self.flags |= LOST;
         if self.gaps > 0 && filled > 0 {
             let missing = u32::from(self.gaps);
-            self.confirm(if filled < missing { filled } else { missing }, sink);
+            let found = if filled < missing { filled } else { missing };
+            if self.has(QUALIFIED) {
+                self.confirm(found, sink);
+            } else {
+                // It was counted as what fills a hole.
+                self.gaps -= found as u16;
+            }
         }
         self.ripen(false, clock, sink);
     }
@@ -206,7 +227,7 @@ impl Half {
         let is_losing =
             self.has(LOST) && u64::from(lost_for) * 1_000_000 <= u64::from(episode_us) * u64::from(clock.hertz());
         let late_us = if round_trip_us > LATE_WITHIN_US { round_trip_us } else { LATE_WITHIN_US };
-        if is_losing && (is_last || age_us > late_us) {
+        if is_losing && (is_last || age_us > late_us) && self.has(QUALIFIED) {
             self.confirm(u32::from(self.gaps), sink);
         } else if age_us > episode_us {
             self.gaps = 0;

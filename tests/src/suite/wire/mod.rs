@@ -81,14 +81,15 @@ fn play(scene: &Scene) -> Result<()> {
 }
 
 fn play_once(scene: &Scene) -> Result<()> {
-    let chain = scene.chain()?;
+    let cpus = scene.cpus()?;
+    let chain = scene.chain(&cpus)?;
     let losses = Losses::new(*scene, &chain)?;
     let agent = Agent::start(&chain.r2, &OBSERVER)?;
     let mut captures = Vec::new();
     for device in DEVICES {
         captures.push((device, Capture::start(&chain.r2, device)?));
     }
-    scene.traffic(&chain)?;
+    scene.traffic(&chain, &cpus)?;
     let metrics = at_rest(&agent)?;
     let mut failures = Failures::default();
     let mut files = Vec::new();

@@ -7,13 +7,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
-};
+use anyhow::{Result, ensure};
+use nix::sched::CpuSet;
 use tests::{
     chain::{Chain, EAST, WEST},
+    cpu,
     namespace::Namespace,
     relay::Side,
     run::requires_module,
@@ -103,28 +101,9 @@ const BARE_BYTES: usize = 200;
 
 impl Scene {
     /// The namespaces, with everything set but the losses.
-    pub(super) fn chain(&self) -> Result<Chain> {
-        let chain = match self.way {
-            Way::Direct => Chain::new()?,
-            Way::Long => Chain::with_relay(|_, _| Duration::from_millis(5))?,
-            Way::Wild => {
-                let mut number = 0_u64;
-                Chain::with_relay(move |side, _| {
-                    // Steps that are prime to the period, so that it looks like chance.
-                    number = (number + 7_919) % 100_003;
-                    let at_once = side == Side::Second || number.is_multiple_of(4);
-                    Duration::from_micros(if at_once { 0 } else { 15_000 + number % 10_000 })
-                })?
-            }
-            Way::Reordering => {
-                let mut number = 0_u64;
-                Chain::with_relay(move |_, frame| {
-                    number += u64::from(frame.len() > BARE_BYTES);
-                    let late = if number.is_multiple_of(25) { 500 + number % 2500 } else { 0 };
-                    Duration::from_micros(2000 + late)
-                })?
-            }
-        };
+    pub(super) fn chain(&self, cpus: &CpuSet) -> Result<Chain> {
+        // The relay is a part of the way.
+        let chain = cpu::on(cpus, || self.path())?;
         let (gso, gro) = (self.offloads == Offloads::Gso, self.offloads == Offloads::Gro);
         chain.offloads(&[("tso", gso), ("gso", gso), ("gro", gro)])?;
         for end in [&chain.a, &chain.b] {
@@ -134,16 +113,38 @@ impl Scene {
         Ok(chain)
     }
 
+    fn path(&self) -> Result<Chain> {
+        match self.way {
+            Way::Direct => Chain::new(),
+            Way::Long => Chain::with_relay(|_, _| Duration::from_millis(5)),
+            Way::Wild => {
+                let mut number = 0_u64;
+                Chain::with_relay(move |side, _| {
+                    // Steps that are prime to the period, so that it looks like chance.
+                    number = (number + 7_919) % 100_003;
+                    let at_once = side == Side::Second || number.is_multiple_of(4);
+                    Duration::from_micros(if at_once { 0 } else { 15_000 + number % 10_000 })
+                })
+            }
+            Way::Reordering => {
+                let mut number = 0_u64;
+                Chain::with_relay(move |_, frame| {
+                    number += u64::from(frame.len() > BARE_BYTES);
+                    let late = if number.is_multiple_of(25) { 500 + number % 2500 } else { 0 };
+                    Duration::from_micros(2000 + late)
+                })
+            }
+        }
+    }
+
     /// All connections, to their ends.
-    pub(super) fn traffic(&self, chain: &Chain) -> Result<()> {
+    pub(super) fn traffic(&self, chain: &Chain, cpus: &CpuSet) -> Result<()> {
         let address = |(four, six): (_, _)| if self.version6 { IpAddr::V6(six) } else { IpAddr::V4(four) };
         let (east, west) = (address(EAST), address(WEST));
+        let transfer = |from: &Namespace, to: &Namespace, address: IpAddr, port: u16| {
+            cpu::on(cpus, || from.tcp_transfer(to, SocketAddr::from((address, port)), self.bytes, DEADLINE))
+        };
         thread::scope(|scope| {
-            let cpus = self.cpus()?;
-            let transfer = move |from: &Namespace, to: &Namespace, address: IpAddr, port: u16| {
-                sched_setaffinity(Pid::from_raw(0), &cpus).context("choose a CPU")?;
-                from.tcp_transfer(to, SocketAddr::from((address, port)), self.bytes, DEADLINE)
-            };
             let mut all: Vec<_> = (0..EASTWARD)
                 .map(|number| scope.spawn(move || transfer(&chain.a, &chain.b, east, 5001 + number)))
                 .collect();
@@ -153,16 +154,13 @@ impl Scene {
     }
 
     /// Where the ends of all connections run. Between namespaces a packet is taken all the way by the CPU that sends it.
-    fn cpus(&self) -> Result<CpuSet> {
+    pub(super) fn cpus(&self) -> Result<CpuSet> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let all = sched_getaffinity(Pid::from_raw(0)).context("ask for the CPUs")?;
-        let usable: Vec<_> = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap_or(false)).collect();
-        if self.many_cpus {
-            return Ok(all);
-        }
-        let mut one = CpuSet::new();
-        one.set(usable[NEXT.fetch_add(1, Ordering::Relaxed) % usable.len()])?;
-        Ok(one)
+        let (all, mut chosen) = (cpu::allowed()?, CpuSet::new());
+        let one = NEXT.fetch_add(1, Ordering::Relaxed) % all.len();
+        let is_chosen = |at: usize| self.many_cpus || at == one;
+        all.iter().enumerate().filter(|(at, _)| is_chosen(*at)).try_for_each(|(_, cpu)| chosen.set(*cpu))?;
+        Ok(chosen)
     }
 
     /// Bytes of the headers of a segment with data, from the IP header on.

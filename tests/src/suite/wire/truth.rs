@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tests::{agent::Agent, wait::settled};
 
-use super::scene::{Loss, Losses, Scene};
+use super::scene::{Loss, Losses, Scene, Way};
 use crate::suite::tables::Ledger;
 
 /// A loss is derived from counters of a window that ended two seconds ago; nothing more comes after twice that.
@@ -86,9 +86,17 @@ fn rows(scene: &Scene, losses: &Losses<'_>) -> Result<[Row; 4]> {
         (true, Loss::Tail(_) | Loss::Netem) => Some((40.0, 3.0)),
         (true, Loss::None | Loss::Random(_)) => Some((30.0, 3.0)),
     };
-    // Without SACK a receiver cannot say what it had not needed, and the sender begins anew after each timeout.
+    // Without SACK a receiver cannot say what it had not needed, and the sender begins anew after each timeout. A report
+    // that waits for others makes room for the next one: of what is sent again at once, or because packets overtake each
+    // other, only a part is known not to be needed.
+    let knows = scene.sack
+        && match scene.way {
+            Way::Long => true,
+            Way::Direct => scene.near == Loss::None || scene.far == Loss::None,
+            Way::Reordering | Way::Wild => scene.near == Loss::None && scene.far == Loss::None,
+        };
     let behind = |loss| match loss {
-        _ if !scene.sack => None,
+        _ if !knows => None,
         Loss::None | Loss::Netem | Loss::Random(0..=1) => Some((5.0, 5.0)),
         Loss::Random(_) | Loss::Tail(_) => Some((10.0, 10.0)),
     };
