@@ -16,8 +16,12 @@ use crate::{
     link::{End, veth},
     namespace::Namespace,
     relay::{Relay, Side},
-    wait::eventually,
+    wait::{eventually, settled},
 };
+
+/// What a new address has multicast listeners told is over when nothing came for so long.
+const SILENCE: Duration = Duration::from_millis(2_500);
+const CHATTER: Duration = Duration::from_secs(15);
 
 /// The arrangement.
 pub struct Chain {
@@ -135,6 +139,15 @@ impl Chain {
         Ok(())
     }
 
+    /// Waits until `r2` has nothing more to say itself: what a packet filter keeps from saying it is a drop, too.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn until_silent(&self) -> Result<()> {
+        let hushed = || Ok(self.r2.nft_counter("ip6 quiet", "hushed")?.0);
+        settled(CHATTER, SILENCE, hushed).map(|_| ())
+    }
+
     /// Switches offloads of every link's both ends.
     ///
     /// # Errors
@@ -159,9 +172,10 @@ impl Namespace {
             "table ip6 quiet
              delete table ip6 quiet
              table ip6 quiet {
+                counter hushed {}
                 chain out {
                     type filter hook output priority 0
-                    meta l4proto icmpv6 drop
+                    meta l4proto icmpv6 counter name hushed drop
                 }
             }",
         )

@@ -30,7 +30,7 @@ use tests::{
 use self::{
     agreement::Agreement,
     analysis::Analysis,
-    scene::{Losses, Offloads, Scene},
+    scene::{Loss, Losses, Offloads, Scene},
 };
 use super::{
     counts::{SOON, lost_nothing},
@@ -84,6 +84,9 @@ fn play_once(scene: &Scene) -> Result<()> {
     let cpus = scene.cpus()?;
     let chain = scene.chain(&cpus)?;
     let losses = Losses::new(*scene, &chain)?;
+    if scene.own != Loss::None {
+        chain.until_silent()?;
+    }
     let agent = Agent::start(&chain.r2, &OBSERVER)?;
     let mut captures = Vec::new();
     for device in DEVICES {
