@@ -243,6 +243,8 @@ impl PathLoss {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     /// Lost on each side after these totals, a second apart, and some seconds of rest.
@@ -325,6 +327,44 @@ mod tests {
             assert_eq!(after(&readings, 3), expected, "{name}");
         }
         assert_eq!(after(&[Totals { lost_before: [7, 0], ..none }], 1), [0; 3], "not ripe yet");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
+
+        /// Whatever the kernel counts, and whatever explains it when: no counter falls, and none is more than what was seen.
+        #[test]
+        fn what_is_lost_never_falls(readings in vec(any::<[u16; 12]>(), 1..40)) {
+            let (start, mut loss) = (Instant::now(), PathLoss::default());
+            let (mut sum, mut before) = (Totals::default(), [0; 3]);
+            for (second, more) in readings.iter().enumerate() {
+                // Many are nothing at all, as in life.
+                let more = more.map(|count| u64::from(if count % 3 == 0 { 0 } else { count >> 6 }));
+                let pair = |a: [u64; 2], at: usize| [a[0] + more[at], a[1] + more[at + 1]];
+                sum = Totals {
+                    lost_before: pair(sum.lost_before, 0),
+                    came_late: pair(sum.came_late, 2),
+                    seen_again: pair(sum.seen_again, 4),
+                    spurious: pair(sum.spurious, 6),
+                    not_needed: pair(sum.not_needed, 8),
+                    host_before: sum.host_before + more[10],
+                    host_behind: sum.host_behind + more[11],
+                    host_within: sum.host_within + more[11],
+                    one_of: 1 + more[10] % 3,
+                    ..sum
+                };
+                loss.add(start + Duration::from_secs(second as u64), sum);
+                let now = PathSide::ALL.map(|side| loss.lost(side));
+                for (now, before) in now.iter().zip(before) {
+                    prop_assert!(*now >= before, "{now} behind {before} in second {second}");
+                }
+                let seen = [sum.lost_before[0], sum.seen_again[1], sum.seen_again[0] + sum.lost_before[1]];
+                for (now, seen) in now.iter().zip(seen) {
+                    prop_assert!(*now <= seen, "{now} of {seen} in second {second}");
+                }
+                before = now;
+            }
+        }
     }
 
     #[test]

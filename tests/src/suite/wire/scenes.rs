@@ -15,19 +15,19 @@ pub(super) const EVERY_RUN: [&str; 6] = [
     "reordering",
 ];
 
-/// One for each kind of path. Where something is lost on both sides the way has a length: without one a sender has a
+/// One for each kind of path. Where something is lost the way has a length: without one a sender has a
 /// hundred segments on their way before it hears of the first loss, a receiver tells of three stretches that it has, and
 /// much is sent again that had not been lost, of which nobody on the way can know.
 pub(super) const ORDINARY: &[Scene] = &[
     Scene { name: "nothing lost", ..PLAIN },
-    Scene { name: "1 % before", near: Random(1), bytes: 6 << 20, ..PLAIN },
-    Scene { name: "1 % behind", far: Random(1), bytes: 6 << 20, ..PLAIN },
-    Scene { name: "5 % before", near: Random(5), ..PLAIN },
-    Scene { name: "5 % behind", far: Random(5), ..PLAIN },
+    Scene { name: "1 % before", near: Random(1), bytes: 6 << 20, way: Way::Long, ..PLAIN },
+    Scene { name: "1 % behind", far: Random(1), bytes: 6 << 20, way: Way::Long, ..PLAIN },
+    Scene { name: "5 % before", near: Random(5), way: Way::Long, ..PLAIN },
+    Scene { name: "5 % behind", far: Random(5), way: Way::Long, ..PLAIN },
     Scene { name: "5 % on both sides", near: Random(5), far: Random(5), way: Way::Long, ..PLAIN },
     Scene { name: "1 % by the observer", own: Random(1), ..PLAIN },
-    Scene { name: "tail drop before", near: Tail(500), ..PLAIN },
-    Scene { name: "tail drop behind", far: Tail(500), ..PLAIN },
+    Scene { name: "tail drop before", near: Tail(150), way: Way::Long, ..PLAIN },
+    Scene { name: "tail drop behind", far: Tail(150), way: Way::Long, ..PLAIN },
     Scene {
         name: "1 % on both sides of IPv6",
         version6: true,

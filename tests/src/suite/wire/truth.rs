@@ -88,6 +88,8 @@ fn rows(scene: &Scene, losses: &Losses<'_>) -> Result<[Row; 4]> {
         (true, Loss::Random(_)) if !scene.sack => Some((100.0, 3.0)),
         // Sent in the same millisecond as what has overtaken it: a few in ten thousand look like sent again.
         (true, _) if scene.way == Way::Reordering => None,
+        // What a timer finds lost after more than a second has no losses around it.
+        (false, Loss::Random(_)) if !scene.sack => Some((15.0, 3.0)),
         (false, _) => Some((3.0, 3.0)),
         (true, Loss::Tail(_) | Loss::Netem) => Some((40.0, 3.0)),
         (true, Loss::None | Loss::Random(_)) => Some((30.0, 3.0)),
@@ -98,8 +100,7 @@ fn rows(scene: &Scene, losses: &Losses<'_>) -> Result<[Row; 4]> {
     let knows = scene.sack
         && match scene.way {
             Way::Long => true,
-            Way::Direct => scene.near == Loss::None || scene.far == Loss::None,
-            Way::Reordering | Way::Wild => scene.near == Loss::None && scene.far == Loss::None,
+            Way::Direct | Way::Reordering | Way::Wild => scene.near == Loss::None && scene.far == Loss::None,
         };
     let behind = |loss| match loss {
         _ if !knows => None,
