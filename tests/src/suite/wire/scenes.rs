@@ -26,8 +26,8 @@ pub(super) const ORDINARY: &[Scene] = &[
     Scene { name: "5 % behind", far: Random(5), way: Way::Long, ..PLAIN },
     Scene { name: "5 % on both sides", near: Random(5), far: Random(5), way: Way::Long, ..PLAIN },
     Scene { name: "1 % by the observer", own: Random(1), ..PLAIN },
-    Scene { name: "tail drop before", near: Tail(150), way: Way::Long, ..PLAIN },
-    Scene { name: "tail drop behind", far: Tail(150), way: Way::Long, ..PLAIN },
+    Scene { name: "tail drop before", near: Tail(100), way: Way::Long, ..PLAIN },
+    Scene { name: "tail drop behind", far: Tail(100), way: Way::Long, ..PLAIN },
     Scene {
         name: "1 % on both sides of IPv6",
         version6: true,
@@ -101,8 +101,8 @@ pub(super) fn wide() -> Vec<Scene> {
             let bytes = if sack { plain.bytes } else { 256 << 10 };
             add(Scene { name: "wide 5 %", sack, timestamps, near: Random(5), far: Random(5), bytes, ..plain });
         }
-        add(Scene { name: "wide tail drop before", near: Tail(300), ..plain });
-        add(Scene { name: "wide tail drop behind", far: Tail(300), ..plain });
+        add(Scene { name: "wide tail drop before", near: Tail(100), ..plain });
+        add(Scene { name: "wide tail drop behind", far: Tail(100), ..plain });
         add(Scene { name: "wide reordering", way: Way::Reordering, ..plain });
     }
     scenes
