@@ -64,7 +64,7 @@ impl Lowest {
         self.missing += end.wrapping_sub(start);
     }
 
-    /// Fills it with what overlaps. Returns the bytes.
+    /// Fills it with what overlaps. Returns of how many bytes that were missing; what else came had been seen.
     #[inline(always)]
     fn fill(&mut self, start: u32, end: u32) -> u32 {
         let (start, end) = (later(start, self.start), earlier(end, self.end));
@@ -74,11 +74,12 @@ impl Lowest {
         } else if end == self.end {
             self.end = start;
         }
-        self.missing = self.missing.saturating_sub(bytes);
+        let filled = if bytes < self.missing { bytes } else { self.missing };
+        self.missing -= filled;
         if self.missing == 0 {
             self.end = self.start;
         }
-        bytes
+        filled
     }
 }
 

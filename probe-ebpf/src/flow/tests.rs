@@ -324,6 +324,19 @@ fn a_seventh_hole_joins_the_two_lowest() {
     assert_eq!(lab.events(), expected);
 }
 
+/// However much of joined holes comes at once, no more of it was missing than was.
+#[test]
+fn a_merged_segment_fills_no_more_than_was_missing() {
+    let missing = [1, 16, 21, 26, 31, 36, 41];
+    let mut lab = Lab::connected();
+    lab.data((0..=42).filter(|number| !missing.contains(number)));
+    assert_eq!(lab.notes.quality, [Quality::HoleEvicted]);
+    lab.events();
+    lab.wait(20_000);
+    lab.send(OUT, Segment { payload_bytes: 16 * MSS, segments: 16, ..data(1) });
+    assert_eq!((lab.events(), lab.notes.lost_before), (vec![(HoleFilledRetransmit, 2)], 2));
+}
+
 /// It was seen: that it is never sent again is no sign of another way, in whatever order the holes are filled.
 #[test]
 fn what_lies_between_joined_holes_is_not_unseen() {
