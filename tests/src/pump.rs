@@ -128,7 +128,7 @@ impl Datagrams {
     ///
     /// # Errors
     /// When another datagram has come.
-    pub fn finish(self) -> Result<u64> {
+    pub fn finish(&self) -> Result<u64> {
         self.to.set_nonblocking(true)?;
         match self.to.recv(&mut [0; DATAGRAM_BYTES]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(self.next),

@@ -370,20 +370,6 @@ pub(super) fn input_queue_drops() -> Result<u64> {
     dropped.map(|dropped| u64::from_str_radix(dropped, 16).context("softnet_stat")).sum()
 }
 
-/// Does what fails if packets are lost that nobody means to lose, and again if it fails while an input queue was full: trials
-/// beside this one send as much as they can.
-pub(super) fn with_room(work: impl Fn() -> Result<()>) -> Result<()> {
-    const ATTEMPTS: u32 = 4;
-    for _ in 1..ATTEMPTS {
-        let before = input_queue_drops()?;
-        let outcome = work();
-        if outcome.is_ok() || input_queue_drops()? == before {
-            return outcome;
-        }
-    }
-    work()
-}
-
 /// Packets steered to the other CPU's input queue, which takes one.
 fn input_queue() -> Result<()> {
     let Pair { left, right } = Pair::new()?;

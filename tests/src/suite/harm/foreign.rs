@@ -22,17 +22,14 @@ use tests::{
 };
 
 use super::{
-    super::{
-        counts::{Counts, SOON, counts_exactly, lost_nothing},
-        devices::with_room,
-    },
+    super::counts::{Counts, SOON, counts_exactly, lost_nothing},
     tcx_programs,
 };
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
-        trial("harm::foreign_drop_keeps_working", || with_room(foreign_drop_keeps_working)),
-        trial("harm::foreign_redirect_keeps_working", || with_room(foreign_redirect_keeps_working)),
+        trial("harm::foreign_drop_keeps_working", foreign_drop_keeps_working),
+        trial("harm::foreign_redirect_keeps_working", foreign_redirect_keeps_working),
     ]
 }
 

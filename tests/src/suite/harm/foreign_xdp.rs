@@ -16,21 +16,17 @@ use tests::{
 };
 
 use super::{
-    super::{
-        counts::{counts_exactly, lost_nothing},
-        devices::with_room,
-    },
+    super::counts::{counts_exactly, lost_nothing},
     foreign::{COUNT, TAKEN, frame_bytes, seen, send},
 };
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial("harm::foreign_xdp_drop_keeps_working", || {
-            let mut places = [XdpPlace::Generic, XdpPlace::Native].into_iter();
-            places.try_for_each(|place| with_room(|| foreign_xdp_drop_keeps_working(place)))
+            [XdpPlace::Generic, XdpPlace::Native].into_iter().try_for_each(foreign_xdp_drop_keeps_working)
         }),
-        trial("harm::foreign_xdp_redirect_keeps_working", || with_room(foreign_xdp_redirect_keeps_working)),
-        trial("harm::xdp_dispatcher_keeps_working", || with_room(xdp_dispatcher_keeps_working)),
+        trial("harm::foreign_xdp_redirect_keeps_working", foreign_xdp_redirect_keeps_working),
+        trial("harm::xdp_dispatcher_keeps_working", xdp_dispatcher_keeps_working),
     ]
 }
 

@@ -39,7 +39,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("losses::seen_by_retransmits", || on_a_router(retransmits::MECHANISMS)),
         trial("losses::of_devices", || on_a_router(devices::MECHANISMS)),
         trial("losses::an_operators_class_wins", an_operators_class_wins),
-        trial_alone("losses::of_the_connection_table", || on_a_router(queues::ALONE)),
+        trial_alone("losses::of_the_whole_machine", || on_a_router(queues::ALONE)),
     ]
 }
 

@@ -26,7 +26,6 @@ pub(super) const MECHANISMS: &[Mechanism] = &[
     row("HTB class over its limit", ("r2", "qdisc_drop", "capacity"), Own(htb, "tc -s")),
     row("pfifo tail drop", ("r2", "qdisc_drop", "capacity"), Own(pfifo, "tc -s")),
     row("tap queue full", ("tap0", "full_ring", "capacity"), Own(tap_full, "tx_dropped of tap0")),
-    row("CPU backlog", ("r1", "cpu_backlog", "capacity"), Own(backlog, "rx_dropped of r1")),
     row("neighbour failed", ("r2", "neigh_failed", "config"), Own(neighbour_failed, "nft counter")),
     row("neighbour queue full", ("r2", "neigh_queuefull", "capacity"), Own(neighbour_queue, "nft counter")),
     row("ports for translation used up", ("r2", "netfilter_drop", "policy"), Own(clash, "nf_conntrack insert_failed")),
@@ -37,8 +36,9 @@ pub(super) const MECHANISMS: &[Mechanism] = &[
     ),
 ];
 
-/// These change a limit of the whole machine.
+/// These reach or change a limit of the whole machine, at the cost of all traffic beside them.
 pub(super) const ALONE: &[Mechanism] = &[
+    row("CPU backlog", ("r1", "cpu_backlog", "capacity"), Own(backlog, "rx_dropped of r1")),
     row("conntrack table full", ("r1", "netfilter_drop", "policy"), Own(conntrack_full, "nft counters")),
     row(
         "the same table, as conntrack says",

@@ -67,22 +67,23 @@ const OBSERVER: [&str; 4] = ["--interface", "r2?", "--track", "r2?"];
 /// How often a scene is played again in which nobody in the middle can know the truth.
 const PLAYS: u32 = 4;
 
-/// Plays a scene and asks all judges. Where truth is judged, too, it is played again if that could not be known: an input
-/// queue of a CPU was full (no router knows how many of this connection's packets found no room there, nor on which side),
-/// or much was sent again of which nobody ever said that it was not needed.
+/// Plays a scene and asks all judges.
 fn play(scene: &Scene) -> Result<()> {
-    for _ in 1..PLAYS {
-        let before = input_queue_drops()?;
-        let mut is_told = true;
-        let outcome = play_once(scene, &mut is_told);
-        if outcome.is_ok() || !is_full() || (is_told && input_queue_drops()? == before) {
-            return outcome;
+    let mut unknowable = None;
+    for _ in 0..PLAYS {
+        unknowable = play_once(scene)?;
+        if unknowable.is_none() {
+            break;
         }
     }
-    play_once(scene, &mut true)
+    unknowable.map_or(Ok(()), Err)
 }
 
-fn play_once(scene: &Scene, is_told: &mut bool) -> Result<()> {
+/// What is untrue, if that alone is wrong and could not be known: an input queue of a CPU was full (no router knows how many
+/// of this connection's packets found no room there, nor on which side), or much was sent again of which nobody ever said
+/// that it was not needed.
+fn play_once(scene: &Scene) -> Result<Option<anyhow::Error>> {
+    let drops_before = input_queue_drops()?;
     let cpus = scene.cpus()?;
     let chain = scene.chain(&cpus)?;
     let losses = Losses::new(*scene, &chain)?;
@@ -96,7 +97,6 @@ fn play_once(scene: &Scene, is_told: &mut bool) -> Result<()> {
     }
     scene.traffic(&chain, &cpus)?;
     let metrics = at_rest(&agent)?;
-    *is_told = losses.are_told(&chain)?;
     let mut failures = Failures::default();
     let mut files = Vec::new();
     for (device, capture) in captures {
@@ -106,18 +106,23 @@ fn play_once(scene: &Scene, is_told: &mut bool) -> Result<()> {
         files.push(file);
     }
     // Always in the table; judged in the long run only, since a machine that is busy loses packets of its own.
-    let truth = truth::judge(scene, &losses, &agent);
-    if is_full() {
-        failures.note(truth);
-    }
+    let untrue = truth::judge(scene, &losses, &agent).err().filter(|_| is_full());
+    let is_knowable = losses.are_told(&chain)? && input_queue_drops()? == drops_before;
     failures.note(lost_nothing(&agent));
     failures.note(agent.stop());
-    if failures.are_none() {
-        files.into_iter().try_for_each(Kept::remove)
+    let unknowable = if is_knowable {
+        failures.note(untrue.map_or(Ok(()), Err));
+        None
     } else {
-        failures.0.extend(files.iter().map(|file| format!("{} is kept", file.path.display())));
-        failures.finish()
+        untrue
+    };
+    if failures.are_none() {
+        files.into_iter().try_for_each(Kept::remove)?;
+        return Ok(unknowable);
     }
+    failures.0.extend(files.iter().map(|file| format!("{} is kept", file.path.display())));
+    failures.finish()?;
+    Ok(None)
 }
 
 /// When nothing comes any more.
