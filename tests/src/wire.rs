@@ -14,7 +14,7 @@ use nix::{
     sys::{
         socket::{
             AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType,
-            bind, recvfrom, recvmsg, send, sendmmsg, setsockopt, socket, sockopt,
+            bind, recv, recvfrom, recvmsg, send, sendmmsg, setsockopt, socket, sockopt,
         },
         time::{TimeSpec, TimeVal, TimeValLike as _},
     },
@@ -65,6 +65,8 @@ impl PacketSocket {
             setsockopt(&fd, sockopt::SendTimeout, &patience)?;
             setsockopt(&fd, sockopt::ReceiveTimeout, &patience)?;
             setsockopt(&fd, sockopt::RcvBufForce, &(32 << 20)).context("enlarge the receive buffer")?;
+            // Until it was bound it has received from all interfaces.
+            while recv(fd.as_raw_fd(), &mut [], MsgFlags::MSG_DONTWAIT).is_ok() {}
             Ok(Self { fd, interface: interface.to_owned() })
         })
     }

@@ -65,10 +65,16 @@ impl Half {
     /// What is to come behind this one, if it does not come late.
     #[inline(always)]
     fn expect_behind(&mut self, segment: &Segment) {
-        let is_unset = segment.identifier == 0 && self.expected_id != 0;
-        if !is_unset && segment.identifier.wrapping_sub(self.expected_id) < 0x8000 {
+        if !self.is_unset(segment) && segment.identifier.wrapping_sub(self.expected_id) < 0x8000 {
             self.expected_id = segment.identifier.wrapping_add(segment.segments as u16);
         }
+    }
+
+    /// Hosts that count leave it out of some packets. A counter comes past 0, too.
+    #[inline(always)]
+    const fn is_unset(&self, segment: &Segment) -> bool {
+        let is_near = self.expected_id.wrapping_add(LONGEST_GAP) <= 2 * LONGEST_GAP;
+        segment.identifier == 0 && !(self.has(IDENTIFIED) && is_near)
     }
 
     #[inline(always)]
@@ -85,7 +91,7 @@ impl Half {
         clock: &C,
         sink: &mut S,
     ) -> Age {
-        if segment.identifier == 0 && !(self.has(IDENTIFIED) && self.expected_id == 0) {
+        if self.is_unset(segment) {
             return Age::Unknown;
         }
         if !self.has(IDENTIFIED) {

@@ -588,9 +588,14 @@ fn a_direction_alone() {
 
 /// A lab whose identifiers count; the next packet is number 200, with identifier 200.
 fn identified() -> Lab {
+    identified_from(0)
+}
+
+/// The same, where the first packet had this one.
+fn identified_from(first: u16) -> Lab {
     let mut lab = Lab::connected();
     for number in 0..200 {
-        lab.send(OUT, with_id(data(number), number as u16));
+        lab.send(OUT, with_id(data(number), first.wrapping_add(number as u16)));
     }
     assert!(lab.halves[OUT].is_identified());
     assert_eq!(lab.events(), []);
@@ -625,6 +630,31 @@ fn identifiers_tell_what_sequence_numbers_cannot() {
         [(IdGap, 1), (HoleOpened, 1), (IdGap, 2), (HoleFilledRetransmit, 1), (IdConfirmed, 1), (IdConfirmed, 2)]
     );
     assert_eq!(lab.notes.lost_before, 3);
+}
+
+/// In the midst of losses the last segment of a train comes first, as GRO delivers it, and the others' first identifier is 0.
+#[test]
+fn identifiers_come_past_zero() {
+    let mut lab = identified_from(65_330);
+    // 200 (65,530) is lost.
+    for number in 201..205 {
+        lab.send(OUT, with_id(data(number), 65_330 + number as u16));
+    }
+    lab.send(OUT, with_id(data(100), 65_535));
+    lab.wait(300_000);
+    lab.send(OUT, with_id(data(216), 11));
+    lab.send(OUT, Segment { payload_bytes: 11 * MSS, segments: 11, ..with_id(data(205), 0) });
+    assert_eq!(lab.notes.lost_before - lab.notes.came_late, 1);
+    // Behind the lost packet 65,535, and overtaken.
+    for order in [[0, 1, 2], [1, 0, 2]] {
+        let mut lab = identified_from(65_335);
+        for at in order {
+            lab.send(OUT, with_id(data(201 + at), at as u16));
+        }
+        let events = lab.events();
+        let sum = |kind| -> u32 { events.iter().filter(|(event, _)| *event == kind).map(|(_, count)| count).sum() };
+        assert_eq!(sum(IdGap) - sum(IdLate), 1, "{order:?}");
+    }
 }
 
 #[test]
@@ -761,14 +791,15 @@ mod properties {
         fn reordering_alone_is_no_loss(
             swaps in proptest::collection::vec((200..400_usize, 1..8_usize), 0..60),
             bare in proptest::collection::vec(any::<bool>(), 250),
+            first in prop_oneof![Just(0), 65_100..=65_535_u16],
         ) {
-            let mut lab = identified();
+            let mut lab = identified_from(first);
             let mut packets = Vec::new();
             let mut number = 200;
             for (at, is_bare) in bare.iter().enumerate() {
                 let next = data(number);
                 let packet = if *is_bare { Segment { payload_bytes: 0, segment_bytes: 1, ..next } } else { number += 1; next };
-                packets.push(with_id(packet, 200 + at as u16));
+                packets.push(with_id(packet, first.wrapping_add(200 + at as u16)));
             }
             for (at, distance) in swaps {
                 let at = (at - 200) % 200;
