@@ -271,8 +271,9 @@ pub struct FlowName {
     pub lost_before: [u32; 2],
     /// Segments of each direction that passed here again: lost behind this point, or not needed.
     pub seen_again: [u32; 2],
-    /// Of those, how many the receiver said it had not needed: of the direction that was sent again.
-    pub not_needed: [u32; 2],
+    /// Of those, how many the receiver said it had not needed: of the direction that was sent again. Less those that were
+    /// known as spurious without its word, which it says of them, too: so it may be negative.
+    pub not_needed: [i32; 2],
 }
 const _: () = assert!(size_of::<FlowName>() == 88);
 

@@ -2,7 +2,7 @@
 //!
 //! One direction of a connection is a [`Half`], which only that direction's packets write; of the other one it reads a
 //! [`Reverse`]. Each packet is a [`Segment`], each thing noticed a [`TcpEvent`]. The cost is constant: no list of
-//! segments, four holes, one counter of IP identifiers. Bytes seen twice were lost behind this point, bytes never seen
+//! segments, six holes, one counter of IP identifiers. Bytes seen twice were lost behind this point, bytes never seen
 //! and filled by a retransmission before it (Benko and Veres, GLOBECOM 2002).
 //!
 //! Never to be given: malformed frames, fragments, packets quoted by ICMP.

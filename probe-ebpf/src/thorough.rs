@@ -26,8 +26,8 @@ pub struct Judged {
     pub outcome: Layer,
     /// The gravest contradiction, among equals the outermost.
     pub finding: Option<Finding>,
-    /// The headers alone have nothing that is worth a metric: what the kernel wants of a connection that it follows,
-    /// whatever the checksums. (Those of a capture may have been made wrong, along with its addresses.)
+    /// The headers alone have nothing that is worth a metric, whatever the checksums: what the kernel wants of a connection that
+    /// it follows. (It wants right checksums, too. Those of a capture may have been made wrong, along with its addresses.)
     pub is_sound: bool,
 }
 

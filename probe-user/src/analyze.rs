@@ -33,7 +33,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use probe_ebpf::{
     classify::{Finding, LOOPBACK, Layer, Meta, TunnelPorts},
     frame::Frame as _,
-    reason::Malformed,
+    reason::{Malformed, Severity},
     thorough::{self, Judged},
 };
 
@@ -297,7 +297,8 @@ impl Analysis<'_> {
             self.lines.malformed(finding, frame.link_bytes);
         }
         if is_sound {
-            self.flows.observe(&frame, &packet, record.time_ns, &mut self.lines);
+            let is_damaged = finding.is_some_and(|finding| finding.reason.severity() >= Severity::Warning);
+            self.flows.observe(&frame, (&packet, is_damaged), record.time_ns, &mut self.lines);
         }
     }
 

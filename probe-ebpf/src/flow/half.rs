@@ -4,7 +4,7 @@ use super::{
     event::{Quality, Sink, TcpEvent},
     holes::Holes,
     segment::Segment,
-    sequence::{before, earlier, later, until},
+    sequence::{before, earlier, far_apart, later, reaches, supersedes, until},
 };
 use crate::wire::tcp::{ACK, FIN, RST, SYN, SYN_ACK};
 
@@ -76,7 +76,7 @@ pub struct Half {
     /// SYNs of this direction, and those of the other one when it was last acknowledged: four bits each. What was
     /// acknowledged before a new SYN is void.
     epochs: u8,
-    holes: Holes,
+    pub(super) holes: Holes,
 }
 const _: () = assert!(size_of::<Half>() == 128);
 
@@ -105,9 +105,11 @@ pub(super) const REJECTED: u16 = 1 << 8;
 pub(super) const LOST: u16 = 1 << 9;
 /// `flags`: it was noted that the other direction is not seen.
 const ONE_SIDED: u16 = 1 << 10;
-/// `flags`: identifiers, up to 7, that were missing before bare acknowledgements of this block.
-pub(super) const ACK_GAPS: u16 = 0b111 << ACK_GAPS_SHIFT;
-pub(super) const ACK_GAPS_SHIFT: u32 = 11;
+/// `flags`: identifiers, up to 3, that were missing in this block where no data can have been.
+pub(super) const WEIGHTLESS: u16 = 0b11 << WEIGHTLESS_SHIFT;
+pub(super) const WEIGHTLESS_SHIFT: u32 = 11;
+/// `flags`: [`LOST`], and before this point: a retransmission has filled a hole.
+pub(super) const LOST_BEFORE: u16 = 1 << 13;
 /// `flags`: how often, up to 3, the same segment was sent again.
 const REPEATS: u16 = 0b11 << REPEATS_SHIFT;
 const REPEATS_SHIFT: u32 = 14;
@@ -121,6 +123,8 @@ pub(super) enum Age {
     New,
     /// It was sent before something that was seen.
     Late,
+    /// The same, and was not missing: it has been seen.
+    Copy,
 }
 
 /// Segments after which a connection counts as one-sided if the other direction was not seen.
@@ -273,7 +277,9 @@ impl Half {
         if segment.has(Segment::TIMESTAMP) {
             self.timestamp = self.newest(segment.timestamp);
         }
-        self.ack = later(self.ack, segment.ack);
+        if supersedes(self.ack, segment.ack) {
+            self.ack = segment.ack;
+        }
         self.window = segment.window;
         self.note(segment, clock);
         true
@@ -306,6 +312,7 @@ impl Half {
         } else {
             if !self.holes.are_none()
                 && let Some(acked) = reverse.acked(self.epoch())
+                && !far_apart(acked, self.next)
             {
                 self.forget_acked(acked, sink);
             }
@@ -416,6 +423,11 @@ impl Half {
             if !segment.is(SYN) {
                 sink.quality(Quality::MidStream);
             }
+        } else if far_apart(seq, self.next) {
+            // A stray packet, or what follows one: nothing is known of what lies between.
+            self.next = end;
+            self.holes.close_all();
+            sink.quality(Quality::MidStream);
         } else if segment.payload_bytes == 1 && seq == self.next && reverse.is_seen() && reverse.window == 0 {
             sink.event(TcpEvent::ZeroWindowProbe, 1);
         } else if segment.payload_bytes <= 1
@@ -443,7 +455,7 @@ impl Half {
 
     #[inline(always)]
     fn is_acked(&self, reverse: &Reverse, end: u32) -> bool {
-        reverse.acked(self.epoch()).is_some_and(|acked| until(end, acked))
+        reverse.acked(self.epoch()).is_some_and(|acked| reaches(end, acked))
     }
 
     /// A segment that begins before the last byte seen.
@@ -484,6 +496,8 @@ impl Half {
             // What follows a probe of one byte.
         } else if segment.payload_bytes == 0 {
             sink.event(TcpEvent::FinRetransmit, 1);
+        } else if age == Age::Copy {
+            sink.event(TcpEvent::Duplicate, segment.segments);
         } else {
             let again = earlier(end, self.next).wrapping_sub(seq);
             sink.event(TcpEvent::RetransmitSeen, segment.segments_in(again));
@@ -514,7 +528,7 @@ impl Half {
     ) -> bool {
         match age {
             Age::New => return true,
-            Age::Late => return false,
+            Age::Late | Age::Copy => return false,
             Age::Unknown => {}
         }
         if segment.has(Segment::TIMESTAMP) && self.timestamp != 0 && segment.timestamp != self.timestamp {
@@ -557,7 +571,7 @@ impl Half {
             }
         }
         let current = reverse.epochs >> 4;
-        let is_newer = !self.has(ACKNOWLEDGES) || self.epochs & 0xf != current || before(self.ack, segment.ack);
+        let is_newer = !self.has(ACKNOWLEDGES) || self.epochs & 0xf != current || supersedes(self.ack, segment.ack);
         if is_newer {
             self.ack = segment.ack;
         }

@@ -5,7 +5,7 @@
 
 use super::{
     event::{Quality, Sink, TcpEvent},
-    half::{ACK_GAPS, ACK_GAPS_SHIFT, Age, Clock, Half, IDENTIFIED, LOST, QUALIFIED, REJECTED},
+    half::{Age, Clock, Half, IDENTIFIED, LOST, LOST_BEFORE, QUALIFIED, REJECTED, WEIGHTLESS, WEIGHTLESS_SHIFT},
     segment::Segment,
 };
 use crate::wire::tcp::{FIN, SYN};
@@ -57,7 +57,7 @@ impl Half {
         self.expect_behind(segment);
         (self.id_seen, self.id_exact) = if ends_block { (0, 0) } else { (seen, exact) };
         if ends_block {
-            self.set_ack_gaps(0);
+            self.set_weightless(0);
         }
         true
     }
@@ -109,15 +109,19 @@ impl Half {
         };
         self.expect_behind(segment);
         let is_bare = segment.payload_bytes == 0 && segment.flags & (SYN | FIN) == 0;
+        // In front of what continues a stream of which nothing is missing, no data is but what was sent again; and that is
+        // lost before this point where other data is.
+        let is_whole = !opens_hole && !comes_late && self.holes.are_none() && !self.has(LOST_BEFORE);
+        let is_weightless = is_whole || (is_bare && !opens_hole);
         if !self.qualify(segment, is_explained, clock, sink) {
-            self.note_early((ahead, is_bare && !opens_hole), segment, clock);
+            self.note_early((ahead, is_weightless), segment, clock);
             return Age::Unknown;
         }
         match ahead {
             0 => {}
-            1..=LONGEST_GAP if is_bare && !opens_hole => {
-                sink.event(TcpEvent::AckGap, u32::from(ahead));
-                self.set_ack_gaps(u32::from(self.ack_gaps()) + u32::from(ahead));
+            1..=LONGEST_GAP if is_weightless => {
+                sink.event(if is_bare { TcpEvent::AckGap } else { TcpEvent::IdGap }, u32::from(ahead));
+                self.set_weightless(u32::from(self.weightless()) + u32::from(ahead));
             }
             1..=LONGEST_GAP => {
                 sink.event(TcpEvent::IdGap, u32::from(ahead));
@@ -130,10 +134,13 @@ impl Half {
                 self.gaps -= found as u16;
                 // It was perhaps missing where that did not count.
                 let left = segment.segments - found;
-                let uncounted = u32::from(self.ack_gaps());
-                self.set_ack_gaps(uncounted.saturating_sub(left));
-                if !is_bare && left > uncounted {
-                    sink.came_late(left - uncounted);
+                let weightless = u32::from(self.weightless());
+                self.set_weightless(weightless.saturating_sub(left));
+                if found == 0 && !self.is_losing(clock) {
+                    return Age::Copy;
+                }
+                if !is_bare && left > weightless {
+                    sink.came_late(left - weightless);
                 }
             }
             _ => return Age::Unknown,
@@ -165,31 +172,31 @@ impl Half {
                 sink.quality(Quality::IpIdRejected);
             }
             (self.id_seen, self.id_exact) = (0, 0);
-            self.set_ack_gaps(0);
+            self.set_weightless(0);
         }
         self.has(QUALIFIED)
     }
 
     /// What is missing while it is not known yet whether identifiers count: should they, it was missing.
     #[inline(always)]
-    fn note_early<C: Clock>(&mut self, (ahead, is_uncounted): (u16, bool), segment: &Segment, clock: &C) {
+    fn note_early<C: Clock>(&mut self, (ahead, is_weightless): (u16, bool), segment: &Segment, clock: &C) {
         match ahead {
             _ if self.has(REJECTED) => {}
-            1..=LONGEST_GAP if !is_uncounted => self.miss(ahead, clock),
+            1..=LONGEST_GAP if !is_weightless => self.miss(ahead, clock),
             LATE_FROM.. => self.gaps = self.gaps.saturating_sub(segment.segments as u16),
             _ => {}
         }
     }
 
     #[inline(always)]
-    const fn ack_gaps(&self) -> u16 {
-        (self.flags & ACK_GAPS) >> ACK_GAPS_SHIFT
+    const fn weightless(&self) -> u16 {
+        (self.flags & WEIGHTLESS) >> WEIGHTLESS_SHIFT
     }
 
     #[inline(always)]
-    fn set_ack_gaps(&mut self, count: u32) {
-        let count = if count > 7 { 7 } else { count as u16 };
-        self.flags = self.flags & !ACK_GAPS | count << ACK_GAPS_SHIFT;
+    fn set_weightless(&mut self, count: u32) {
+        let count = if count > 3 { 3 } else { count as u16 };
+        self.flags = self.flags & !WEIGHTLESS | count << WEIGHTLESS_SHIFT;
     }
 
     /// Adds to what is missing.
@@ -204,8 +211,11 @@ impl Half {
     /// Something of this direction was lost; `filled` segments of it have been missing here.
     #[inline(always)]
     pub(super) fn lose<C: Clock, S: Sink>(&mut self, filled: u32, clock: &C, sink: &mut S) {
+        if !self.is_losing(clock) {
+            self.flags &= !LOST_BEFORE;
+        }
         self.loss_at = clock.jiffies();
-        self.flags |= LOST;
+        self.flags |= if filled > 0 { LOST | LOST_BEFORE } else { LOST };
         if self.gaps > 0 && filled > 0 {
             let missing = u32::from(self.gaps);
             let found = if filled < missing { filled } else { missing };
@@ -227,17 +237,25 @@ impl Half {
             return;
         }
         let (age_us, round_trip_us) = (clock.microseconds().wrapping_sub(self.gap_at), self.handshake_us());
-        let round_trips_us = round_trip_us.saturating_mul(4);
-        let episode_us = if round_trips_us > EPISODE_US { round_trips_us } else { EPISODE_US };
-        let lost_for = clock.jiffies().wrapping_sub(self.loss_at);
-        let is_losing =
-            self.has(LOST) && u64::from(lost_for) * 1_000_000 <= u64::from(episode_us) * u64::from(clock.hertz());
         let late_us = if round_trip_us > LATE_WITHIN_US { round_trip_us } else { LATE_WITHIN_US };
-        if is_losing && (is_last || age_us > late_us) && self.has(QUALIFIED) {
+        if self.is_losing(clock) && (is_last || age_us > late_us) && self.has(QUALIFIED) {
             self.confirm(u32::from(self.gaps), sink);
-        } else if age_us > episode_us {
+        } else if age_us > self.episode_us() {
             self.gaps = 0;
         }
+    }
+
+    #[inline(always)]
+    const fn episode_us(&self) -> u32 {
+        let round_trips_us = self.handshake_us().saturating_mul(4);
+        if round_trips_us > EPISODE_US { round_trips_us } else { EPISODE_US }
+    }
+
+    /// Whether something was lost not long ago, on whichever side.
+    #[inline(always)]
+    fn is_losing<C: Clock>(&self, clock: &C) -> bool {
+        let lost_for = clock.jiffies().wrapping_sub(self.loss_at);
+        self.has(LOST) && u64::from(lost_for) * 1_000_000 <= u64::from(self.episode_us()) * u64::from(clock.hertz())
     }
 
     #[inline(always)]

@@ -21,3 +21,24 @@ pub(super) const fn later(a: u32, b: u32) -> u32 {
 pub(super) const fn earlier(a: u32, b: u32) -> u32 {
     if before(a, b) { a } else { b }
 }
+
+/// More than is under way at once: a quarter of the widest window that can be announced (RFC 7323 2.3).
+const WIDEST_WINDOW: u32 = 1 << 28;
+
+/// `a` and `b` are farther apart than one connection's numbers can be.
+#[inline(always)]
+pub(super) const fn far_apart(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32).unsigned_abs() >= WIDEST_WINDOW
+}
+
+/// `b` comes behind `a`, or has nothing to do with it.
+#[inline(always)]
+pub(super) const fn supersedes(a: u32, b: u32) -> bool {
+    b.wrapping_sub(a).wrapping_sub(1) <= u32::MAX - WIDEST_WINDOW
+}
+
+/// `b` is `a`, or comes behind it as far as one connection's numbers can.
+#[inline(always)]
+pub(super) const fn reaches(a: u32, b: u32) -> bool {
+    b.wrapping_sub(a) < WIDEST_WINDOW
+}

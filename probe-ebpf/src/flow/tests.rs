@@ -657,6 +657,63 @@ fn identifiers_come_past_zero() {
     }
 }
 
+/// A packet of a damaged sequence number, or one that acknowledges what was never sent, is without consequence.
+#[test]
+fn a_stray_packet_accuses_nobody() {
+    let stray = |segment: Segment| Segment { seq: segment.seq ^ 1 << 30, ..segment };
+    for identify in [false, true] {
+        let id = |segment, number: u32| if identify { with_id(segment, number as u16) } else { segment };
+        let mut lab = identified();
+        lab.send(OUT, id(data(200), 200));
+        lab.send(OUT, id(stray(data(201)), 201));
+        (202..230).for_each(|number| lab.send(OUT, id(data(number), number)));
+        assert_eq!(lab.events(), [], "the sequence number of one, identifiers {identify}");
+        lab.acked(220);
+        lab.send(BACK, Segment { ack: data(220).seq ^ 1 << 30, ..flags(ACK, 7_001) });
+        lab.acked(225);
+        (230..240).for_each(|number| lab.send(OUT, id(data(number), number)));
+        lab.send(OUT, id(data(228), 240));
+        assert_eq!(lab.events(), [(RetransmitSeen, 1)], "the acknowledgement of one, identifiers {identify}");
+    }
+}
+
+/// The network copies packets, and the copies come late: nothing was lost.
+#[test]
+fn copies_that_come_late_are_no_loss() {
+    let mut lab = identified();
+    for number in 200..400_u32 {
+        lab.send(OUT, with_id(data(number), number as u16));
+        if number % 10 == 3 {
+            lab.send(OUT, with_id(data(number - 3), number as u16 - 3));
+        }
+    }
+    let events = lab.events();
+    assert!(events.iter().all(|(event, _)| matches!(event, IdLate | Duplicate)), "{events:?}");
+    assert_eq!(events.iter().filter(|(event, _)| *event == Duplicate).count(), 20);
+    assert_eq!(lab.notes.lost_before, 0);
+}
+
+/// A counter that a tenth of the packets share with other destinations, and losses behind this point.
+#[test]
+fn a_shared_counter_accuses_nobody_of_losses_behind() {
+    let mut lab = identified();
+    let (mut identifier, mut lost) = (200_u16, Vec::new());
+    for number in 200..4_000_u32 {
+        identifier = identifier.wrapping_add(if number % 10 == 7 { 3 } else { 1 });
+        lab.send(OUT, with_id(data(number), identifier));
+        lost.extend((number % 97 == 5).then_some(number));
+        lab.wait(100);
+        if number % 97 == 55 {
+            identifier = identifier.wrapping_add(1);
+            lost.drain(..).for_each(|number| lab.send(OUT, with_id(data(number), identifier)));
+        }
+    }
+    let events = lab.events();
+    assert!(lab.halves[OUT].is_identified());
+    assert_eq!(events.iter().filter(|(event, _)| *event == RetransmitSeen).count(), 38);
+    assert_eq!(lab.notes.lost_before, 0);
+}
+
 #[test]
 fn identifiers_accuse_nobody_alone() {
     let thinned = |lab: &mut Lab| {

@@ -27,7 +27,7 @@ pub(super) struct Record<'w> {
     pub(super) time_ns: u64,
     /// Number of its link type in the registry.
     pub(super) link_type: u32,
-    /// Which of the section's interfaces it passed; 0 in pcap files.
+    /// Which of the file's interfaces it passed; 0 in pcap files.
     pub(super) interface: u32,
     /// Whether the capturing machine sent it, where the record says so.
     pub(super) sent: Option<bool>,

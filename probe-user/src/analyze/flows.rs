@@ -1,5 +1,6 @@
 //! TCP connections of a capture, by the kernel's own state machine ([`probe_ebpf::flow`]), in bounded memory.
 
+mod homes;
 mod worst;
 
 use std::{
@@ -15,14 +16,14 @@ use probe_ebpf::{
 };
 
 pub(super) use self::worst::Direction;
-use self::worst::Worst;
+use self::{homes::Homes, worst::Worst};
 use super::{
     lines::Lines,
     link,
     vantage::{Heading, Vantage},
 };
 
-/// Connections that are remembered at a time: some 100 MB. What is beyond takes the place of one that was silent for long.
+/// Connections that are remembered at a time: up to 250 MB if each has something to tell. What is beyond takes the place of one that was silent for long.
 const MAX_FLOWS: usize = 1 << 18;
 /// More payload than any Ethernet frame carries, with an MTU of 9,216: the kernel has merged what is longer.
 const LONGEST_PAYLOAD_BYTES: u32 = 9_176;
@@ -36,6 +37,7 @@ pub(super) struct Flows {
     /// Where in `flows` the one of this tag is.
     places: HashMap<u64, u32, BuildHasherDefault<Spread>>,
     flows: Vec<Flow>,
+    homes: Homes,
     max_flows: usize,
     /// Where room is looked for next.
     hand: usize,
@@ -51,9 +53,12 @@ pub(super) struct Totals {
     pub(super) evicted: u64,
     /// Packets that the capture has twice, on their way in and on their way out: counted once.
     pub(super) seen_twice: u64,
+    /// Segments judged, at whichever interface.
+    pub(super) segments: u64,
     /// All events.
     pub(super) ledger: Ledger,
-    /// Losses by [`Heading`]: before the capture point, behind it, and segments seen.
+    /// Losses by [`Heading`]: before the capture point, behind it, and segments seen. Each direction of a connection counts at
+    /// the first interface that has seen it.
     pub(super) losses: [Sums; 3],
     /// The directions that have lost most.
     pub(super) worst: Worst,
@@ -78,7 +83,14 @@ struct Flow {
     mss: [u16; 2],
     /// Whether the capturing machine sent this direction's packets.
     sent: [Option<bool>; 2],
-    /// Which way the first half's packets go.
+    /// Whether packets have passed that machine, in and out.
+    passes: bool,
+    /// Whether this is the interface at which a direction's losses count.
+    is_home: [bool; 2],
+    /// Whether a packet of a direction had a right checksum: then those with a wrong one are damaged. (Others are of whoever
+    /// has changed the addresses of a capture.)
+    has_checksums: [bool; 2],
+    /// Which way the first half's packets go, by where it lies.
     heading: Heading,
     /// Which half was seen first.
     first: u8,
@@ -148,6 +160,7 @@ impl Flows {
             flows: 0,
             evicted: 0,
             seen_twice: 0,
+            segments: 0,
             ledger: Ledger::default(),
             losses: [Sums::default(); 3],
             worst: Worst::new(top),
@@ -157,6 +170,7 @@ impl Flows {
             secret: Secret { seed: seed.hash_one(1), factor: seed.hash_one(2) | 1 },
             places: HashMap::default(),
             flows: Vec::new(),
+            homes: Homes::default(),
             max_flows: MAX_FLOWS,
             hand: 0,
             now: Now { ns: 0 },
@@ -164,9 +178,15 @@ impl Flows {
         }
     }
 
-    /// Takes in a well-formed packet; what is no TCP is let pass.
+    /// Takes in a packet with well-formed headers; what is no TCP is let pass.
     #[inline]
-    pub(super) fn observe(&mut self, frame: &link::Frame<'_>, packet: &Packet, time_ns: u64, lines: &mut Lines<'_>) {
+    pub(super) fn observe(
+        &mut self,
+        frame: &link::Frame<'_>,
+        (packet, is_damaged): (&Packet, bool),
+        time_ns: u64,
+        lines: &mut Lines<'_>,
+    ) {
         if packet.transport != Transport::Tcp {
             return;
         }
@@ -187,11 +207,19 @@ impl Flows {
         flow.is_recent = known.is_some();
         match (flow.sent[side], frame.sent) {
             (Some(before), Some(now)) if before != now => {
+                flow.passes = true;
                 self.totals.seen_twice += 1;
                 return;
             }
             (None, now) => flow.sent[side] = now,
             _ => {}
+        }
+        if is_damaged && flow.has_checksums[side] {
+            return;
+        }
+        flow.has_checksums[side] |= !is_damaged;
+        if flow.halves[side].segments == 0 {
+            flow.is_home[side] = self.homes.claim(flow.name(&self.secret), side, frame);
         }
         if segment.flags & SYN != 0 {
             flow.mss[side] = announced_mss(frame.bytes, packet);
@@ -199,12 +227,13 @@ impl Flows {
         if packet.payload_bytes > 0 {
             segment.size(packet.payload_bytes, flow.cut(packet));
         }
+        let heading = flow.heading_of(side, &self.vantage);
         let mut told = Told {
             ledgers: &mut flow.ledgers,
             side,
             total: &mut self.totals.ledger,
             lines,
-            direction: direction(flow.heading, side, flow.first),
+            direction: direction(heading, side, flow.first),
         };
         let reverse = Reverse::of(&flow.halves[1 - side]);
         flow.halves[side].observe(&reverse, &segment, (&self.now, 0), &mut told);
@@ -231,7 +260,9 @@ impl Flows {
             if let Some(old) = self.flows.get_mut(place) {
                 self.places.remove(&old.halves[0].tag);
                 let old = std::mem::replace(old, flow);
-                self.totals.settle(&old);
+                let name = old.name(&self.secret);
+                self.totals.settle(&old, self.homes.passes(name), &self.vantage);
+                self.homes.forget(name, &old);
                 self.totals.evicted += 1;
             }
             place
@@ -255,18 +286,25 @@ impl Flows {
     /// What came of it.
     pub(super) fn finish(mut self) -> Totals {
         for flow in &self.flows {
-            self.totals.settle(flow);
+            self.totals.settle(flow, self.homes.passes(flow.name(&self.secret)), &self.vantage);
         }
         self.totals
     }
 }
 
 impl Totals {
-    /// Adds what a connection has lost that will not be seen again.
-    fn settle(&mut self, flow: &Flow) {
+    /// Adds what a connection has lost that will not be seen again. If it passes the capturing machine, that cannot tell which
+    /// way is in.
+    fn settle(&mut self, flow: &Flow, passes: bool, vantage: &Vantage) {
         for side in 0..2 {
             let half = &flow.halves[side];
-            let heading = if side == 0 { flow.heading } else { flow.heading.reversed() };
+            self.segments += u64::from(half.segments);
+            if !flow.is_home[side] {
+                self.seen_twice += u64::from(half.segments);
+                continue;
+            }
+            let is_unknown = (passes || flow.passes) && vantage.inside.is_empty();
+            let heading = if is_unknown { Heading::Across } else { flow.heading_of(side, vantage) };
             let sums = &mut self.losses[heading as usize];
             sums.segments += u64::from(half.segments);
             let Some(ledgers) = &flow.ledgers else { continue };
@@ -307,9 +345,27 @@ impl Flow {
             ledgers: None,
             mss: [0; 2],
             sent: [None; 2],
+            passes: false,
+            is_home: [false; 2],
+            has_checksums: [false; 2],
             heading,
             first: u8::from(side == 1),
             is_recent: false,
+        }
+    }
+
+    /// Its name wherever it is seen.
+    fn name(&self, secret: &Secret) -> u64 {
+        Key { group: 0, ..self.key }.tag(secret)
+    }
+
+    /// Which way the packets of a direction go.
+    fn heading_of(&self, side: usize, vantage: &Vantage) -> Heading {
+        match self.sent[side] {
+            Some(true) if vantage.inside.is_empty() => Heading::Out,
+            Some(false) if vantage.inside.is_empty() => Heading::In,
+            _ if side == 0 => self.heading,
+            _ => self.heading.reversed(),
         }
     }
 
@@ -378,7 +434,6 @@ fn announced_mss(bytes: &[u8], packet: &Packet) -> u16 {
 
 /// How an event line names the way of the packet.
 const fn direction(heading: Heading, side: usize, first: u8) -> &'static str {
-    let heading = if side == 0 { heading } else { heading.reversed() };
     match heading {
         Heading::In => "in",
         Heading::Out => "out",

@@ -72,6 +72,9 @@ pub struct Summary {
     pub interrupted: bool,
     /// What is wrong with the file: nothing behind it was read.
     pub corrupt: Option<Corrupt>,
+    /// By link type.
+    #[serde(skip)]
+    skipped_frames: BTreeMap<u32, u64>,
     #[serde(skip)]
     times_ns: Option<(u64, u64)>,
 }
@@ -165,17 +168,14 @@ impl Summary {
     /// Notes a frame that is not read.
     #[cold]
     pub(super) fn skip(&mut self, link_type: u32) {
-        match self.skipped_link_types.iter_mut().find(|skipped| skipped.link_type == link_type) {
-            Some(skipped) => skipped.frames += 1,
-            None => self.skipped_link_types.push(Skipped { link_type, name: link::name(link_type), frames: 1 }),
-        }
+        *self.skipped_frames.entry(link_type).or_default() += 1;
     }
 
     pub(super) fn add_flows(&mut self, totals: Totals, interface: &dyn Fn(u32) -> String) {
         let [inward, outward, across] = totals.losses;
         let sum = |field: fn(&Sums) -> u64| totals.losses.iter().map(field).sum::<u64>();
         let (segments, before, after) = (sum(|of| of.segments), sum(|of| of.before), sum(|of| of.after));
-        self.tcp_segments = segments;
+        self.tcp_segments = totals.segments;
         self.tcp = TcpEvent::ALL.iter().map(|event| (event.id(), totals.ledger.of(*event))).collect();
         let quality = Quality::ALL.iter().map(|cause| (cause.id(), totals.ledger.quality[*cause as usize]));
         // What only a kernel's table can say.
@@ -197,6 +197,9 @@ impl Summary {
     }
 
     pub(super) fn end(&mut self, broken: Option<Broken>) {
+        let skipped = std::mem::take(&mut self.skipped_frames).into_iter();
+        self.skipped_link_types =
+            skipped.map(|(link_type, frames)| Skipped { link_type, name: link::name(link_type), frames }).collect();
         let time =
             |ns: u64| jiff::Timestamp::from_nanosecond(ns.into()).map_or_else(|_| String::new(), |at| at.to_string());
         if let Some((first, last)) = self.times_ns {

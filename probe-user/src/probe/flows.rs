@@ -35,7 +35,7 @@ impl Probe {
                 segments: u64::from(half.segments),
                 lost_before: u64::from(name.lost_before[at]),
                 seen_again: u64::from(name.seen_again[at]),
-                not_needed: u64::from(name.not_needed[at]),
+                not_needed: u64::from(not_needed(name, at)),
                 silent_ms: halves[at]
                     .map(|half| u64::from(half.silent_jiffies(now)) * 1000 / u64::from(self.loaded.hertz).max(1)),
             }
@@ -57,9 +57,14 @@ impl Probe {
 /// Segments that a connection has lost, on whichever side.
 pub(super) fn lost(name: &FlowName) -> u64 {
     let of = |at: usize| {
-        u64::from(name.lost_before[at]) + u64::from(name.seen_again[at].saturating_sub(name.not_needed[at]))
+        u64::from(name.lost_before[at]) + u64::from(name.seen_again[at].saturating_sub(not_needed(name, at)))
     };
     of(0) + of(1)
+}
+
+/// Segments that passed again and that the receiver had not needed.
+fn not_needed(name: &FlowName, at: usize) -> u32 {
+    u32::try_from(name.not_needed[at]).unwrap_or(0)
 }
 
 /// One end of a connection, from its address as the key has it.
@@ -89,5 +94,7 @@ mod tests {
     fn what_was_not_needed_is_no_loss() {
         let name = FlowName { lost_before: [1, 0], seen_again: [3, 5], not_needed: [9, 2], ..FlowName::default() };
         assert_eq!(lost(&name), 1 + 3);
+        let name = FlowName { seen_again: [3, 5], not_needed: [-2, 1], ..FlowName::default() };
+        assert_eq!(lost(&name), 3 + 4, "what was known before pays for nothing else");
     }
 }

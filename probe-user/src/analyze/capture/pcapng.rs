@@ -18,10 +18,13 @@ const ENHANCED_PACKET: u32 = 6;
 /// Bytes of type and length, and of the length once more behind the body.
 const HEAD_BYTES: usize = 8;
 const TAIL_BYTES: usize = 4;
-/// Interfaces of a section at most: what is remembered of them is bounded.
+/// Interfaces of a file at most: what is remembered of them is bounded.
 const MAX_INTERFACES: usize = 65_536;
 /// Characters of an interface's name that are remembered.
 const MAX_NAME: usize = 64;
+
+/// Bytes of options and padding behind a frame that are believed: some comments of any length.
+const MOST_OPTIONS_BYTES: u32 = 256 * 1024;
 
 /// What is known of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,20 +72,30 @@ impl Clock {
     }
 }
 
-/// The section that is being read.
+/// The section that is being read, and what earlier ones said that is still needed.
 #[derive(Default)]
 pub(super) struct Section {
     big_endian: bool,
+    /// Of all sections.
     interfaces: Vec<Interface>,
+    /// Where in `interfaces` those of this section are, and of the one before it.
+    here: Vec<u32>,
+    before: Vec<u32>,
+    /// The block whose end is next, too long for being looked at in one piece: where it begins and how long it says it is.
+    long: Option<(u64, u32)>,
 }
 
 impl Section {
-    pub(super) fn interface(&self, index: u32) -> Option<&Interface> {
-        self.interfaces.get(index as usize)
+    /// By its number in the file.
+    pub(super) fn interface(&self, number: u32) -> Option<&Interface> {
+        self.interfaces.get(number as usize)
     }
 
     #[inline]
     pub(super) fn step(&mut self, input: &mut Input<impl Read>) -> Result<Step, Broken> {
+        if let Some((at, total_bytes)) = self.long.take() {
+            self.end_of_long(input, at, total_bytes)?;
+        }
         let at = input.offset();
         if !bring(input, (HEAD_BYTES + TAIL_BYTES) as u64)? {
             return if input.seen().is_empty() { Ok(Step::End) } else { Err(Broken::Truncated { at }) };
@@ -108,6 +121,11 @@ impl Section {
                 let cause = format!("a block of {total_bytes} bytes cannot hold a frame of {captured_bytes}");
                 return Err(corrupt(cause));
             }
+            if total_bytes - min_bytes - captured_bytes > MOST_OPTIONS_BYTES {
+                let cause =
+                    format!("a block of {total_bytes} bytes around a frame of {captured_bytes} is not to be believed");
+                return Err(corrupt(cause));
+            }
         }
         // There are writers that leave the padding out of the length.
         let bytes = u64::from(total_bytes.next_multiple_of(4));
@@ -117,8 +135,7 @@ impl Section {
         let seen = input.seen();
         let end = bytes as usize - TAIL_BYTES;
         if bytes <= WHOLE_BYTES as u64 && self.u32(seen, end) != total_bytes {
-            let tail = self.u32(seen, end);
-            return Err(corrupt(format!("a block begins as one of {total_bytes} bytes and ends as one of {tail}")));
+            return Err(corrupt(mismatch(total_bytes, self.u32(seen, end))));
         }
         let body = seen.get(..end).unwrap_or(seen);
         let found = match kind {
@@ -131,7 +148,27 @@ impl Section {
             SIMPLE_PACKET => Some(self.simple(body, total_bytes - min_bytes).map_err(corrupt)?),
             _ => None,
         };
+        let bytes = if bytes > WHOLE_BYTES as u64 {
+            self.long = Some((at, total_bytes));
+            bytes - TAIL_BYTES as u64
+        } else {
+            bytes
+        };
         Ok(found.map_or(Step::Other { bytes }, |found| Step::Frame { bytes, found }))
+    }
+
+    /// Reads the length at the end of a long block.
+    #[cold]
+    fn end_of_long(&self, input: &mut Input<impl Read>, at: u64, total_bytes: u32) -> Result<(), Broken> {
+        if !bring(input, TAIL_BYTES as u64)? {
+            return Err(Broken::Truncated { at });
+        }
+        let tail = self.u32(input.seen(), 0);
+        if tail != total_bytes {
+            return Err(Broken::corrupt(at, mismatch(total_bytes, tail)));
+        }
+        input.skip(TAIL_BYTES as u64).map_err(|error| Broken::unreadable(at, &error))?;
+        Ok(())
     }
 
     /// Begins anew, in the order of bytes that the magic number tells.
@@ -141,12 +178,12 @@ impl Section {
             [0x4d, 0x3c, 0x2b, 0x1a] => false,
             _ => return Err("a section header without its magic number"),
         };
-        self.interfaces.clear();
+        self.before = std::mem::take(&mut self.here);
         Ok(())
     }
 
     fn add_interface(&mut self, body: &[u8]) -> Result<(), String> {
-        if self.interfaces.len() >= MAX_INTERFACES {
+        if self.here.len() >= MAX_INTERFACES || self.interfaces.len() >= MAX_INTERFACES {
             return Err(format!("more than {MAX_INTERFACES} interfaces"));
         }
         let mut interface = Interface {
@@ -166,7 +203,13 @@ impl Section {
             }
             _ => {}
         });
-        self.interfaces.push(interface);
+        // Captures in a row have a section each, of the same interfaces.
+        let same = self.before.get(self.here.len()).filter(|number| self.interface(**number) == Some(&interface));
+        let number = same.copied().unwrap_or_else(|| {
+            self.interfaces.push(interface);
+            (self.interfaces.len() - 1) as u32
+        });
+        self.here.push(number);
         Ok(())
     }
 
@@ -194,7 +237,7 @@ impl Section {
     /// What both blocks with a time have in common.
     #[inline]
     fn found(&self, body: &[u8], index: u32) -> Result<Found, String> {
-        let interface = self.known(index)?;
+        let (number, interface) = self.known(index)?;
         let ticks = u64::from(self.u32(body, 12)) << 32 | u64::from(self.u32(body, 16));
         Ok(Found {
             at: 28,
@@ -202,14 +245,14 @@ impl Section {
             frame_bytes: self.u32(body, 24),
             time_ns: interface.clock.ns(ticks),
             link_type: interface.link_type,
-            interface: index,
+            interface: number,
             sent: None,
         })
     }
 
     /// A block without time and interface; what it holds ends with its padding, or where the interface cuts frames off.
     fn simple(&self, body: &[u8], padded_bytes: u32) -> Result<Found, String> {
-        let interface = self.known(0)?;
+        let (number, interface) = self.known(0)?;
         let frame_bytes = self.u32(body, 8);
         let snap_bytes = if interface.snap_bytes == 0 { u32::MAX } else { interface.snap_bytes };
         Ok(Found {
@@ -218,14 +261,16 @@ impl Section {
             frame_bytes,
             time_ns: 0,
             link_type: interface.link_type,
-            interface: 0,
+            interface: number,
             sent: None,
         })
     }
 
+    /// An interface of this section, and its number in the file.
     #[inline]
-    fn known(&self, index: u32) -> Result<&Interface, String> {
-        self.interface(index).ok_or_else(|| format!("a frame of interface {index}, which was not described before"))
+    fn known(&self, index: u32) -> Result<(u32, &Interface), String> {
+        let known = self.here.get(index as usize).and_then(|number| Some((*number, self.interface(*number)?)));
+        known.ok_or_else(|| format!("a frame of interface {index}, which was not described before"))
     }
 
     /// Shows every option from `at` on: its code and its value. Ends where they contradict themselves.
@@ -254,6 +299,11 @@ impl Section {
         let half = bytes.get(at..).and_then(|rest| rest.first_chunk().copied()).unwrap_or_default();
         if self.big_endian { u16::from_be_bytes(half) } else { u16::from_le_bytes(half) }
     }
+}
+
+/// What is wrong with a block whose two lengths differ.
+fn mismatch(head_bytes: u32, tail_bytes: u32) -> String {
+    format!("a block begins as one of {head_bytes} bytes and ends as one of {tail_bytes}")
 }
 
 #[cfg(test)]

@@ -178,6 +178,27 @@ fn pcapng_interfaces_of_their_own() {
 #[test]
 fn sections_begin_anew() {
     let [little, big] = Endian::BOTH;
+    let named = |endian: Endian, name: &[u8]| endian.interface(1, 0, &endian.option(2, name));
+    let of = |number| little.enhanced(number, 1, 1, &[1], &[]);
+    let rows = [
+        little.section(),
+        named(little, b"eth0"),
+        named(little, b"eth1"),
+        of(1),
+        little.section(),
+        named(little, b"eth0"),
+        named(little, b"wlan0"),
+        [of(0), of(1)].concat(),
+    ];
+    let rows = rows.concat();
+    let mut capture = Capture::open(&rows[..]).unwrap();
+    let mut numbers = Vec::new();
+    while let Some(record) = capture.next().unwrap() {
+        numbers.push(record.interface);
+    }
+    let names = numbers.iter().map(|number| capture.interface(*number).unwrap().name.as_str());
+    assert_eq!(names.collect::<Vec<_>>(), ["eth1", "eth0", "wlan0"]);
+    assert_eq!(numbers, [1, 0, 2], "what is described alike is the same");
     let file = [
         little.section(),
         little.interface(1, 0, &[]),
@@ -187,7 +208,7 @@ fn sections_begin_anew() {
         big.simple(9, &[2; 2]),
     ]
     .concat();
-    assert_eq!(whole(&file), [(vec![1], 1, 1000, 1, 0, None), (vec![2; 2], 9, 0, 101, 0, None)]);
+    assert_eq!(whole(&file), [(vec![1], 1, 1000, 1, 0, None), (vec![2; 2], 9, 0, 101, 1, None)]);
     let (records, broken) = all(&[&file[..], &little.section(), &little.enhanced(0, 1, 1, &[1], &[])].concat());
     let Some(Broken::Corrupt { at, cause }) = broken else { panic!("{broken:?}") };
     assert_eq!((records.len(), at), (2, file.len() as u64 + 28));
@@ -237,6 +258,11 @@ fn files_that_are_corrupt() {
     let mut mismatch = le.enhanced(0, 0, 1, &[1], &[]);
     let last = mismatch.len() - 4;
     mismatch[last] ^= 4;
+    // Too long for being looked at in one piece, with another frame behind it.
+    let mut long_mismatch = le.block(9, &[0; 1 << 20]);
+    let last = long_mismatch.len() - 4;
+    long_mismatch[last] ^= 4;
+    let padded = le.enhanced(0, 0, 1, &[1], &[0; 300_000]);
     let mut beyond = le.enhanced(0, 0, 1, &[1], &[]);
     beyond[20] = 5;
     for (name, start, rest, expected) in [
@@ -248,6 +274,13 @@ fn files_that_are_corrupt() {
         ("a block too short", ng.clone(), [le.u32(6), le.u32(28), le.u32(0)].concat(), "type 0x6 and 28 bytes"),
         ("a block too long", ng.clone(), [le.u32(9), le.u32(u32::MAX), le.u32(0)].concat(), "4294967295 bytes"),
         ("two lengths", ng.clone(), mismatch, "begins as one of 36 bytes and ends as one of 32"),
+        (
+            "two lengths, far apart",
+            ng.clone(),
+            long_mismatch,
+            "begins as one of 1048588 bytes and ends as one of 1048584",
+        ),
+        ("more around a frame than there can be", ng.clone(), padded, "bytes around a frame of 1 is not"),
         ("a frame beyond its block", ng.clone(), beyond, "cannot hold a frame of 5"),
         ("no such interface", ng.clone(), le.enhanced(1, 0, 1, &[1], &[]), "interface 1"),
         ("no magic number", ng.clone(), le.block(0x0a0d_0d0a, &[0; 16]), "magic"),

@@ -17,6 +17,7 @@ struct Packet4 {
     interface: u32,
     sent: Option<bool>,
     time_ns: u64,
+    is_damaged: bool,
 }
 
 impl Packet4 {
@@ -33,6 +34,7 @@ impl Packet4 {
             interface: 0,
             sent: None,
             time_ns: 0,
+            is_damaged: false,
         }
     }
 
@@ -70,7 +72,7 @@ fn feed(flows: &mut Flows, packets: &[Packet4]) {
         let Opened::Frame(frame) = link::open(&record) else { panic!("no frame") };
         let judged = judge(frame.bytes, frame.meta);
         assert!(judged.is_sound);
-        flows.observe(&frame, &judged.packet, record.time_ns, &mut Lines::new(None));
+        flows.observe(&frame, (&judged.packet, packet.is_damaged), record.time_ns, &mut Lines::new(None));
     }
 }
 
@@ -133,13 +135,40 @@ fn packets_that_pass_twice_count_once() {
         .collect();
     let totals = after(&twice, &[]);
     assert_eq!((totals.seen_twice, totals.ledger.of(TcpEvent::RetransmitSeen)), (7, 1));
-    // At two interfaces of one file they are two connections.
-    let two: Vec<_> = lossy()
-        .into_iter()
-        .flat_map(|packet| [0, 1].map(|interface| Packet4 { interface, ..packet.clone() }))
-        .collect();
-    let totals = after(&two, &[]);
-    assert_eq!((totals.flows, totals.ledger.of(TcpEvent::RetransmitSeen)), (2, 2));
+    let once = Sums { segments: 7, before: 1, after: 1 };
+    assert_eq!(totals.losses[Heading::Across as usize], once, "who forwards cannot tell what is inside");
+    // At two interfaces of one file they are two connections, whose losses count once.
+    for sent in [None, Some(true)] {
+        let two: Vec<_> = lossy()
+            .into_iter()
+            .flat_map(|packet| {
+                let (there, back) = if packet.ends.0 == A { (0, 1) } else { (1, 0) };
+                let first = Packet4 { interface: there, sent: sent.map(|_| false), ..packet.clone() };
+                [first, Packet4 { interface: back, sent, ..packet }]
+            })
+            .collect();
+        let totals = after(&two, &[]);
+        assert_eq!((totals.flows, totals.ledger.of(TcpEvent::RetransmitSeen)), (2, 2));
+        assert_eq!((totals.segments, totals.seen_twice), (14, 7));
+        assert_eq!(totals.losses, [Sums::default(), Sums::default(), once], "{sent:?}");
+        assert_eq!(totals.worst.into_sorted().len(), 1);
+        let [inward, outward, _] = after(&two, &["10.0.0.0/8"]).losses;
+        assert_eq!((inward.segments, outward), (2, Sums { segments: 5, ..once }), "who says is believed");
+    }
+}
+
+/// What the network has damaged tells nothing of the connection; what had wrong checksums from the beginning does.
+#[test]
+fn damaged_packets() {
+    let damaged = Packet4 { is_damaged: true, ..Packet4::data(0x3000_0000, 100) };
+    let mut packets: Vec<_> = (0..20).map(|number| Packet4::data(1 + 100 * number, 100)).collect();
+    packets.insert(10, damaged);
+    let totals = after(&packets, &[]);
+    assert_eq!(totals.losses[2], Sums { segments: 20, before: 0, after: 0 });
+    assert_eq!(totals.ledger, Ledger { quality: totals.ledger.quality, ..Ledger::default() });
+    let mut rewritten = lossy();
+    rewritten.iter_mut().for_each(|packet| packet.is_damaged = true);
+    assert_eq!(after(&rewritten, &[]).losses[2], Sums { segments: 7, before: 1, after: 1 });
 }
 
 /// What the kernel has merged counts as what both ends have agreed on.

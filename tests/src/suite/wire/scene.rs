@@ -19,7 +19,7 @@ use tests::{
 };
 
 /// How long a transfer may take: some lost segments with doubling timers.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 /// Connections whose data goes east; one more goes west, where packets are lost by a filter.
 const EASTWARD: u16 = 3;
