@@ -272,7 +272,8 @@ pub struct FlowName {
     /// Segments of each direction that passed here again: lost behind this point, or not needed.
     pub seen_again: [u32; 2],
     /// Of those, how many the receiver said it had not needed: of the direction that was sent again. Less those that were
-    /// known as spurious without its word, which it says of them, too: so it may be negative.
+    /// known as needless without its word (`spurious`, `duplicate`), which it says of them, too: so it may be negative.
+    /// Written by both directions, each by one instruction.
     pub not_needed: [i32; 2],
 }
 const _: () = assert!(size_of::<FlowName>() == 88);

@@ -39,7 +39,7 @@ use probe_ebpf::{
 
 use self::{
     capture::{Broken, Capture, Record},
-    flows::Flows,
+    flows::{Checksum, Flows},
     interrupt::Interruptible,
     lines::Lines,
     link::Opened,
@@ -297,8 +297,15 @@ impl Analysis<'_> {
             self.lines.malformed(finding, frame.link_bytes);
         }
         if is_sound {
-            let is_damaged = finding.is_some_and(|finding| finding.reason.severity() >= Severity::Warning);
-            self.flows.observe(&frame, (&packet, is_damaged), record.time_ns, &mut self.lines);
+            let checksum = match finding {
+                Some(finding) if finding.reason.severity() >= Severity::Warning => Checksum::Wrong,
+                // What was cut or merged has none that could be looked at.
+                _ if frame.meta.frame_bytes > frame.bytes.len().min(LONGEST_FRAME_BYTES as usize) as u32 => {
+                    Checksum::Unknown
+                }
+                _ => Checksum::Right,
+            };
+            self.flows.observe(&frame, (&packet, checksum), record.time_ns, &mut self.lines);
         }
     }
 

@@ -59,8 +59,8 @@ pub struct Totals {
     pub came_late: [u64; 2],
     /// Segments that passed again: lost behind this point, or not needed.
     pub seen_again: [u64; 2],
-    /// Segments that passed again behind their acknowledgement: never lost here, and never in `seen_again`.
-    pub spurious: [u64; 2],
+    /// Segments that passed again behind their acknowledgement, or were copies: never lost here, and never in `seen_again`.
+    pub known_needless: [u64; 2],
     /// Segments of which the receiver says that it had not needed them; by the direction in which it says so.
     pub not_needed: [u64; 2],
     /// One of so many connections is followed, and of what this host has lost so large a part counts as theirs; 0: all.
@@ -188,8 +188,8 @@ impl PathLoss {
         let own = |of: fn(&Totals) -> u64| (of(&totals) / one_of).saturating_sub(of(&last) / one_of);
         self.network_in.add(now, since(|t| t.lost_before[0]), since(|t| t.came_late[0]) + own(|t| t.host_before));
         let [in_again, out_again] = &mut self.needless;
-        let out_needless = out_again.add(now, since(|t| t.spurious[1]), since(|t| t.not_needed[0]));
-        let in_needless = in_again.add(now, since(|t| t.spurious[0]), since(|t| t.not_needed[1]));
+        let out_needless = out_again.add(now, since(|t| t.known_needless[1]), since(|t| t.not_needed[0]));
+        let in_needless = in_again.add(now, since(|t| t.known_needless[0]), since(|t| t.not_needed[1]));
         self.network_out.add(now, since(|t| t.seen_again[1]), out_needless + own(|t| t.host_behind));
         self.inside_behind.add(now, since(|t| t.seen_again[0]), in_needless + own(|t| t.host_within));
         self.inside_before.add(now, since(|t| t.lost_before[1]), since(|t| t.came_late[1]));
@@ -262,7 +262,7 @@ mod tests {
                 lost_before: pair(sum.lost_before, more.lost_before),
                 came_late: pair(sum.came_late, more.came_late),
                 seen_again: pair(sum.seen_again, more.seen_again),
-                spurious: pair(sum.spurious, more.spurious),
+                known_needless: pair(sum.known_needless, more.known_needless),
                 not_needed: pair(sum.not_needed, more.not_needed),
                 one_of: more.one_of.max(sum.one_of),
                 host_before: sum.host_before + more.host_before,
@@ -292,7 +292,10 @@ mod tests {
             ),
             (
                 "not needed, and known so",
-                vec![Totals { seen_again: [0, 5], spurious: [0, 4], ..none }, Totals { not_needed: [6, 0], ..none }],
+                vec![
+                    Totals { seen_again: [0, 5], known_needless: [0, 4], ..none },
+                    Totals { not_needed: [6, 0], ..none },
+                ],
                 [0, 3, 0],
             ),
             ("late, and not lost", vec![Totals { lost_before: [7, 3], came_late: [6, 3], ..none }], [1, 0, 0]),
@@ -345,7 +348,7 @@ mod tests {
                     lost_before: pair(sum.lost_before, 0),
                     came_late: pair(sum.came_late, 2),
                     seen_again: pair(sum.seen_again, 4),
-                    spurious: pair(sum.spurious, 6),
+                    known_needless: pair(sum.known_needless, 6),
                     not_needed: pair(sum.not_needed, 8),
                     host_before: sum.host_before + more[10],
                     host_behind: sum.host_behind + more[11],

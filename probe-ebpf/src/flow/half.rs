@@ -105,11 +105,11 @@ pub(super) const REJECTED: u16 = 1 << 8;
 pub(super) const LOST: u16 = 1 << 9;
 /// `flags`: it was noted that the other direction is not seen.
 const ONE_SIDED: u16 = 1 << 10;
-/// `flags`: identifiers, up to 3, that were missing in this block where no data can have been.
+/// `flags`: identifiers, up to 3, that were missing in this block and are of no weight.
 pub(super) const WEIGHTLESS: u16 = 0b11 << WEIGHTLESS_SHIFT;
 pub(super) const WEIGHTLESS_SHIFT: u32 = 11;
-/// `flags`: [`LOST`], and before this point: a retransmission has filled a hole.
-pub(super) const LOST_BEFORE: u16 = 1 << 13;
+/// `flags`: identifiers count the packets to others, too.
+pub(super) const SHARED: u16 = 1 << 13;
 /// `flags`: how often, up to 3, the same segment was sent again.
 const REPEATS: u16 = 0b11 << REPEATS_SHIFT;
 const REPEATS_SHIFT: u32 = 14;
@@ -123,7 +123,7 @@ pub(super) enum Age {
     New,
     /// It was sent before something that was seen.
     Late,
-    /// The same, and was not missing: it has been seen.
+    /// It was sent shortly before something that was seen, and was not missing: it was seen itself.
     Copy,
 }
 
@@ -232,6 +232,12 @@ impl Half {
     #[must_use]
     pub const fn is_identified(&self) -> bool {
         self.flags & QUALIFIED != 0
+    }
+
+    /// From behind the last byte seen to where a segment begins.
+    #[must_use]
+    pub const fn bytes_to(&self, segment: &Segment) -> i32 {
+        segment.seq.wrapping_sub(self.next) as i32
     }
 
     /// Round trip of the handshake, if it was seen.

@@ -61,7 +61,7 @@ impl Lowest {
             (self.start, self.missing) = (start, 0);
         }
         self.end = end;
-        self.missing += end.wrapping_sub(start);
+        self.missing = self.missing.saturating_add(end.wrapping_sub(start));
     }
 
     /// Fills it with what overlaps. Returns of how many bytes that were missing; what else came had been seen.

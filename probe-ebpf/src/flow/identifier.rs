@@ -5,7 +5,7 @@
 
 use super::{
     event::{Quality, Sink, TcpEvent},
-    half::{Age, Clock, Half, IDENTIFIED, LOST, LOST_BEFORE, QUALIFIED, REJECTED, WEIGHTLESS, WEIGHTLESS_SHIFT},
+    half::{Age, Clock, Half, IDENTIFIED, LOST, QUALIFIED, REJECTED, SHARED, WEIGHTLESS, WEIGHTLESS_SHIFT},
     segment::Segment,
 };
 use crate::wire::tcp::{FIN, SYN};
@@ -18,6 +18,11 @@ const BLOCK_EXACT: u8 = 48;
 const LONGEST_GAP: u16 = 1_024;
 /// Distance from which on an identifier is one that comes late.
 const LATE_FROM: u16 = 0xfc00;
+/// The same of one that may be a copy's: what comes later may be a retransmission that has kept it (RFC 1122 3.2.1.5).
+const COPY_FROM: u16 = 0xfff0;
+/// Packets of a block before which identifiers may be missing without an explanation: where there are more, somebody
+/// else's packets have them.
+const UNEXPLAINED: u8 = 2;
 /// How far apart a missing packet and a sign of loss may be, unless four round trips are longer.
 const EPISODE_US: u32 = 1_000_000;
 /// How late a packet may come, unless a round trip is longer.
@@ -58,6 +63,9 @@ impl Half {
         (self.id_seen, self.id_exact) = if ends_block { (0, 0) } else { (seen, exact) };
         if ends_block {
             self.set_weightless(0);
+            if seen == exact {
+                self.flags &= !SHARED;
+            }
         }
         true
     }
@@ -109,11 +117,10 @@ impl Half {
         };
         self.expect_behind(segment);
         let is_bare = segment.payload_bytes == 0 && segment.flags & (SYN | FIN) == 0;
-        // In front of what continues a stream of which nothing is missing, no data is but what was sent again; and that is
-        // lost before this point where other data is.
-        let is_whole = !opens_hole && !comes_late && self.holes.are_none() && !self.has(LOST_BEFORE);
-        let is_weightless = is_whole || (is_bare && !opens_hole);
-        if !self.qualify(segment, is_explained, clock, sink) {
+        let is_qualified = self.qualify(segment, is_explained, clock, sink);
+        // In front of what continues the stream only its own retransmission can have been, or its lost end: that is seldom.
+        let is_weightless = !opens_hole && (is_bare || self.has(SHARED));
+        if !is_qualified {
             self.note_early((ahead, is_weightless), segment, clock);
             return Age::Unknown;
         }
@@ -136,7 +143,7 @@ impl Half {
                 let left = segment.segments - found;
                 let weightless = u32::from(self.weightless());
                 self.set_weightless(weightless.saturating_sub(left));
-                if found == 0 && !self.is_losing(clock) {
+                if found == 0 && ahead >= COPY_FROM && !self.has(SHARED) && !self.is_losing(clock) {
                     return Age::Copy;
                 }
                 if !is_bare && left > weightless {
@@ -159,7 +166,14 @@ impl Half {
         let weight = weight(segment);
         self.id_seen += weight;
         self.id_exact += if is_explained { weight } else { 0 };
+        if self.id_seen - self.id_exact > UNEXPLAINED * weight && !self.has(SHARED) {
+            self.flags |= SHARED;
+            self.gaps = 0;
+        }
         if self.id_seen >= BLOCK {
+            if self.id_seen == self.id_exact {
+                self.flags &= !SHARED;
+            }
             if self.id_exact >= BLOCK_EXACT {
                 if !self.has(QUALIFIED) && self.gaps > 0 {
                     sink.event(TcpEvent::IdGap, u32::from(self.gaps));
@@ -211,11 +225,8 @@ impl Half {
     /// Something of this direction was lost; `filled` segments of it have been missing here.
     #[inline(always)]
     pub(super) fn lose<C: Clock, S: Sink>(&mut self, filled: u32, clock: &C, sink: &mut S) {
-        if !self.is_losing(clock) {
-            self.flags &= !LOST_BEFORE;
-        }
         self.loss_at = clock.jiffies();
-        self.flags |= if filled > 0 { LOST | LOST_BEFORE } else { LOST };
+        self.flags |= LOST;
         if self.gaps > 0 && filled > 0 {
             let missing = u32::from(self.gaps);
             let found = if filled < missing { filled } else { missing };

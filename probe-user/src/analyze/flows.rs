@@ -23,12 +23,24 @@ use super::{
     vantage::{Heading, Vantage},
 };
 
-/// Connections that are remembered at a time: up to 250 MB if each has something to tell. What is beyond takes the place of one that was silent for long.
+/// Connections that are remembered at a time: up to 250 MB if each has something to tell. What is beyond takes the place
+/// of one that was silent for long.
 const MAX_FLOWS: usize = 1 << 18;
+/// Where a connection is so much ahead of where it was seen first, it does not pass there any more.
+const MOVED_BYTES: i32 = 1 << 16;
 /// More payload than any Ethernet frame carries, with an MTU of 9,216: the kernel has merged what is longer.
 const LONGEST_PAYLOAD_BYTES: u32 = 9_176;
 /// Largest segment where nothing was agreed on: what fits into 1,500 bytes.
 const USUAL_MSS_BYTES: u16 = 1_460;
+
+/// What is known of a packet's checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checksum {
+    Right,
+    Wrong,
+    /// They could not be looked at, or are to be made later.
+    Unknown,
+}
 
 /// Everything that is known of TCP.
 pub(super) struct Flows {
@@ -183,7 +195,7 @@ impl Flows {
     pub(super) fn observe(
         &mut self,
         frame: &link::Frame<'_>,
-        (packet, is_damaged): (&Packet, bool),
+        (packet, checksum): (&Packet, Checksum),
         time_ns: u64,
         lines: &mut Lines<'_>,
     ) {
@@ -214,13 +226,18 @@ impl Flows {
             (None, now) => flow.sent[side] = now,
             _ => {}
         }
-        if is_damaged && flow.has_checksums[side] {
+        if checksum == Checksum::Wrong && flow.has_checksums[side] {
             return;
         }
-        flow.has_checksums[side] |= !is_damaged;
-        if flow.halves[side].segments == 0 {
-            flow.is_home[side] = self.homes.claim(flow.name(&self.secret), side, frame);
+        flow.has_checksums[side] |= checksum == Checksum::Right;
+        if !flow.is_home[side] {
+            let name = flow.name(&self.secret);
+            let is_home = self.is_home(name, side, (tag, frame), &segment);
+            self.totals.seen_twice += u64::from(!is_home);
+            let Some(flow) = self.flows.get_mut(place) else { return };
+            flow.is_home[side] = is_home;
         }
+        let Some(flow) = self.flows.get_mut(place) else { return };
         if segment.flags & SYN != 0 {
             flow.mss[side] = announced_mss(frame.bytes, packet);
         }
@@ -237,6 +254,13 @@ impl Flows {
         };
         let reverse = Reverse::of(&flow.halves[1 - side]);
         flow.halves[side].observe(&reverse, &segment, (&self.now, 0), &mut told);
+    }
+
+    /// Whether what a direction of this connection loses counts here: where it was seen first, or has moved to since.
+    fn is_home(&mut self, name: u64, side: usize, (tag, frame): (u64, &link::Frame<'_>), segment: &Segment) -> bool {
+        let home = self.homes.of(name, side, (tag, frame));
+        let half = self.places.get(&home).and_then(|place| Some(&self.flows.get(*place as usize)?.halves[side]));
+        home == tag || half.is_none_or(|half| (MOVED_BYTES..=i32::MAX).contains(&half.bytes_to(segment)))
     }
 
     /// Which way the packets go that `key` describes, when this one is of its direction `side`.
@@ -262,7 +286,7 @@ impl Flows {
                 let old = std::mem::replace(old, flow);
                 let name = old.name(&self.secret);
                 self.totals.settle(&old, self.homes.passes(name), &self.vantage);
-                self.homes.forget(name, &old);
+                self.homes.forget(name, old.halves[0].tag);
                 self.totals.evicted += 1;
             }
             place
@@ -300,10 +324,9 @@ impl Totals {
             let half = &flow.halves[side];
             self.segments += u64::from(half.segments);
             if !flow.is_home[side] {
-                self.seen_twice += u64::from(half.segments);
                 continue;
             }
-            let is_unknown = (passes || flow.passes) && vantage.inside.is_empty();
+            let is_unknown = passes && vantage.inside.is_empty();
             let heading = if is_unknown { Heading::Across } else { flow.heading_of(side, vantage) };
             let sums = &mut self.losses[heading as usize];
             sums.segments += u64::from(half.segments);
@@ -311,7 +334,8 @@ impl Totals {
             let before = ledgers[side].lost_before.saturating_sub(ledgers[side].came_late);
             // What the receiver says that it had was sent again in vain; of some that was known before.
             let again = ledgers[side].of(TcpEvent::RetransmitSeen);
-            let needless = ledgers[1 - side].of(TcpEvent::Dsack).saturating_sub(ledgers[side].of(TcpEvent::Spurious));
+            let known = ledgers[side].of(TcpEvent::Spurious) + ledgers[side].of(TcpEvent::Duplicate);
+            let needless = ledgers[1 - side].of(TcpEvent::Dsack).saturating_sub(known);
             let after = again.saturating_sub(needless);
             sums.before += before;
             sums.after += after;
@@ -354,14 +378,15 @@ impl Flow {
         }
     }
 
-    /// Its name wherever it is seen.
+    /// Its name wherever it is seen, in whichever VLAN or tunnel.
     fn name(&self, secret: &Secret) -> u64 {
-        Key { group: 0, ..self.key }.tag(secret)
+        Key { group: 0, encapsulation: 0, ..self.key }.tag(secret)
     }
 
     /// Which way the packets of a direction go.
     fn heading_of(&self, side: usize, vantage: &Vantage) -> Heading {
         match self.sent[side] {
+            _ if self.passes && vantage.inside.is_empty() => Heading::Across,
             Some(true) if vantage.inside.is_empty() => Heading::Out,
             Some(false) if vantage.inside.is_empty() => Heading::In,
             _ if side == 0 => self.heading,

@@ -62,7 +62,7 @@ pub(super) fn lost(name: &FlowName) -> u64 {
     of(0) + of(1)
 }
 
-/// Segments that passed again and that the receiver had not needed.
+/// Segments that passed again and that the receiver had not needed, of which only it knew.
 fn not_needed(name: &FlowName, at: usize) -> u32 {
     u32::try_from(name.not_needed[at]).unwrap_or(0)
 }

@@ -195,6 +195,7 @@ impl Probe {
             let [ingress, egress] = self.maps.ledgers(track.ledger)?;
             let ledgers = [ingress.since(&track.baseline[0]), egress.since(&track.baseline[1])];
             let of = |event: TcpEvent| [ledgers[0].of(event), ledgers[1].of(event)];
+            let both = |one, other| [0, 1].map(|way| of(one)[way] + of(other)[way]);
             let [host_before, host_within, host_behind] =
                 explained.get(&interface.ifindex).copied().unwrap_or_default();
             let totals = Totals {
@@ -203,7 +204,7 @@ impl Probe {
                 lost_before: [ledgers[0].lost_before, ledgers[1].lost_before],
                 came_late: [ledgers[0].came_late, ledgers[1].came_late],
                 seen_again: of(TcpEvent::RetransmitSeen),
-                spurious: of(TcpEvent::Spurious),
+                known_needless: both(TcpEvent::Spurious, TcpEvent::Duplicate),
                 not_needed: of(TcpEvent::Dsack),
                 one_of: self.loaded.capacity.flow_sample.into(),
                 host_before,

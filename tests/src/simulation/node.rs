@@ -231,13 +231,14 @@ fn show_counters(interface: &mut Interface, uplink: &Uplink, fetched: [u64; 3]) 
 /// As `probe::wire` reads them.
 fn totals(uplink: &Uplink, [host_before, host_within, host_behind]: [u64; 3]) -> Totals {
     let of = |event: TcpEvent| uplink.ledgers.map(|ledger| ledger.of(event));
+    let both = |one, other| uplink.ledgers.map(|ledger| ledger.of(one) + ledger.of(other));
     Totals {
         followed: uplink.segments,
         frames: uplink.frames,
         lost_before: uplink.ledgers.map(|ledger| ledger.lost_before),
         came_late: uplink.ledgers.map(|ledger| ledger.came_late),
         seen_again: of(TcpEvent::RetransmitSeen),
-        spurious: of(TcpEvent::Spurious),
+        known_needless: both(TcpEvent::Spurious, TcpEvent::Duplicate),
         not_needed: of(TcpEvent::Dsack),
         one_of: 1,
         host_before,

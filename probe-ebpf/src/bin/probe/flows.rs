@@ -249,8 +249,12 @@ impl Sink for Telling<'_> {
         }
         match event {
             TcpEvent::RetransmitSeen => self.name.seen_again[self.direction as usize] += segments,
-            TcpEvent::Dsack => self.name.not_needed[other(self.direction) as usize] += segments as i32,
-            TcpEvent::Spurious => self.name.not_needed[self.direction as usize] -= segments as i32,
+            TcpEvent::Dsack => {
+                maps::add_at_once(&mut self.name.not_needed[other(self.direction) as usize], segments as i32);
+            }
+            TcpEvent::Spurious | TcpEvent::Duplicate => {
+                maps::add_at_once(&mut self.name.not_needed[self.direction as usize], -(segments as i32));
+            }
             _ => {}
         }
     }

@@ -301,6 +301,14 @@ fn add_to(count: *mut u64, amount: u64) {
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) count, in(reg) amount, options(nostack)) };
 }
 
+/// Adds where another CPU may add, too.
+#[inline(always)]
+pub(crate) fn add_at_once(count: &mut i32, amount: i32) {
+    let amount = u64::from(amount as u32);
+    // SAFETY: adds to a value of a map, aligned to 4 bytes. By hand as above.
+    unsafe { asm!("lock *(u32 *)({0} + 0) += {1}", in(reg) &raw mut *count, in(reg) amount, options(nostack)) };
+}
+
 /// What became of a malformed frame's count.
 pub(crate) enum Counted {
     /// It is counted; with whether the frame is to be kept as evidence.

@@ -1,7 +1,7 @@
 //! The newer format: sections of blocks, interfaces with link type and clock of their own
 //! (draft-ietf-opsawg-pcapng).
 
-use std::io::Read;
+use std::{collections::HashMap, io::Read};
 
 use super::{Broken, Found, MAX_RECORD_BYTES, Step, bring, word};
 use crate::analyze::input::{Input, WHOLE_BYTES};
@@ -76,11 +76,12 @@ impl Clock {
 #[derive(Default)]
 pub(super) struct Section {
     big_endian: bool,
-    /// Of all sections.
-    interfaces: Vec<Interface>,
-    /// Where in `interfaces` those of this section are, and of the one before it.
-    here: Vec<u32>,
-    before: Vec<u32>,
+    /// Of this section, each with its number in the file.
+    here: Vec<(u32, Interface)>,
+    /// Of all sections, by number, as they were described first.
+    all: Vec<Interface>,
+    /// Numbers by place in the section, name and link type: captures in a row have a section each, of the same interfaces.
+    numbers: HashMap<(usize, String, u32), u32>,
     /// The block whose end is next, too long for being looked at in one piece: where it begins and how long it says it is.
     long: Option<(u64, u32)>,
 }
@@ -88,7 +89,7 @@ pub(super) struct Section {
 impl Section {
     /// By its number in the file.
     pub(super) fn interface(&self, number: u32) -> Option<&Interface> {
-        self.interfaces.get(number as usize)
+        self.all.get(number as usize)
     }
 
     #[inline]
@@ -178,12 +179,12 @@ impl Section {
             [0x4d, 0x3c, 0x2b, 0x1a] => false,
             _ => return Err("a section header without its magic number"),
         };
-        self.before = std::mem::take(&mut self.here);
+        self.here.clear();
         Ok(())
     }
 
     fn add_interface(&mut self, body: &[u8]) -> Result<(), String> {
-        if self.here.len() >= MAX_INTERFACES || self.interfaces.len() >= MAX_INTERFACES {
+        if self.here.len() >= MAX_INTERFACES {
             return Err(format!("more than {MAX_INTERFACES} interfaces"));
         }
         let mut interface = Interface {
@@ -203,13 +204,18 @@ impl Section {
             }
             _ => {}
         });
-        // Captures in a row have a section each, of the same interfaces.
-        let same = self.before.get(self.here.len()).filter(|number| self.interface(**number) == Some(&interface));
-        let number = same.copied().unwrap_or_else(|| {
-            self.interfaces.push(interface);
-            (self.interfaces.len() - 1) as u32
-        });
-        self.here.push(number);
+        let key = (self.here.len(), interface.name.clone(), interface.link_type);
+        let number = match self.numbers.get(&key) {
+            Some(number) => *number,
+            None if self.all.len() >= MAX_INTERFACES => return Err(format!("more than {MAX_INTERFACES} interfaces")),
+            None => {
+                let number = self.all.len() as u32;
+                self.numbers.insert(key, number);
+                self.all.push(interface.clone());
+                number
+            }
+        };
+        self.here.push((number, interface));
         Ok(())
     }
 
@@ -269,7 +275,7 @@ impl Section {
     /// An interface of this section, and its number in the file.
     #[inline]
     fn known(&self, index: u32) -> Result<(u32, &Interface), String> {
-        let known = self.here.get(index as usize).and_then(|number| Some((*number, self.interface(*number)?)));
+        let known = self.here.get(index as usize).map(|(number, interface)| (*number, interface));
         known.ok_or_else(|| format!("a frame of interface {index}, which was not described before"))
     }
 

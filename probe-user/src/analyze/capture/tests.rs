@@ -186,7 +186,7 @@ fn sections_begin_anew() {
         named(little, b"eth1"),
         of(1),
         little.section(),
-        named(little, b"eth0"),
+        little.interface(1, 96, &little.option(2, b"eth0")),
         named(little, b"wlan0"),
         [of(0), of(1)].concat(),
     ];

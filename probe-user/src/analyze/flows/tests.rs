@@ -13,11 +13,12 @@ struct Packet4 {
     ack: u32,
     flags: u8,
     payload_bytes: u16,
+    identifier: u16,
     options: Vec<u8>,
     interface: u32,
     sent: Option<bool>,
     time_ns: u64,
-    is_damaged: bool,
+    checksum: Checksum,
 }
 
 impl Packet4 {
@@ -30,11 +31,12 @@ impl Packet4 {
             ack: 1,
             flags: 0x10,
             payload_bytes,
+            identifier: 0,
             options: Vec::new(),
             interface: 0,
             sent: None,
             time_ns: 0,
-            is_damaged: false,
+            checksum: Checksum::Right,
         }
     }
 
@@ -46,8 +48,15 @@ impl Packet4 {
     fn bytes(&self) -> Vec<u8> {
         let header_bytes = 20 + self.options.len();
         let total = (20 + header_bytes) as u16 + self.payload_bytes;
-        let mut ip =
-            [&[0x45, 0][..], &total.to_be_bytes(), &[0, 0, 0x40, 0, 64, 6, 0, 0], &self.ends.0, &self.ends.1].concat();
+        let mut ip = [
+            &[0x45, 0][..],
+            &total.to_be_bytes(),
+            &self.identifier.to_be_bytes(),
+            &[0x40, 0, 64, 6, 0, 0],
+            &self.ends.0,
+            &self.ends.1,
+        ]
+        .concat();
         let sum: u32 = ip.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
         let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
         ip[10..12].copy_from_slice(&sum.to_be_bytes());
@@ -72,7 +81,7 @@ fn feed(flows: &mut Flows, packets: &[Packet4]) {
         let Opened::Frame(frame) = link::open(&record) else { panic!("no frame") };
         let judged = judge(frame.bytes, frame.meta);
         assert!(judged.is_sound);
-        flows.observe(&frame, (&judged.packet, packet.is_damaged), record.time_ns, &mut Lines::new(None));
+        flows.observe(&frame, (&judged.packet, packet.checksum), record.time_ns, &mut Lines::new(None));
     }
 }
 
@@ -160,15 +169,43 @@ fn packets_that_pass_twice_count_once() {
 /// What the network has damaged tells nothing of the connection; what had wrong checksums from the beginning does.
 #[test]
 fn damaged_packets() {
-    let damaged = Packet4 { is_damaged: true, ..Packet4::data(0x3000_0000, 100) };
+    let damaged = Packet4 { checksum: Checksum::Wrong, ..Packet4::data(0x3000_0000, 100) };
     let mut packets: Vec<_> = (0..20).map(|number| Packet4::data(1 + 100 * number, 100)).collect();
     packets.insert(10, damaged);
     let totals = after(&packets, &[]);
     assert_eq!(totals.losses[2], Sums { segments: 20, before: 0, after: 0 });
     assert_eq!(totals.ledger, Ledger { quality: totals.ledger.quality, ..Ledger::default() });
     let mut rewritten = lossy();
-    rewritten.iter_mut().for_each(|packet| packet.is_damaged = true);
+    rewritten.iter_mut().for_each(|packet| packet.checksum = Checksum::Wrong);
     assert_eq!(after(&rewritten, &[]).losses[2], Sums { segments: 7, before: 1, after: 1 });
+    rewritten[0].checksum = Checksum::Unknown;
+    assert_eq!(after(&rewritten, &[]).losses[2], Sums { segments: 7, before: 1, after: 1 });
+}
+
+/// From one interface to another, and not back: what is lost on either is counted.
+#[test]
+fn connections_that_move() {
+    let ahead = |packet: &Packet4| if packet.ends.0 == A { 100_000 } else { 0 };
+    let moved = |packet: Packet4| Packet4 { interface: 1, seq: packet.seq + ahead(&packet), ..packet };
+    let packets = [lossy(), lossy().into_iter().map(moved).collect()].concat();
+    let totals = after(&packets, &[]);
+    let Sums { before, after, .. } = totals.losses[2];
+    assert_eq!((before, after, totals.flows), (2, 2, 2));
+    // Of the other direction nothing shows whether it has moved.
+    assert_eq!(totals.seen_twice, 2);
+}
+
+/// What a receiver says of copies pays for nothing else.
+#[test]
+fn copies_pay_for_themselves() {
+    let mut packets = lossy();
+    packets[1].identifier = 7;
+    packets.insert(2, packets[1].clone());
+    let says_twice = vec![1, 1, 5, 10, 0, 0, 0, 101, 0, 0, 0, 201];
+    packets.push(Packet4 { options: says_twice, ..Packet4::ack(401) });
+    let totals = after(&packets, &[]);
+    assert_eq!((totals.ledger.of(TcpEvent::Duplicate), totals.ledger.of(TcpEvent::Dsack)), (1, 1));
+    assert_eq!(totals.losses[2].after, 1);
 }
 
 /// What the kernel has merged counts as what both ends have agreed on.

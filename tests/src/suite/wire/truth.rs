@@ -90,9 +90,8 @@ fn rows(scene: &Scene, losses: &Losses<'_>) -> Result<[Row; 4]> {
         (true, _) if scene.way == Way::Reordering => None,
         // What a timer finds lost after more than a second has no losses around it.
         (false, Loss::Random(_)) if !scene.sack => Some((15.0, 3.0)),
-        // Of a dozen packets, each of up to 45 segments, one is a retransmission that is lost on its second way: no hole tells.
-        (false, Loss::Random(1)) if scene.offloads == Offloads::Gso => Some((30.0, 3.0)),
-        (true, Loss::Random(_)) if scene.offloads == Offloads::Gso => Some((60.0, 3.0)),
+        // Of a few packets, each of up to 45 segments, one is a retransmission that is lost on its second way.
+        (true, Loss::Random(1)) if scene.offloads == Offloads::Gso => Some((60.0, 3.0)),
         (false, _) => Some((3.0, 3.0)),
         (true, Loss::Tail(_) | Loss::Netem) => Some((40.0, 3.0)),
         // Of many holes at once the lowest pass for as young as the others, and what fills a young one may have been late.
