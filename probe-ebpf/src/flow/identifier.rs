@@ -152,6 +152,7 @@ impl Half {
             }
             _ => return Age::Unknown,
         }
+        clock.settle(self);
         self.ripen(false, clock, sink);
         if ahead >= LATE_FROM { Age::Late } else { Age::New }
     }
@@ -170,6 +171,7 @@ impl Half {
             self.flags |= SHARED;
             self.gaps = 0;
         }
+        clock.settle(self);
         if self.id_seen >= BLOCK {
             if self.id_seen == self.id_exact {
                 self.flags &= !SHARED;
@@ -188,6 +190,7 @@ impl Half {
             (self.id_seen, self.id_exact) = (0, 0);
             self.set_weightless(0);
         }
+        clock.settle(self);
         self.has(QUALIFIED)
     }
 
