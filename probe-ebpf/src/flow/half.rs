@@ -76,7 +76,7 @@ pub struct Half {
     /// SYNs of this direction, and those of the other one when it was last acknowledged: four bits each. What was
     /// acknowledged before a new SYN is void.
     epochs: u8,
-    pub(super) holes: Holes,
+    holes: Holes,
 }
 const _: () = assert!(size_of::<Half>() == 128);
 

@@ -669,11 +669,21 @@ fn a_stray_packet_accuses_nobody() {
         (202..230).for_each(|number| lab.send(OUT, id(data(number), number)));
         assert_eq!(lab.events(), [], "the sequence number of one, identifiers {identify}");
         lab.acked(220);
-        lab.send(BACK, Segment { ack: data(220).seq ^ 1 << 30, ..flags(ACK, 7_001) });
+        let stray_ack = |lab: &mut Lab| {
+            lab.send(BACK, Segment { ack: data(220).seq.wrapping_add(1 << 29), ..flags(ACK, 7_001) });
+        };
+        stray_ack(&mut lab);
         lab.acked(225);
         (230..240).for_each(|number| lab.send(OUT, id(data(number), number)));
         lab.send(OUT, id(data(228), 240));
-        assert_eq!(lab.events(), [(RetransmitSeen, 1)], "the acknowledgement of one, identifiers {identify}");
+        lab.send(OUT, id(data(222), 241));
+        let expected = [(RetransmitSeen, 1), (Spurious, 1)];
+        assert_eq!(lab.events(), expected, "the acknowledgement of one, identifiers {identify}");
+        // Nor is what is new or missing acknowledged until the next one comes.
+        lab.send(OUT, id(data(241), 242));
+        stray_ack(&mut lab);
+        lab.send(OUT, id(data(242), 243));
+        assert_eq!(lab.events(), [(HoleOpened, 1)], "before the next one, identifiers {identify}");
     }
 }
 

@@ -38,7 +38,7 @@ const USUAL_MSS_BYTES: u16 = 1_460;
 pub(super) enum Checksum {
     Right,
     Wrong,
-    /// They could not be looked at, or are to be made later.
+    /// They could not be looked at.
     Unknown,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Totals {
     pub(super) flows: u64,
     /// Of them, those that were forgotten for want of room.
     pub(super) evicted: u64,
-    /// Packets that the capture has twice, on their way in and on their way out: counted once.
+    /// Packets that the capture has twice, in and out or at another interface: their losses count once.
     pub(super) seen_twice: u64,
     /// Segments judged, at whichever interface.
     pub(super) segments: u64,

@@ -48,11 +48,11 @@ pub struct Summary {
     pub malformed: BTreeMap<&'static str, u64>,
     /// TCP segments judged.
     pub tcp_segments: u64,
-    /// What they say of those before them, in segments.
+    /// What they say of those before them, in segments, at each interface.
     pub tcp: BTreeMap<&'static str, u64>,
     /// Why less was seen than there was.
     pub tcp_quality: BTreeMap<&'static str, u64>,
-    /// Packets that the capture has twice, and that were counted once.
+    /// Packets that the capture has twice, in and out or at another interface: their losses count once.
     pub tcp_seen_twice: u64,
     /// What TCP has lost.
     pub loss: Losses,
@@ -351,7 +351,7 @@ impl Summary {
         }
         if self.tcp_seen_twice > 0 {
             let twice = grouped(self.tcp_seen_twice);
-            notes.push(format!("{twice} TCP packets are in the capture twice, coming in and going out: counted once."));
+            notes.push(format!("{twice} TCP packets are in the capture twice, in and out or at another interface: their losses count once."));
         }
         let quality = |cause: Quality| self.tcp_quality.get(cause.id()).copied().unwrap_or(0);
         let unseen = quality(Quality::AckedUnseen);

@@ -242,7 +242,7 @@ impl Sink for Telling<'_> {
     #[inline(always)]
     fn event(&mut self, event: TcpEvent, segments: u32) {
         match &mut self.behind {
-            Some(behind) if matches!(event, TcpEvent::RetransmitSeen | TcpEvent::Spurious) => {
+            Some(behind) if matches!(event, TcpEvent::RetransmitSeen | TcpEvent::Spurious | TcpEvent::Duplicate) => {
                 behind.event(event, segments);
             }
             _ => self.ledger.event(event, segments),
