@@ -34,7 +34,7 @@ impl Budget {
             }
             self.open_until = 0;
         }
-        if now.wrapping_sub(self.since) >= u64::from(hertz) / PARTS {
+        if now.wrapping_sub(self.since).wrapping_mul(PARTS) >= u64::from(hertz) {
             (self.since, self.spent_bytes) = (now, 0);
         }
         // The first packet of a part is always allowed, however long it is.

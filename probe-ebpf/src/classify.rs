@@ -62,11 +62,18 @@ impl TunnelPorts {
     /// No tunnel.
     pub const NONE: Self = Self { vxlan: [0; 2], geneve: [0; 2] };
 
+    /// Whether there is none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.vxlan[0] | self.vxlan[1] | self.geneve[0] | self.geneve[1] == 0
+    }
+
     /// The layer behind a UDP header with that destination port, if it is a tunnel's.
     #[inline(always)]
     #[must_use]
     pub const fn layer(&self, destination_port: u16) -> Option<Layer> {
-        if destination_port == 0 {
+        if destination_port == 0 || self.is_none() {
             None
         } else if destination_port == self.vxlan[0] || destination_port == self.vxlan[1] {
             Some(Layer::Vxlan)

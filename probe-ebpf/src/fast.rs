@@ -6,7 +6,7 @@
 
 use crate::{
     classify::{FROM_WIRE, LOOPBACK, Meta, Network, Packet, Transport},
-    frame::{Frame, be16, be32, be64, raw32},
+    frame::{Frame, be16, be32, be64, raw32, raw64},
     wire::{arp, ethernet, icmp, icmpv6, ipv4, ipv6, tcp, udp},
 };
 
@@ -25,32 +25,15 @@ struct Datagram {
 /// Accepts a frame that is plainly well formed.
 #[inline(always)]
 pub fn ordinary<F: Frame + ?Sized>(frame: &F, meta: &Meta) -> Option<Packet> {
-    ordinary_with(frame, meta, &mut ())
-}
-
-/// Wants to see TCP headers while their offsets are known to the compiler. (A closure would become a function of its own.)
-pub trait Onlooker<F: ?Sized> {
-    /// Headers of a frame that may yet be found not to be ordinary: offsets of the network and of the TCP header.
-    fn tcp(&mut self, frame: &F, network: Network, at: (usize, usize));
-}
-
-impl<F: ?Sized> Onlooker<F> for () {
-    #[inline(always)]
-    fn tcp(&mut self, _: &F, _: Network, _: (usize, usize)) {}
-}
-
-/// As [`ordinary`], with somebody who looks on.
-#[inline(always)]
-pub fn ordinary_with<F: Frame + ?Sized>(frame: &F, meta: &Meta, onlooker: &mut impl Onlooker<F>) -> Option<Packet> {
     let head: &[u8; ethernet::HEADER_BYTES + ethernet::TAG_BYTES] = frame.at(0)?;
     if !link_is_ordinary(head, meta) {
         return None;
     }
     match be16(head, 12) {
         ethernet::C_TAG if vlan_is_ordinary(be16(head, 14)) => {
-            network(frame, meta, (ethernet::HEADER_BYTES + ethernet::TAG_BYTES, be16(head, 16)), onlooker)
+            network(frame, meta, (ethernet::HEADER_BYTES + ethernet::TAG_BYTES, be16(head, 16)))
         }
-        ether_type => network(frame, meta, (ethernet::HEADER_BYTES, ether_type), onlooker),
+        ether_type => network(frame, meta, (ethernet::HEADER_BYTES, ether_type)),
     }
 }
 
@@ -67,9 +50,14 @@ fn link_is_ordinary<const N: usize>(head: &[u8; N], meta: &Meta) -> bool {
     if frame_bytes > meta.mtu_bytes as usize + ethernet::OVER_MTU_BYTES && meta.mtu_bytes != 0 && meta.gso_size == 0 {
         return false;
     }
-    // In the upper 48 bits.
-    let (destination, source) = (be64(head, 0) & !0xffff, be64(head, 6) & !0xffff);
+    let (destination, source) = (address(head, 0), address(head, 6));
     head[6] & 1 == 0 && (meta.flags & LOOPBACK != 0 || (source != destination && source != 0))
+}
+
+/// A MAC address to compare: without the two bytes behind it.
+#[inline(always)]
+fn address<const N: usize>(head: &[u8; N], at: usize) -> u64 {
+    if cfg!(target_endian = "little") { raw64(head, at) << 16 } else { raw64(head, at) >> 16 }
 }
 
 #[inline(always)]
@@ -78,15 +66,10 @@ fn vlan_is_ordinary(control: u16) -> bool {
 }
 
 #[inline(always)]
-fn network<F: Frame + ?Sized>(
-    frame: &F,
-    meta: &Meta,
-    (at, ether_type): (usize, u16),
-    onlooker: &mut impl Onlooker<F>,
-) -> Option<Packet> {
+fn network<F: Frame + ?Sized>(frame: &F, meta: &Meta, (at, ether_type): (usize, u16)) -> Option<Packet> {
     match ether_type {
-        ethernet::IPV4 => payload(frame, meta, &ordinary_ipv4(frame, meta, at)?, onlooker),
-        ethernet::IPV6 => payload(frame, meta, &ordinary_ipv6(frame, meta, at)?, onlooker),
+        ethernet::IPV4 => payload(frame, meta, &ordinary_ipv4(frame, meta, at)?),
+        ethernet::IPV6 => payload(frame, meta, &ordinary_ipv6(frame, meta, at)?),
         ethernet::ARP => ordinary_arp(frame, meta, at),
         _ => None,
     }
@@ -165,18 +148,9 @@ fn ordinary_ipv6<F: Frame + ?Sized>(frame: &F, meta: &Meta, at: usize) -> Option
 }
 
 #[inline(always)]
-fn payload<F: Frame + ?Sized>(
-    frame: &F,
-    meta: &Meta,
-    datagram: &Datagram,
-    onlooker: &mut impl Onlooker<F>,
-) -> Option<Packet> {
+fn payload<F: Frame + ?Sized>(frame: &F, meta: &Meta, datagram: &Datagram) -> Option<Packet> {
     let (transport, header_bytes) = match (datagram.protocol, datagram.network) {
-        (ipv4::TCP, _) => {
-            let header_bytes = ordinary_tcp(frame, datagram.at)?;
-            onlooker.tcp(frame, datagram.network, (datagram.network_at, datagram.at));
-            (Transport::Tcp, header_bytes)
-        }
+        (ipv4::TCP, _) => (Transport::Tcp, ordinary_tcp(frame, datagram.at)?),
         (ipv4::UDP, network) => {
             let header: &[u8; udp::HEADER_BYTES] = frame.at(datagram.at)?;
             let ordinary = meta.tunnels.layer(be16(header, 2)).is_none()

@@ -20,6 +20,6 @@ mod tests;
 
 pub use event::{Ledger, Quality, Sink, TcpEvent};
 pub use half::{Clock, Half, Reverse};
-pub use key::{Key, Passing, Secret, encapsulation, tunnel, vlans};
+pub use key::{Key, Passing, Secret, encapsulation, tag_of, tunnel, vlans};
 pub use segment::{Cut, Segment};
 pub use table::{FLOW_WAYS, Place, first_way, place, set_of};

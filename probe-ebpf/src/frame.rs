@@ -33,7 +33,7 @@ impl Frame for [u8] {
 
 /// As one load. Bytes that are named one by one stay loads of one byte each where one of them is used elsewhere too.
 #[inline(always)]
-fn word<const BYTES: usize, const N: usize>(bytes: &[u8; N], at: usize) -> [u8; BYTES] {
+pub(crate) fn word<const BYTES: usize, const N: usize>(bytes: &[u8; N], at: usize) -> [u8; BYTES] {
     let mut word = [0; BYTES];
     word.copy_from_slice(&bytes[at..at + BYTES]);
     word

@@ -257,15 +257,17 @@ impl Half {
     #[inline(always)]
     pub fn follow(&mut self, reverse: &Reverse, segment: &Segment, clock: &impl Clock, cpu: u32) -> bool {
         const NEITHER: u16 = TIMING | EMBRYONIC | CLOSED;
+        const BOTH: u16 = KNOWN | ACKNOWLEDGES;
         let end = segment.seq.wrapping_add(segment.payload_bytes);
-        let is_next = self.flags & (KNOWN | ACKNOWLEDGES | NEITHER) == KNOWN | ACKNOWLEDGES
-            && segment.flags & (SYN | FIN | RST | ACK) == ACK
-            && segment.seq == self.next
-            && segment.has & Segment::BLOCKS == 0
-            && self.cpu == cpu as u8 & !HOLES
-            && self.gaps == 0;
-        let is_noted = reverse.is_seen() || self.has(ONE_SIDED);
-        if !is_next || !is_noted || reverse.epochs >> 4 != self.epochs & 0xf {
+        // Differences from what is to be expected. Together, because a branch for each costs more than all of them.
+        let differs = u32::from((self.flags & (BOTH | NEITHER)) ^ BOTH)
+            | u32::from((segment.flags & (SYN | FIN | RST | ACK)) ^ ACK)
+            | u32::from(segment.has & Segment::BLOCKS)
+            | (segment.seq ^ self.next)
+            | u32::from(self.cpu ^ (cpu as u8 & !HOLES))
+            | u32::from(self.gaps)
+            | u32::from((reverse.epochs >> 4) ^ (self.epochs & 0xf));
+        if differs != 0 || !(reverse.is_seen() || self.has(ONE_SIDED)) {
             return false;
         }
         if segment.payload_bytes != 0

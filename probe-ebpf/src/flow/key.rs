@@ -4,8 +4,8 @@ use super::{Reverse, Segment};
 use crate::{
     abi::Direction,
     classify::{Cursor, Meta, Network, Packet},
-    frame::{Frame, be16, raw32, raw64},
-    wire::{ethernet, ipv4, ipv6},
+    frame::{Frame, be16, raw32, raw64, word},
+    wire::{ethernet, ipv4, ipv6, tcp},
 };
 
 /// What the agent has drawn by lot, so that nobody outside can choose connections that share a place.
@@ -44,6 +44,14 @@ const _: () = assert!(size_of::<Key>() == 48);
 /// Upper and middle part of an IPv4 address mapped into IPv6, in network order, as the number that memory holds.
 const MAPPED: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
 
+/// The last four bytes of an address, where IPv4's are, in its second number.
+const LAST: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+
+#[inline(always)]
+const fn is_mapped(address: &[u64; 2]) -> bool {
+    address[0] == 0 && address[1] & !LAST == MAPPED
+}
+
 impl Key {
     /// An IPv4 address, in the order in which memory holds it.
     #[inline(always)]
@@ -51,24 +59,6 @@ impl Key {
     pub const fn mapped(address: u32) -> [u64; 2] {
         let bytes = address.to_ne_bytes();
         [0, MAPPED | u64::from_ne_bytes([0, 0, 0, 0, bytes[0], bytes[1], bytes[2], bytes[3]])]
-    }
-
-    /// Of a packet, at offsets that are known when compiling.
-    #[inline(always)]
-    #[must_use]
-    pub fn plain<F: Frame + ?Sized>(
-        frame: &F,
-        network: Network,
-        (network_at, at): (usize, usize),
-        direction: Direction,
-    ) -> Option<Self> {
-        let ports: &[u8; 4] = frame.at(at)?;
-        let (from, to) = match network {
-            Network::Ipv4 => ipv4_addresses(frame.at(network_at + ipv4::SOURCE_AT)?),
-            Network::Ipv6 => ipv6_addresses(frame.at(network_at + ipv6::SOURCE_AT)?),
-            Network::None | Network::Arp => return None,
-        };
-        Some(Self::between((from, to), (be16(ports, 0), be16(ports, 2)), direction))
     }
 
     /// Of a packet whose headers can be seen.
@@ -129,22 +119,90 @@ impl Key {
 
     #[inline(always)]
     const fn tag_between(&self, [outside, inside]: [(&[u64; 2], u16); 2], secret: &Secret) -> u64 {
-        let ports = (outside.1 as u64) << 48 | (inside.1 as u64) << 32 | self.encapsulation as u64;
+        let ([a, b], [c, d]) = (outside.1.to_be_bytes(), inside.1.to_be_bytes());
         let (outside, inside) = (outside.0, inside.0);
-        let mut state = secret.seed ^ (self.group as u64);
-        state = mix(state, outside[0] ^ outside[1].rotate_left(32), secret.factor);
-        state = mix(state, outside[1] ^ ports, secret.factor);
-        state = mix(state, inside[0] ^ inside[1].rotate_left(32), secret.factor);
-        state = mix(state, inside[1], secret.factor);
-        (state ^ state >> 29) | 1
+        let tag = Tag::new(self.group, secret);
+        let tag = if is_mapped(outside) && is_mapped(inside) {
+            tag.ipv4((outside[1] & LAST).rotate_left(32) | (inside[1] & LAST))
+        } else {
+            tag.ipv6(outside, inside)
+        };
+        tag.between(u32::from_ne_bytes([a, b, c, d]), self.encapsulation)
     }
 }
 
-/// Multiplication carries upwards, the shift brings it down again.
+/// The tag of an ordinary packet's connection, from its bytes: that of its [`Key`], without the detour.
 #[inline(always)]
-const fn mix(state: u64, word: u64, factor: u64) -> u64 {
-    let state = (state ^ word).wrapping_mul(factor);
-    state ^ state >> 32
+#[must_use]
+pub fn tag_of<F: Frame + ?Sized>(
+    frame: &F,
+    (network, network_at, at): (Network, usize, usize),
+    (direction, group): (Direction, u8),
+    encapsulation: u32,
+    secret: &Secret,
+) -> Option<u64> {
+    // The same bytes as for the segment, so that they are looked for once.
+    let header: &[u8; tcp::HEADER_BYTES] = frame.at(at)?;
+    let tag = Tag::new(group.into(), secret);
+    let tag = match network {
+        Network::Ipv4 => {
+            let addresses = raw64::<{ ipv4::HEADER_BYTES }>(frame.at(network_at)?, ipv4::SOURCE_AT);
+            tag.ipv4(match direction {
+                Direction::Ingress => addresses,
+                Direction::Egress => addresses.rotate_left(32),
+            })
+        }
+        Network::Ipv6 => {
+            let header: &[u8; ipv6::HEADER_BYTES] = frame.at(network_at)?;
+            let (from, to) = ipv6_addresses(&word(header, ipv6::SOURCE_AT));
+            match direction {
+                Direction::Ingress => tag.ipv6(&from, &to),
+                Direction::Egress => tag.ipv6(&to, &from),
+            }
+        }
+        Network::None | Network::Arp => return None,
+    };
+    let ports = raw32(header, 0);
+    let ports = match direction {
+        Direction::Ingress => ports,
+        Direction::Egress => ports.rotate_left(16),
+    };
+    Some(tag.between(ports, encapsulation))
+}
+
+/// A tag in the making. Addresses and ports in network order, those outside first.
+struct Tag {
+    state: u64,
+    factor: u64,
+}
+
+impl Tag {
+    #[inline(always)]
+    const fn new(group: u32, secret: &Secret) -> Self {
+        Self { state: secret.seed ^ group as u64, factor: secret.factor }
+    }
+
+    #[inline(always)]
+    const fn ipv4(self, addresses: u64) -> Self {
+        self.mix(addresses)
+    }
+
+    #[inline(always)]
+    const fn ipv6(self, outside: &[u64; 2], inside: &[u64; 2]) -> Self {
+        self.mix(outside[0] ^ outside[1].rotate_left(32)).mix(outside[1]).mix(inside[0]).mix(inside[1])
+    }
+
+    #[inline(always)]
+    const fn between(self, ports: u32, encapsulation: u32) -> u64 {
+        self.mix(ports as u64).mix(encapsulation as u64).state | 1
+    }
+
+    /// Multiplication carries upwards, the shift brings it down again.
+    #[inline(always)]
+    const fn mix(self, word: u64) -> Self {
+        let state = (self.state ^ word).wrapping_mul(self.factor);
+        Self { state: state ^ state >> 32, ..self }
+    }
 }
 
 #[inline(always)]
@@ -213,24 +271,3 @@ pub struct Passing {
     pub key: Key,
 }
 const _: () = assert!(size_of::<Passing>() == 128);
-
-impl Passing {
-    /// Takes in a packet at offsets that are known when compiling: its segment, of which sizes are not set yet, and its
-    /// connection's tag. See [`Segment::read_plain`]. The key is not kept: who wants it looks at the packet again.
-    #[inline(always)]
-    pub fn read_plain<F: Frame + ?Sized>(
-        &mut self,
-        frame: &F,
-        meta: &Meta,
-        (network, at): (Network, (usize, usize)),
-        (direction, group): (Direction, u8),
-        secret: &Secret,
-    ) -> Option<()> {
-        self.segment.read_plain(frame, network, at)?;
-        let key = Key::plain(frame, network, at, direction)?;
-        let tags_in_frame = u32::from(at.0 != ethernet::HEADER_BYTES);
-        let encapsulation = encapsulation(frame, meta, tags_in_frame);
-        self.tag = Key { group: u32::from(group), encapsulation, ..key }.tag(secret);
-        Some(())
-    }
-}

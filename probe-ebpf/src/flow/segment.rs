@@ -4,7 +4,7 @@ use super::Reverse;
 use crate::{
     classify::{Network, Packet, Transport},
     frame::{Frame, be16, be32},
-    wire::tcp,
+    wire::{ipv4, tcp},
 };
 
 /// Options that are looked through at most, NOPs too; what stands behind them is not seen.
@@ -82,7 +82,10 @@ impl Segment {
         let at = usize::from(packet.transport_at);
         let (numbers, rest): ([u8; 8], [u8; 4]) = (frame.read(at + 4)?, frame.read(at + 12)?);
         self.has = 0;
-        self.take(&numbers, &rest);
+        self.seq = be32(&numbers, 0);
+        self.ack = be32(&numbers, 4);
+        self.flags = rest[1];
+        self.window = be16(&rest, 2);
         self.size(packet.payload_bytes, cut);
         if packet.network == Network::Ipv4 {
             self.identifier = u16::from_be_bytes(frame.read(usize::from(packet.network_at) + 4)?);
@@ -99,42 +102,38 @@ impl Segment {
         Some(())
     }
 
-    /// As [`Self::read`], of a packet whose options are none, or timestamps alone, at offsets that are known when compiling.
-    /// Sizes are not set yet.
+    /// As [`Self::of`], of an ordinary packet whose options are none, or timestamps alone. Sizes are not set yet.
     #[inline(always)]
-    pub fn read_plain<F: Frame + ?Sized>(
-        &mut self,
-        frame: &F,
-        network: Network,
-        (network_at, at): (usize, usize),
-    ) -> Option<()> {
-        let (numbers, rest): (&[u8; 8], &[u8; 4]) = (frame.at(at + 4)?, frame.at(at + 12)?);
-        self.has = match rest[0] >> 4 {
-            5 => 0,
+    pub fn plain<F: Frame + ?Sized>(frame: &F, network: Network, (network_at, at): (usize, usize)) -> Option<Self> {
+        let header: &[u8; tcp::HEADER_BYTES] = frame.at(at)?;
+        let (has, timestamp) = match header[12] >> 4 {
+            5 => (0, 0),
             8 => {
                 let options: &[u8; 8] = frame.at(at + tcp::HEADER_BYTES)?;
                 if be32(options, 0) != tcp::NOP_NOP_TIMESTAMPS {
                     return None;
                 }
-                self.timestamp = be32(options, 4);
-                Self::TIMESTAMP
+                (Self::TIMESTAMP, be32(options, 4))
             }
             _ => return None,
         };
-        self.take(numbers, rest);
-        if network == Network::Ipv4 {
-            self.identifier = u16::from_be_bytes(*frame.at(network_at + 4)?);
-            self.has |= Self::IDENTIFIED;
-        }
-        Some(())
-    }
-
-    #[inline(always)]
-    fn take(&mut self, numbers: &[u8; 8], rest: &[u8; 4]) {
-        self.seq = be32(numbers, 0);
-        self.ack = be32(numbers, 4);
-        self.flags = rest[1];
-        self.window = be16(rest, 2);
+        let (has, identifier) = match network {
+            Network::Ipv4 => {
+                let header: &[u8; ipv4::HEADER_BYTES] = frame.at(network_at)?;
+                (has | Self::IDENTIFIED, be16(header, 4))
+            }
+            _ => (has, 0),
+        };
+        Some(Self {
+            seq: be32(header, 4),
+            ack: be32(header, 8),
+            timestamp,
+            window: be16(header, 14),
+            identifier,
+            flags: header[13],
+            has,
+            ..Self::default()
+        })
     }
 
     /// Sets how much data there is, and how it is cut up.

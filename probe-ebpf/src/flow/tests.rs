@@ -3,8 +3,19 @@
 mod reference;
 mod reuse;
 
-use super::{Clock, FLOW_WAYS, Half, Key, Ledger, Place, Quality, Reverse, Secret, Segment, Sink, TcpEvent, place};
-use crate::wire::tcp::{ACK, FIN, RST, SYN};
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::{
+    Clock, Cut, FLOW_WAYS, Half, Key, Ledger, Place, Quality, Reverse, Secret, Segment, Sink, TcpEvent, place, set_of,
+    tag_of,
+};
+use crate::{
+    abi::Direction,
+    classify::{Network, Packet, Transport},
+    wire::tcp::{ACK, FIN, RST, SYN},
+};
 use TcpEvent::*;
 
 /// Data or the beginning of the connection go this way.
@@ -1021,29 +1032,85 @@ fn residents_stay() {
     assert_eq!(place(&vacant, HERE, true, &at(1_000)), Place::Free(1));
 }
 
-#[test]
-fn tags_tell_connections_apart() {
-    let secret = Secret { seed: 0x1234_5678_9abc_def0, factor: 0x9e37_79b9_7f4a_7c15 };
-    let mut tags = std::collections::BTreeSet::new();
-    let mut places = std::collections::BTreeSet::new();
+const SECRET: Secret = Secret { seed: 0x1234_5678_9abc_def0, factor: 0x9e37_79b9_7f4a_7c15 };
+
+/// All keys have tags of their own, and as many of 32,768 places are taken as by lot.
+fn assert_told_apart(keys: impl Iterator<Item = Key>) {
+    let mut tags = BTreeSet::new();
+    let mut places = BTreeSet::new();
     let mut count = 0;
-    for host in 0..64_u32 {
-        for port in 0..64_u16 {
-            for (group, encapsulation) in [(0, 0), (1, 0), (0, 7)] {
-                let outside = Key::mapped(u32::from_be_bytes([10, 0, 0, host as u8]).to_be());
-                let inside = Key::mapped(u32::from_be_bytes([10, 0, 1, 1]).to_be());
-                let (outside_port, inside_port) = (40_000 + port, 443);
-                let key = Key { outside, inside, outside_port, inside_port, encapsulation, group, pad: 0 };
-                for key in [key, key.reversed()] {
-                    tags.insert(key.tag(&secret));
-                    places.insert(key.tag(&secret) >> 49);
-                    count += 1;
-                }
-            }
-        }
+    for key in keys.flat_map(|key| [key, key.reversed()]) {
+        let tag = key.tag(&SECRET);
+        assert_eq!(tag, key.reversed().reversed_tag(&SECRET));
+        tags.insert(tag);
+        places.insert(set_of(tag, 32_767));
+        count += 1;
     }
     assert_eq!(tags.len(), count);
-    // As many of 32,768 places are taken as by lot: 1 - e^(-0.75), give or take.
+    // 1 - e^(-n), give or take.
     let expected = 32_768.0 * (1.0 - (-(count as f64) / 32_768.0).exp());
     assert!((places.len() as f64 / expected - 1.0).abs() < 0.02, "{} places, {expected} expected", places.len());
+}
+
+fn key(outside: [u64; 2], inside: [u64; 2], ports: (u16, u16)) -> Key {
+    Key { outside, inside, outside_port: ports.0, inside_port: ports.1, ..Key::default() }
+}
+
+#[test]
+fn tags_tell_connections_apart() {
+    let ipv4 = |last: [u8; 2]| Key::mapped(u32::from_ne_bytes([10, 0, last[0], last[1]]));
+    let ipv6 = |last: u16| [0x20_u64, u64::from(last).to_be()];
+    let grid = |ends: fn(u16, u16) -> (u16, u16)| (0..128).flat_map(move |a| (0..96).map(move |b| ends(a, b)));
+    let ends = |a, b| (a, b);
+    assert_told_apart(grid(ends).map(|(host, port)| key(ipv4([0, host as u8]), ipv4([1, 1]), (40_000 + port, 443))));
+    assert_told_apart(grid(ends).map(|(host, port)| key(ipv4([0, 1]), ipv4([1, host as u8]), (443, 40_000 + port))));
+    assert_told_apart(grid(ends).map(|(a, b)| key(ipv4([0, a as u8]), ipv4([1, b as u8]), (443, 443))));
+    assert_told_apart(grid(ends).map(|(a, b)| key(ipv6(a), ipv6(1 << 8 | b), (443, 50_000))));
+    let within = |encapsulation, group| move |key| Key { encapsulation, group, ..key };
+    for shift in [0, 16] {
+        let keys = grid(ends).map(|(vlan, port)| {
+            within(u32::from(vlan) << shift, 0)(key(ipv4([0, 1]), ipv4([1, 1]), (40_000 + port, 443)))
+        });
+        assert_told_apart(keys);
+    }
+    let keys =
+        grid(ends).map(|(group, port)| within(0, group.into())(key(ipv4([0, 1]), ipv4([1, 1]), (40_000 + port, 443))));
+    assert_told_apart(keys);
+}
+
+proptest! {
+    /// What the short way takes from an ordinary packet is what the window shows.
+    #[test]
+    fn the_short_way_reads_the_same(
+        random: [u8; 60],
+        is_ipv6: bool,
+        has_timestamps: bool,
+        group: u8,
+        encapsulation: u32,
+        direction in prop_oneof![Just(Direction::Ingress), Just(Direction::Egress)],
+    ) {
+        const NETWORK_AT: usize = 14;
+        let (network, network_bytes) = if is_ipv6 { (Network::Ipv6, 40) } else { (Network::Ipv4, 20) };
+        let at = NETWORK_AT + network_bytes;
+        let mut frame = [&[0; NETWORK_AT], &random[..], &[0; 40]].concat();
+        let words: u8 = if has_timestamps { 8 } else { 5 };
+        frame[at + 12] = words << 4;
+        frame[at + 20..at + 24].copy_from_slice(&[1, 1, 8, 10]);
+        let packet = Packet {
+            network,
+            transport: Transport::Tcp,
+            network_at: NETWORK_AT as u16,
+            transport_at: at as u16,
+            header_bytes: (at + usize::from(words) * 4) as u16,
+            payload_bytes: 100,
+        };
+        let shown = Segment::of(&frame[..], &packet, Cut { segments: 1, gso_size: 0 }).expect("a segment");
+        let mut read = Segment::plain(&frame[..], network, (NETWORK_AT, at)).expect("a plain segment");
+        read.size(100, Cut { segments: 1, gso_size: 0 });
+        prop_assert_eq!(Segment { option_at: 0, ..shown }, read);
+        let key = Key::of(&frame[..], &packet, direction).expect("a key");
+        let key = Key { group: group.into(), encapsulation, ..key };
+        let tag = tag_of(&frame[..], (network, NETWORK_AT, at), (direction, group), encapsulation, &SECRET);
+        prop_assert_eq!(tag, Some(key.tag(&SECRET)));
+    }
 }

@@ -135,10 +135,8 @@ fn sum_options<F: Frame + ?Sized>(frame: &F, at: usize, header_bytes: usize) -> 
 #[must_use]
 #[inline(always)]
 pub fn sum_is_right(sum: u64) -> bool {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    // At most 0x1_ffff, of which only 0xffff and 0x1_fffe end as 0xffff.
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (sum & 0xffff) + (sum >> 16) == 0xffff
+    // Folding keeps the remainder, and of what has none only 0 itself is +0. A compiler makes one multiplication of it.
+    sum != 0 && sum.is_multiple_of(0xffff)
 }
 
 #[inline(always)]

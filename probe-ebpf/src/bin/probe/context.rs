@@ -22,7 +22,7 @@ use crate::judge::Hooked;
 
 /// `value & 0xff`, see [`masked`].
 #[inline(always)]
-fn mask(value: u64) -> u64 {
+pub(crate) fn mask(value: u64) -> u64 {
     masked::<255>(value)
 }
 
@@ -367,6 +367,8 @@ fn in_place<'a, const N: usize>((start, end): (usize, usize), at: usize) -> Opti
     if start + N > end {
         return None;
     }
+    // SAFETY: an address of the kernel's. (Without this it would be compared with 0, which is what `None` is here.)
+    unsafe { core::hint::assert_unchecked(start != 0) };
     // SAFETY: the `N` bytes from `start` were just compared with the packet's end, and the packet outlives the program.
     Some(unsafe { &*(start as *const [u8; N]) })
 }

@@ -5,14 +5,14 @@ use core::hint::cold_path;
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::warn;
 use probe_ebpf::{
-    abi::{Direction, INSIDE, MalformedKey, Scratch, Slot, Tally, Traffic},
-    classify::{Layer, Meta, Network, Transport},
-    fast::{self, Onlooker},
+    abi::{Direction, INSIDE, Lane, MalformedKey, Scratch, Slot, Tally, Traffic},
+    classify::{Layer, Meta, Transport},
+    fast,
     frame::Frame,
 };
 
 use crate::{
-    context::TcFrame,
+    context::{TcFrame, settle},
     evidence, flows, layers,
     maps::{self, Counted},
     verify,
@@ -37,70 +37,52 @@ pub(crate) trait Hooked: Frame {
 /// Where a frame passes, and its counters.
 pub(crate) struct Point<'m> {
     pub(crate) slot: &'m Slot,
-    pub(crate) traffic: &'m mut Traffic,
+    pub(crate) lane: &'m mut Lane,
     pub(crate) direction: Direction,
 }
 
 /// Judges and counts a frame.
 #[inline(always)]
-pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point: Point<'_>) {
-    let is_tracked = point.slot.follows != 0;
-    let mut passer = Passer { meta, seen_from: (point.direction, point.slot.group), is_tracked, is_plain: false };
-    let packet = fast::ordinary_with(frame, meta, &mut passer);
-    let sum = match (&packet, frame.as_packet()) {
-        (Some(packet), Some(skb)) if point.slot.track != 0 && point.direction == Direction::Ingress => {
-            if verify::is_due(skb, meta, packet, point.slot.track) { Ask::Due } else { Ask::Settled }
-        }
-        _ => Ask::Open,
+pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, mut point: Point<'_>) {
+    // In memory: as a value it would be written anew in front of each condition that can fail.
+    let mut sum = Ask::Open;
+    settle(&mut sum);
+    let Some((header_bytes, is_followed)) = ordinary(frame, meta, &mut point, &mut sum) else {
+        cold_path();
+        settle(&mut sum);
+        return examine(context, frame, meta, (point, sum));
     };
-    let followed = match packet {
-        Some(_) if sum == Ask::Due => None,
-        Some(packet) if !is_tracked || packet.transport != Transport::Tcp => Some((packet, false)),
-        Some(packet) if passer.is_plain => {
-            flows::is_next(frame, (meta, &packet), &point).map(|followed| (packet, followed))
-        }
-        None | Some(_) => None,
-    };
-    match followed {
-        Some((packet, is_followed)) => {
-            let segments = count(point.traffic, frame, meta, packet.header_bytes);
-            if is_followed {
-                point.traffic.tcp_segments += segments;
-            }
-        }
-        None => {
-            cold_path();
-            examine(context, frame, meta, (point, sum));
-        }
+    let segments = count(&mut point.lane.traffic, frame, meta, header_bytes);
+    if is_followed {
+        point.lane.traffic.tcp_segments += segments;
     }
 }
 
-/// Puts what a connection wants to know into the scratch space: the stack is short.
-struct Passer<'m> {
-    meta: &'m Meta,
-    seen_from: (Direction, u8),
-    is_tracked: bool,
-    is_plain: bool,
-}
-
-impl<F: Frame> Onlooker<F> for Passer<'_> {
-    #[inline(always)]
-    fn tcp(&mut self, frame: &F, network: Network, at: (usize, usize)) {
-        if self.is_tracked
-            && let Some(scratch) = maps::scratch()
-        {
-            let passing = &mut scratch.passing;
-            let read = passing.read_plain(frame, self.meta, (network, at), self.seen_from, &maps::secret());
-            self.is_plain = read.is_some();
+/// Header bytes of an ordinary frame, and whether its connection has taken it in. `None`, and nothing has happened, if it
+/// has to be looked at more closely.
+#[inline(always)]
+fn ordinary<F: Hooked>(frame: &F, meta: &Meta, point: &mut Point<'_>, sum: &mut Ask) -> Option<(u16, bool)> {
+    let packet = fast::ordinary(frame, meta)?;
+    if let Some(skb) = frame.as_packet()
+        && point.slot.track != 0
+        && point.direction == Direction::Ingress
+    {
+        if verify::is_due(skb, meta, &packet, point.slot.track) {
+            *sum = Ask::Due;
+            return None;
         }
+        *sum = Ask::Settled;
     }
+    let is_tracked = point.slot.follows != 0 && packet.transport == Transport::Tcp;
+    let is_followed = is_tracked && flows::is_next(frame, (meta, &packet), point)?;
+    Some((packet.header_bytes, is_followed))
 }
 
 /// Counts a frame that is not looked into.
 #[inline(always)]
 pub(crate) fn count_opaque<F: Hooked>(frame: &F, meta: &Meta, point: Point<'_>) {
-    count(point.traffic, frame, meta, 0);
-    point.traffic.other_frames += 1;
+    count(&mut point.lane.traffic, frame, meta, 0);
+    point.lane.traffic.other_frames += 1;
 }
 
 /// Whether a frame's transport checksum is to be looked at.
@@ -120,8 +102,8 @@ fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, (poin
     let Some(scratch) = maps::scratch_for(meta) else { return };
     let first = scratch.cursor.first_layer();
     if !frame.capture(scratch, meta.first_protocol != 0) {
-        count(point.traffic, frame, meta, 0);
-        point.traffic.unseen_frames += 1;
+        count(&mut point.lane.traffic, frame, meta, 0);
+        point.lane.traffic.unseen_frames += 1;
         maps::tally(Tally::ScratchUnreadable);
         return;
     }
@@ -134,7 +116,7 @@ fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, (poin
     {
         layers::verify(packet, point.slot.track, sum == Ask::Due);
     }
-    let Point { slot, traffic, direction } = point;
+    let Point { slot, lane: Lane { traffic, .. }, direction } = point;
     let segments = count(traffic, frame, meta, scratch.cursor.packet.header_bytes);
     match outcome {
         Layer::Other => traffic.other_frames += 1,
@@ -183,9 +165,15 @@ pub(crate) fn segments(frame: &impl Hooked, meta: &Meta, header_bytes: u16) -> u
 /// many segments.
 #[inline(always)]
 fn count(traffic: &mut Traffic, frame: &impl Hooked, meta: &Meta, header_bytes: u16) -> u64 {
-    let segments = segments(frame, meta, header_bytes);
     let tag_bytes = if meta.tag_protocol == 0 { 0 } else { 4 };
+    let frame_bytes = u64::from(meta.frame_bytes);
+    if meta.gso_size == 0 {
+        traffic.frames += 1;
+        traffic.bytes += frame_bytes + tag_bytes;
+        return 1;
+    }
+    let segments = segments(frame, meta, header_bytes);
     traffic.frames += segments;
-    traffic.bytes += u64::from(meta.frame_bytes) + (segments - 1) * u64::from(header_bytes) + segments * tag_bytes;
+    traffic.bytes += frame_bytes + (segments - 1) * u64::from(header_bytes) + segments * tag_bytes;
     segments
 }

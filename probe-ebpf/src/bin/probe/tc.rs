@@ -37,27 +37,25 @@ fn observe(context: &TcContext, direction: Direction) {
     }
     let frame = TcFrame::new(context);
     let Some(slot) = maps::slot_of(frame.ifindex()) else { return };
-    let Some(traffic) = maps::traffic(traffic_index(slot.slot, direction)) else { return };
+    let Some(lane) = maps::lane(traffic_index(slot.slot, direction)) else { return };
     let flags = match direction {
         Direction::Ingress => slot.flags,
         Direction::Egress => slot.flags & !FROM_WIRE,
     };
-    let first_protocol = match (slot.link_kind, direction) {
-        (kind, _) if kind == LinkKind::Ethernet as u8 => Some(0),
-        (kind, _) if kind == LinkKind::Network as u8 => named(frame.protocol()),
-        (kind, Direction::Ingress) if kind == LinkKind::NetworkIngress as u8 => named(frame.protocol()),
-        _ => None,
+    let point = Point { slot, lane, direction };
+    // A packet that nobody gave a protocol is not looked into.
+    let (first_protocol, is_opaque) = if slot.link_kind == LinkKind::Ethernet as u8 {
+        (0, false)
+    } else {
+        let starts_with_network = slot.link_kind == LinkKind::Network as u8
+            || (slot.link_kind == LinkKind::NetworkIngress as u8 && direction == Direction::Ingress);
+        let protocol = if starts_with_network { frame.protocol() } else { 0 };
+        (protocol, protocol == 0)
     };
-    let meta = frame.meta(slot, flags, first_protocol.unwrap_or(0));
-    let point = Point { slot, traffic, direction };
-    match first_protocol {
-        Some(_) => judge::judge(context, &frame, &meta, point),
-        None => judge::count_opaque(&frame, &meta, point),
+    let meta = frame.meta(slot, flags, first_protocol);
+    if is_opaque {
+        judge::count_opaque(&frame, &meta, point);
+    } else {
+        judge::judge(context, &frame, &meta, point);
     }
-}
-
-/// A packet that nobody gave a protocol is not looked into.
-#[inline(always)]
-fn named(protocol: u16) -> Option<u16> {
-    (protocol != 0).then_some(protocol)
 }
