@@ -13,7 +13,7 @@ use crate::{
 pub mod map {
     /// `Array<Slot>`: interface index to slot, direct-mapped.
     pub const SLOTS: &str = "SLOTS";
-    /// `PerCpuArray<Lane>`: hot counters, see [`super::traffic_index`].
+    /// `PerCpuArray<Traffic>`: hot counters, see [`super::traffic_index`].
     pub const TRAFFIC: &str = "TRAFFIC";
     /// `PerCpuHashMap<MalformedKey, MalformedCount>`: frames that contradict themselves.
     pub const MALFORMED: &str = "MALFORMED";
@@ -236,31 +236,6 @@ pub struct Traffic {
     pub control_frames: u64,
 }
 const _: () = assert!(size_of::<Traffic>() == 48);
-
-/// What one CPU holds of one (slot, direction): all that an ordinary frame writes, but for its connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Lane {
-    /// Its counters.
-    pub traffic: Traffic,
-    /// The packet that is being shown to its connection.
-    pub passing: Headers,
-}
-const _: () = assert!(size_of::<Lane>() == 64);
-
-/// Where an ordinary TCP packet has what, in bytes: see [`Packet`](crate::classify::Packet).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Headers {
-    /// Offset of the network header.
-    pub network_at: u32,
-    /// Offset of the transport header.
-    pub transport_at: u32,
-    /// All headers together.
-    pub header_bytes: u32,
-    /// What is behind them.
-    pub payload_bytes: u32,
-}
 
 /// Index into [`map::TRAFFIC`].
 #[must_use]

@@ -5,8 +5,8 @@ use aya::Pod;
 
 use crate::{
     abi::{
-        Checksums, Control, DropKey, FaultKey, FlowName, Lane, MalformedCount, MalformedKey, NamespaceKey, Offsets,
-        RetransmitKey, Settings, Slot,
+        Checksums, Control, DropKey, FaultKey, FlowName, MalformedCount, MalformedKey, NamespaceKey, Offsets,
+        RetransmitKey, Settings, Slot, Traffic,
     },
     flow::{Half, Ledger},
     source::Source,
@@ -16,7 +16,7 @@ use crate::{
 // SAFETY: `repr(C)` integers and byte arrays only, padding named: every bit pattern is a value, every byte is set.
 unsafe impl Pod for Slot {}
 // SAFETY: as above.
-unsafe impl Pod for Lane {}
+unsafe impl Pod for Traffic {}
 // SAFETY: as above.
 unsafe impl Pod for MalformedKey {}
 // SAFETY: as above.

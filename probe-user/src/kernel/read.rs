@@ -13,8 +13,8 @@ use aya::{
 };
 use probe_ebpf::{
     abi::{
-        Checksum, Checksums, Direction, DropKey, FaultKey, FlowName, FlowNames, FlowSet, Lane, MalformedCount,
-        MalformedKey, NamespaceKey, RetransmitKey, Slot, Tally, Traffic, ledger_index, map, traffic_index,
+        Checksum, Checksums, Direction, DropKey, FaultKey, FlowName, FlowNames, FlowSet, MalformedCount, MalformedKey,
+        NamespaceKey, RetransmitKey, Slot, Tally, Traffic, ledger_index, map, traffic_index,
     },
     flow::{Half, Ledger, set_of},
     source::{Place, SETS, Sender, SourceSet},
@@ -43,7 +43,7 @@ pub struct Counters {
 /// The maps, taken out of the object.
 pub struct Maps {
     slots: Array<MapData, Slot>,
-    traffic: PerCpuArray<MapData, Lane>,
+    traffic: PerCpuArray<MapData, Traffic>,
     malformed: PerCpuHashMap<MapData, MalformedKey, MalformedCount>,
     sources: Array<MapData, SourceSet>,
     checksums: PerCpuArray<MapData, Checksums>,
@@ -116,7 +116,7 @@ impl Maps {
     pub fn traffic(&self, slot: u32, direction: Direction) -> Result<Traffic> {
         let index = traffic_index(slot, direction);
         let per_cpu = self.traffic.get(&index, 0).with_context(|| format!("read traffic counters {index}"))?;
-        Ok(per_cpu.iter().fold(Traffic::default(), |sum, Lane { traffic: cpu, .. }| Traffic {
+        Ok(per_cpu.iter().fold(Traffic::default(), |sum, cpu| Traffic {
             frames: sum.frames + cpu.frames,
             bytes: sum.bytes + cpu.bytes,
             unseen_frames: sum.unseen_frames + cpu.unseen_frames,

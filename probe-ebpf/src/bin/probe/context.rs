@@ -22,7 +22,7 @@ use crate::judge::Hooked;
 
 /// `value & 0xff`, see [`masked`].
 #[inline(always)]
-pub(crate) fn mask(value: u64) -> u64 {
+fn mask(value: u64) -> u64 {
     masked::<255>(value)
 }
 
@@ -32,6 +32,15 @@ pub(crate) fn masked<const MASK: u64>(mut value: u64) -> u64 {
     // SAFETY: one AND on a register.
     unsafe { asm!("{0} &= {1}", inout(reg) value, const MASK, options(pure, nomem, nostack)) };
     value
+}
+
+/// 1 if both are the same, else 0, without a branch: a verifier does not know which.
+#[inline(always)]
+pub(crate) fn is_equal(a: u64, b: u64) -> usize {
+    let mut difference = a ^ b;
+    // SAFETY: arithmetic on a register: 0 alone has, less one, the highest bit.
+    unsafe { asm!("{0} += -1", "{0} >>= 63", inout(reg) difference, options(pure, nomem, nostack)) };
+    difference as usize
 }
 
 /// A number that the compiler does not know and the verifier does.

@@ -2,17 +2,17 @@
 //! connection of which nothing is missing takes the short way; everything else is examined, and shown from the window.
 
 use probe_ebpf::{
-    abi::{Direction, FlowName, FlowNames, FlowSet, HAIRPIN, Headers, Passage, Scratch, Slot},
-    classify::{Meta, Network, Packet},
+    abi::{Direction, FlowName, FlowNames, FlowSet, HAIRPIN, Passage, Scratch, Slot},
+    classify::{Meta, Packet},
     flow::{
         Clock, Cut, FLOW_WAYS, Key, Ledger, Passing, Place, Quality, Reverse, Segment, Sink, TcpEvent, encapsulation,
         first_way, place, set_of, tag_of,
     },
-    wire::{ethernet, ipv6},
+    wire::ethernet,
 };
 
 use crate::{
-    context::{Window, barrier, mask, masked, settle},
+    context::{Window, barrier, masked, settle},
     judge::{Hooked, Point, segments},
     layers, maps,
 };
@@ -45,20 +45,8 @@ impl Clock for KernelClock {
 /// Shows an ordinary packet to its connection. `None`, and nothing has happened, if it has to be looked at more closely;
 /// `Some(false)` if its connection is not in the sample.
 #[inline(always)]
-pub(crate) fn is_next<F: Hooked>(frame: &F, (meta, packet): (&Meta, &Packet), point: &mut Point<'_>) -> Option<bool> {
-    // Through memory: else the verifier would follow the rest for each kind of packet.
-    point.lane.passing = Headers {
-        network_at: packet.network_at.into(),
-        transport_at: packet.transport_at.into(),
-        header_bytes: packet.header_bytes.into(),
-        payload_bytes: packet.payload_bytes,
-    };
-    settle(&mut point.lane.passing);
-    let Headers { network_at, transport_at, header_bytes, payload_bytes } = point.lane.passing;
-    let (network_at, transport_at) = (mask(network_at.into()) as usize, mask(transport_at.into()) as usize);
-    // Ordinary headers tell it by their length.
-    let network =
-        if transport_at.wrapping_sub(network_at) == ipv6::HEADER_BYTES { Network::Ipv6 } else { Network::Ipv4 };
+pub(crate) fn is_next<F: Hooked>(frame: &F, (meta, packet): (&Meta, &Packet), point: &Point<'_>) -> Option<bool> {
+    let (network, network_at, transport_at) = frame.headers()?;
     let encapsulation = encapsulation(frame, meta, u32::from(network_at != ethernet::HEADER_BYTES));
     let mut segment = Segment::plain(frame, network, (network_at, transport_at))?;
     let seen_from = (point.direction, point.slot.group);
@@ -66,8 +54,8 @@ pub(crate) fn is_next<F: Hooked>(frame: &F, (meta, packet): (&Meta, &Packet), po
     if !is_in_sample(tag) {
         return Some(false);
     }
-    let segments = segments(frame, meta, header_bytes as u16) as u32;
-    segment.size(payload_bytes, Cut { segments, gso_size: meta.gso_size });
+    let segments = segments(frame, meta, packet.header_bytes) as u32;
+    segment.size(packet.payload_bytes, Cut { segments, gso_size: meta.gso_size });
     let index = index(tag);
     let reverse = reverse(tag, point.direction, index);
     let set = maps::flows(point.direction, index)?;

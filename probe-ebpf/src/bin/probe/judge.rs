@@ -5,14 +5,15 @@ use core::hint::cold_path;
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::warn;
 use probe_ebpf::{
-    abi::{Direction, INSIDE, Lane, MalformedKey, Scratch, Slot, Tally, Traffic},
-    classify::{Layer, Meta, Transport},
+    abi::{Direction, INSIDE, MalformedKey, Scratch, Slot, Tally, Traffic},
+    classify::{Layer, Meta, Network, Transport},
     fast,
     frame::Frame,
+    wire::{ethernet, ipv4, ipv6},
 };
 
 use crate::{
-    context::{TcFrame, settle},
+    context::{TcFrame, barrier, is_equal, settle},
     evidence, flows, layers,
     maps::{self, Counted},
     verify,
@@ -22,6 +23,23 @@ use crate::{
 pub(crate) trait Hooked: Frame {
     /// Segments that the kernel merged into it, 0 if it does not say.
     fn gso_segs(&self) -> u32;
+
+    /// Where the headers of an ordinary TCP packet are: network and offsets, by arithmetic alone. So a verifier knows the same
+    /// of all kinds of packet and follows what comes behind once.
+    #[inline(always)]
+    fn headers(&self) -> Option<(Network, usize, usize)> {
+        barrier();
+        let head: &[u8; ethernet::HEADER_BYTES] = self.at(0)?;
+        let ether_type = u16::from_ne_bytes([head[12], head[13]]);
+        let is_tagged = is_equal(ether_type.into(), ethernet::C_TAG.to_be().into());
+        let network_at = ethernet::HEADER_BYTES + ethernet::TAG_BYTES * is_tagged;
+        let [first]: &[u8; 1] = self.at(network_at)?;
+        // Version 6 has a bit that version 4 has not.
+        let is_ipv6 = usize::from(first >> 5 & 1);
+        let network = if is_ipv6 == 0 { Network::Ipv4 } else { Network::Ipv6 };
+        let network_bytes = ipv4::HEADER_BYTES + (ipv6::HEADER_BYTES - ipv4::HEADER_BYTES) * is_ipv6;
+        Some((network, network_at, network_at + network_bytes))
+    }
 
     /// Copies its first bytes into `scratch`; on devices without MAC header from the network header on. `false` if that
     /// cannot be done.
@@ -37,31 +55,31 @@ pub(crate) trait Hooked: Frame {
 /// Where a frame passes, and its counters.
 pub(crate) struct Point<'m> {
     pub(crate) slot: &'m Slot,
-    pub(crate) lane: &'m mut Lane,
+    pub(crate) traffic: &'m mut Traffic,
     pub(crate) direction: Direction,
 }
 
 /// Judges and counts a frame.
 #[inline(always)]
-pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, mut point: Point<'_>) {
+pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, point: Point<'_>) {
     // In memory: as a value it would be written anew in front of each condition that can fail.
     let mut sum = Ask::Open;
     settle(&mut sum);
-    let Some((header_bytes, is_followed)) = ordinary(frame, meta, &mut point, &mut sum) else {
+    let Some((header_bytes, is_followed)) = ordinary(frame, meta, &point, &mut sum) else {
         cold_path();
         settle(&mut sum);
         return examine(context, frame, meta, (point, sum));
     };
-    let segments = count(&mut point.lane.traffic, frame, meta, header_bytes);
+    let segments = count(point.traffic, frame, meta, header_bytes);
     if is_followed {
-        point.lane.traffic.tcp_segments += segments;
+        point.traffic.tcp_segments += segments;
     }
 }
 
 /// Header bytes of an ordinary frame, and whether its connection has taken it in. `None`, and nothing has happened, if it
 /// has to be looked at more closely.
 #[inline(always)]
-fn ordinary<F: Hooked>(frame: &F, meta: &Meta, point: &mut Point<'_>, sum: &mut Ask) -> Option<(u16, bool)> {
+fn ordinary<F: Hooked>(frame: &F, meta: &Meta, point: &Point<'_>, sum: &mut Ask) -> Option<(u16, bool)> {
     let packet = fast::ordinary(frame, meta)?;
     if let Some(skb) = frame.as_packet()
         && point.slot.track != 0
@@ -81,8 +99,8 @@ fn ordinary<F: Hooked>(frame: &F, meta: &Meta, point: &mut Point<'_>, sum: &mut 
 /// Counts a frame that is not looked into.
 #[inline(always)]
 pub(crate) fn count_opaque<F: Hooked>(frame: &F, meta: &Meta, point: Point<'_>) {
-    count(&mut point.lane.traffic, frame, meta, 0);
-    point.lane.traffic.other_frames += 1;
+    count(point.traffic, frame, meta, 0);
+    point.traffic.other_frames += 1;
 }
 
 /// Whether a frame's transport checksum is to be looked at.
@@ -102,8 +120,8 @@ fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, (poin
     let Some(scratch) = maps::scratch_for(meta) else { return };
     let first = scratch.cursor.first_layer();
     if !frame.capture(scratch, meta.first_protocol != 0) {
-        count(&mut point.lane.traffic, frame, meta, 0);
-        point.lane.traffic.unseen_frames += 1;
+        count(point.traffic, frame, meta, 0);
+        point.traffic.unseen_frames += 1;
         maps::tally(Tally::ScratchUnreadable);
         return;
     }
@@ -116,7 +134,7 @@ fn examine<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Meta, (poin
     {
         layers::verify(packet, point.slot.track, sum == Ask::Due);
     }
-    let Point { slot, lane: Lane { traffic, .. }, direction } = point;
+    let Point { slot, traffic, direction } = point;
     let segments = count(traffic, frame, meta, scratch.cursor.packet.header_bytes);
     match outcome {
         Layer::Other => traffic.other_frames += 1,

@@ -12,8 +12,8 @@ use aya_ebpf::{
 use probe_ebpf::{
     abi::{
         About, Bucket, Checksums, Control, Direction, DropKey, EVENT_BUCKETS, EVENTS_PER_TENTH, Event, EventKind,
-        Evidence, FaultKey, FlowNames, FlowSet, INERT_AFTER_SECONDS, Lane, MalformedCount, MalformedKey, NamespaceKey,
-        Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings, Slot, Sum, Tally, ledger_index,
+        Evidence, FaultKey, FlowNames, FlowSet, INERT_AFTER_SECONDS, MalformedCount, MalformedKey, NamespaceKey,
+        Offsets, RetransmitKey, SLOT_LINES, SLOT_PROBES, Scratch, Settings, Slot, Sum, Tally, Traffic, ledger_index,
     },
     classify::{Cursor, Meta},
     flow::{Ledger, Secret},
@@ -27,7 +27,7 @@ use crate::context::opaque;
 #[map]
 static SLOTS: Array<Slot> = Array::with_max_entries(SLOT_LINES + SLOT_PROBES - 1, 0);
 #[map]
-static TRAFFIC: PerCpuArray<Lane> = PerCpuArray::with_max_entries(2, 0);
+static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(2, 0);
 #[map]
 static MALFORMED: PerCpuHashMap<MalformedKey, MalformedCount> = PerCpuHashMap::with_max_entries(1, 0);
 #[map]
@@ -190,11 +190,11 @@ pub(crate) fn slot_of(ifindex: u32) -> Option<&'static Slot> {
     (second.ifindex == ifindex).then_some(second)
 }
 
-/// What this CPU holds of a slot and direction.
+/// This CPU's counters of a slot and direction.
 #[inline(always)]
-pub(crate) fn lane(index: u32) -> Option<&'static mut Lane> {
+pub(crate) fn traffic(index: u32) -> Option<&'static mut Traffic> {
     // SAFETY: this CPU's entry; a hook is not interrupted by itself in the same direction.
-    TRAFFIC.get_ptr_mut(index).map(|lane| unsafe { &mut *lane })
+    TRAFFIC.get_ptr_mut(index).map(|traffic| unsafe { &mut *traffic })
 }
 
 /// The places of a connection at this hook direction.
@@ -219,7 +219,7 @@ pub(crate) fn flow_names(index: u32) -> Option<&'static mut FlowNames> {
 /// This CPU's ledger of a track point and direction.
 #[inline(always)]
 pub(crate) fn ledger(track: u8, direction: Direction) -> Option<&'static mut Ledger> {
-    // SAFETY: as in `lane`.
+    // SAFETY: as in `traffic`.
     LEDGERS.get_ptr_mut(ledger_index(track, direction)).map(|ledger| unsafe { &mut *ledger })
 }
 
@@ -383,7 +383,7 @@ pub(crate) fn count_source(index: u32, tag: u64) {
 /// Transport checksums at the ingress of a track point.
 #[inline(always)]
 pub(crate) fn checksums(track: u8) -> Option<&'static mut Checksums> {
-    // SAFETY: as in `lane`.
+    // SAFETY: as in `traffic`.
     CHECKSUMS.get_ptr_mut(u32::from(track) - 1).map(|checksums| unsafe { &mut *checksums })
 }
 

@@ -26,10 +26,10 @@ fn lossprobe_idle(_context: BtfTracePointContext) -> i32 {
 fn lossprobe_ref(context: TcContext) -> i32 {
     let frame = TcFrame::new(&context);
     if let Some(slot) = maps::slot_of(frame.ifindex())
-        && let Some(lane) = maps::lane(traffic_index(slot.slot, Direction::Ingress))
+        && let Some(traffic) = maps::traffic(traffic_index(slot.slot, Direction::Ingress))
     {
-        lane.traffic.frames += 1;
-        lane.traffic.bytes += u64::from(frame.bytes());
+        traffic.frames += 1;
+        traffic.bytes += u64::from(frame.bytes());
     }
     CONTINUE
 }

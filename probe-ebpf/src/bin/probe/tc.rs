@@ -37,12 +37,12 @@ fn observe(context: &TcContext, direction: Direction) {
     }
     let frame = TcFrame::new(context);
     let Some(slot) = maps::slot_of(frame.ifindex()) else { return };
-    let Some(lane) = maps::lane(traffic_index(slot.slot, direction)) else { return };
+    let Some(traffic) = maps::traffic(traffic_index(slot.slot, direction)) else { return };
     let flags = match direction {
         Direction::Ingress => slot.flags,
         Direction::Egress => slot.flags & !FROM_WIRE,
     };
-    let point = Point { slot, lane, direction };
+    let point = Point { slot, traffic, direction };
     // A packet that nobody gave a protocol is not looked into.
     let (first_protocol, is_opaque) = if slot.link_kind == LinkKind::Ethernet as u8 {
         (0, false)

@@ -27,9 +27,9 @@ fn observe(context: &XdpContext) {
     }
     let frame = XdpFrame::new(context);
     let Some(slot) = maps::slot_of(frame.ifindex()) else { return };
-    let Some(lane) = maps::lane(traffic_index(slot.slot, Direction::Ingress)) else { return };
+    let Some(traffic) = maps::traffic(traffic_index(slot.slot, Direction::Ingress)) else { return };
     let meta = frame.meta(slot);
-    let point = Point { slot, lane, direction: Direction::Ingress };
+    let point = Point { slot, traffic, direction: Direction::Ingress };
     if slot.link_kind == LinkKind::Ethernet as u8 {
         judge::judge(context, &frame, &meta, point);
     } else {
