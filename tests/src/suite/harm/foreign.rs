@@ -14,6 +14,7 @@ use tests::{
     frames::{A, B, ethernet},
     link::{End, veth},
     namespace::Namespace,
+    program,
     raw::{ProgramKind, TcxHook, TcxPlace, attach_tcx, instruction, load_program},
     run::{requires_kernel, trial},
     topology::{LEFT, Pair, RIGHT},
@@ -43,7 +44,7 @@ pub(super) const fn frame_bytes(payload: usize) -> u64 {
 }
 
 /// A program that ends in `r0`, set by `taking`, for frames with the payload [`TAKEN`], and in "next program" for others.
-fn program(taking: &[u64]) -> Result<OwnedFd> {
+fn taking(taking: &[u64]) -> Result<OwnedFd> {
     const LOAD_SKB_LEN: u64 = instruction(0x61, 0x12, 0, 0); // r2 = *(u32 *)(r1 + 0)
     const NEXT: u64 = instruction(0xb7, 0, 0, -1); // r0 = TCX_NEXT
     const EXIT: u64 = instruction(0x95, 0, 0, 0);
@@ -53,13 +54,13 @@ fn program(taking: &[u64]) -> Result<OwnedFd> {
 }
 
 fn dropping() -> Result<OwnedFd> {
-    program(&[instruction(0xb7, 0, 0, 2)]) // r0 = TCX_DROP
+    taking(&[instruction(0xb7, 0, 0, 2)]) // r0 = TCX_DROP
 }
 
 fn redirecting_to(ifindex: u32) -> Result<OwnedFd> {
     const BPF_REDIRECT: i32 = 23;
     let set = |register, value| instruction(0xb7, register, 0, value);
-    program(&[set(1, i32::try_from(ifindex)?), set(2, 0), instruction(0x85, 0, 0, BPF_REDIRECT)])
+    taking(&[set(1, i32::try_from(ifindex)?), set(2, 0), instruction(0x85, 0, 0, BPF_REDIRECT)])
 }
 
 /// Attached to `b` until it is dropped.
@@ -80,12 +81,26 @@ pub(super) fn send(pair: &Pair, hook: TcxHook) -> Result<()> {
         sender.send_udp((to, 5000), COUNT, payload)?;
     }
     for number in 0..COUNT {
-        let length = sink.recv(&mut [0; 64]).with_context(|| format!("datagram {number} has not arrived"))?;
+        let length = sink.recv(&mut [0; 64]).with_context(|| {
+            format!(
+                "datagram {number} has not arrived\n{}{}",
+                ledger(sender, "the sender"),
+                ledger(receiver, "the receiver")
+            )
+        })?;
         ensure!(length == FREE, "a datagram that the foreign program should have taken has arrived");
     }
     sink.set_nonblocking(true)?;
     ensure!(sink.recv(&mut [0; 64]).is_err(), "more has arrived than was sent");
     Ok(())
+}
+
+/// What the kernel has counted in a namespace: where a datagram that is missing may be found.
+fn ledger(namespace: &Namespace, who: &str) -> String {
+    let show = |program, arguments: &[&str]| {
+        program::run(namespace, program, arguments, "").unwrap_or_else(|error| format!("{error:#}\n"))
+    };
+    format!("{who}:\n{}{}", show("ip", &["-s", "-s", "link"]), show("cat", &["/proc/thread-self/net/snmp"]))
 }
 
 /// What the agent has to count on `b`: the free datagrams, and the taken ones if it stands before the other program.
