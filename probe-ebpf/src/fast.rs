@@ -1,6 +1,6 @@
 //! The ordinary frame, decided without a walk: Ethernet with at most one tag, taken out of the frame or in it; ARP, IPv4
 //! without options or IPv6 without extensions; ICMP, UDP, or TCP with options in an order that common systems use; and such a
-//! frame, without a tag, in VXLAN or in GENEVE without options.
+//! frame, without a tag, in VXLAN or in GENEVE with one option at most.
 //!
 //! `Some` is the same verdict that [`classify`](crate::classify::classify) would give — well formed, no finding, this packet
 //! — which a property test holds. `None` is no verdict: the classifier decides.
@@ -8,7 +8,7 @@
 use crate::{
     classify::{Cursor, FROM_WIRE, LOOPBACK, Layer, Meta, Network, Packet, Transport, TunnelPorts},
     frame::{Frame, be16, be32, be64, raw32, raw64},
-    wire::{arp, ethernet, icmp, icmpv6, ipv4, ipv6, tcp, udp},
+    wire::{arp, ethernet, geneve, icmp, icmpv6, ipv4, ipv6, tcp, udp},
 };
 
 /// A packet that is plainly well formed.
@@ -85,22 +85,40 @@ fn tunnel_of<F: Frame + ?Sized>(frame: &F, meta: &Meta, packet: &Packet) -> Opti
 fn carried<F: Frame + ?Sized>(frame: &F, meta: &Meta, (layer, at): (Layer, usize)) -> Option<(usize, u16, u32)> {
     /// Identified, nothing else.
     const VXLAN: u32 = 0x0800_0000;
-    let head: &[u8; TUNNEL_BYTES + ethernet::HEADER_BYTES] = frame.at(at)?;
-    let (first, last) = (be32(head, 0), be32(head, 4));
+    let header: &[u8; TUNNEL_BYTES] = frame.at(at)?;
+    let (first, last) = (be32(header, 0), be32(header, 4));
     let identifier = Cursor::INSIDE | last >> 8;
     let tunnel = match layer {
         Layer::Vxlan if first == VXLAN && last & 0xff == 0 => identifier,
-        Layer::Geneve if head[0] == 0 && first as u16 == ethernet::BRIDGED => identifier | Cursor::GENEVE,
+        Layer::Geneve if first as u16 == ethernet::BRIDGED => identifier | Cursor::GENEVE,
         _ => return None,
     };
-    let ether_type = be16(head, TUNNEL_BYTES + 12);
+    let option_bytes = option_bytes(header, tunnel);
+    if option_bytes != 0 {
+        let option: &[u8; geneve::OPTION_HEADER_BYTES] = frame.at(at + TUNNEL_BYTES)?;
+        let is_all = geneve::OPTION_HEADER_BYTES + usize::from(option[3] & 0x1f) * 4 == option_bytes;
+        if option_bytes > MOST_OPTION_BYTES || !is_all {
+            return None;
+        }
+    }
+    let at = at + TUNNEL_BYTES + option_bytes;
+    let head: &[u8; ethernet::HEADER_BYTES] = frame.at(at)?;
+    let ether_type = be16(head, 12);
     // ARP's sender would have to be this frame's.
-    let is_ordinary = addresses_are_ordinary(head, TUNNEL_BYTES, meta) && ether_type != ethernet::ARP;
-    is_ordinary.then_some((at + TUNNEL_BYTES + ethernet::HEADER_BYTES, ether_type, tunnel))
+    let is_ordinary = addresses_are_ordinary(head, meta) && ether_type != ethernet::ARP;
+    is_ordinary.then_some((at + ethernet::HEADER_BYTES, ether_type, tunnel))
 }
 
 /// Bytes of a header of VXLAN, or of GENEVE without options.
 const TUNNEL_BYTES: usize = 8;
+/// Bytes of the one option that a packet in GENEVE may have here: Open Virtual Network's has 8.
+const MOST_OPTION_BYTES: usize = 16;
+
+/// Of a tunnel's header, by arithmetic alone. A version of GENEVE that is not known looks like too many of them.
+#[inline(always)]
+fn option_bytes(header: &[u8; TUNNEL_BYTES], tunnel: u32) -> usize {
+    usize::from(header[0]) * 4 * (tunnel / Cursor::GENEVE & 1) as usize
+}
 
 /// Where an ordinary packet's headers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +142,9 @@ pub fn headers<F: Frame + ?Sized>(frame: &F, tunnel: u32) -> Option<Headers> {
     if tunnel == 0 {
         return Some(outer);
     }
-    headers_behind(frame, outer.transport_at + udp::HEADER_BYTES + TUNNEL_BYTES + ethernet::HEADER_BYTES)
+    let at = outer.transport_at + udp::HEADER_BYTES;
+    let at = at + TUNNEL_BYTES + option_bytes(frame.at(at)?, tunnel);
+    headers_behind(frame, at + ethernet::HEADER_BYTES)
 }
 
 #[inline(always)]
@@ -155,13 +175,13 @@ fn link_is_ordinary<const N: usize>(head: &[u8; N], meta: &Meta) -> bool {
     if frame_bytes > meta.mtu_bytes as usize + ethernet::OVER_MTU_BYTES && meta.mtu_bytes != 0 && meta.gso_size == 0 {
         return false;
     }
-    addresses_are_ordinary(head, 0, meta)
+    addresses_are_ordinary(head, meta)
 }
 
 #[inline(always)]
-fn addresses_are_ordinary<const N: usize>(head: &[u8; N], at: usize, meta: &Meta) -> bool {
-    let (destination, source) = (address(head, at), address(head, at + 6));
-    head[at + 6] & 1 == 0 && (meta.flags & LOOPBACK != 0 || (source != destination && source != 0))
+fn addresses_are_ordinary<const N: usize>(head: &[u8; N], meta: &Meta) -> bool {
+    let (destination, source) = (address(head, 0), address(head, 6));
+    head[6] & 1 == 0 && (meta.flags & LOOPBACK != 0 || (source != destination && source != 0))
 }
 
 /// A MAC address to compare: without the two bytes behind it.
