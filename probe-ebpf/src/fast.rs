@@ -1,14 +1,24 @@
-//! The ordinary frame, decided at constant offsets: Ethernet with at most one tag, taken out of the frame or in it; ARP,
-//! IPv4 without options or IPv6 without extensions; ICMP, UDP, or TCP with options in an order that common systems use.
+//! The ordinary frame, decided without a walk: Ethernet with at most one tag, taken out of the frame or in it; ARP, IPv4
+//! without options or IPv6 without extensions; ICMP, UDP, or TCP with options in an order that common systems use; and such a
+//! frame, without a tag, in VXLAN or in GENEVE with one option at most.
 //!
-//! `Some(packet)` is the same verdict that [`classify`](crate::classify::classify) would give — well formed, no
-//! finding, this packet — which a property test holds. `None` is no verdict: the classifier decides.
+//! `Some` is the same verdict that [`classify`](crate::classify::classify) would give — well formed, no finding, this packet
+//! — which a property test holds. `None` is no verdict: the classifier decides.
 
 use crate::{
-    classify::{FROM_WIRE, LOOPBACK, Meta, Network, Packet, Transport},
+    classify::{Cursor, FROM_WIRE, LOOPBACK, Layer, Meta, Network, Packet, Transport, TunnelPorts},
     frame::{Frame, be16, be32, be64, raw32, raw64},
-    wire::{arp, ethernet, icmp, icmpv6, ipv4, ipv6, tcp, udp},
+    wire::{arp, ethernet, geneve, icmp, icmpv6, ipv4, ipv6, tcp, udp},
 };
+
+/// A packet that is plainly well formed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ordinary {
+    /// Where its headers are: in a tunnel those of what is carried.
+    pub packet: Packet,
+    /// See [`Cursor::tunnel`].
+    pub tunnel: u32,
+}
 
 /// What the network header says about the rest.
 struct Datagram {
@@ -24,17 +34,132 @@ struct Datagram {
 
 /// Accepts a frame that is plainly well formed.
 #[inline(always)]
-pub fn ordinary<F: Frame + ?Sized>(frame: &F, meta: &Meta) -> Option<Packet> {
+pub fn ordinary<F: Frame + ?Sized>(frame: &F, meta: &Meta) -> Option<Ordinary> {
     let head: &[u8; ethernet::HEADER_BYTES + ethernet::TAG_BYTES] = frame.at(0)?;
     if !link_is_ordinary(head, meta) {
         return None;
     }
-    match be16(head, 12) {
+    // Behind a tag, or in a tunnel, all is at offsets that are not known when compiling: the same code for both.
+    let (at, ether_type, tunnel) = match be16(head, 12) {
         ethernet::C_TAG if vlan_is_ordinary(be16(head, 14)) => {
-            network(frame, meta, (ethernet::HEADER_BYTES + ethernet::TAG_BYTES, be16(head, 16)))
+            (ethernet::HEADER_BYTES + ethernet::TAG_BYTES, be16(head, 16), 0)
         }
-        ether_type => network(frame, meta, (ethernet::HEADER_BYTES, ether_type)),
+        ether_type => {
+            let packet = packet(frame, meta, (ethernet::HEADER_BYTES, ether_type), &meta.tunnels)?;
+            let Some(layer) = tunnel_of(frame, meta, &packet) else { return Some(Ordinary { packet, tunnel: 0 }) };
+            carried(frame, meta, (layer, headers(frame, 0)?.transport_at + udp::HEADER_BYTES))?
+        }
+    };
+    // One level only: a tunnel's port is nothing special in another one.
+    let packet = packet(frame, meta, (at, ether_type), &TunnelPorts::NONE)?;
+    (tunnel != 0 || tunnel_of(frame, meta, &packet).is_none()).then_some(Ordinary { packet, tunnel })
+}
+
+#[inline(always)]
+fn packet<F: Frame + ?Sized>(
+    frame: &F,
+    meta: &Meta,
+    (at, ether_type): (usize, u16),
+    tunnels: &TunnelPorts,
+) -> Option<Packet> {
+    match ether_type {
+        ethernet::IPV4 => payload(frame, &ordinary_ipv4(frame, meta, at)?, tunnels),
+        ethernet::IPV6 => payload(frame, &ordinary_ipv6(frame, meta, at)?, tunnels),
+        ethernet::ARP => ordinary_arp(frame, meta, at),
+        _ => None,
     }
+}
+
+/// What begins behind a packet's UDP header, if its port is a tunnel's.
+#[inline(always)]
+fn tunnel_of<F: Frame + ?Sized>(frame: &F, meta: &Meta, packet: &Packet) -> Option<Layer> {
+    if packet.transport != Transport::Udp || meta.tunnels.is_none() {
+        return None;
+    }
+    let port: &[u8; 2] = frame.at(usize::from(packet.transport_at) + udp::DESTINATION_AT)?;
+    meta.tunnels.layer(be16(port, 0))
+}
+
+/// What a tunnel's header at `at` is in front of: where, which protocol, and of which tunnel (see [`Cursor::tunnel`]).
+#[inline(always)]
+fn carried<F: Frame + ?Sized>(frame: &F, meta: &Meta, (layer, at): (Layer, usize)) -> Option<(usize, u16, u32)> {
+    /// Identified, nothing else.
+    const VXLAN: u32 = 0x0800_0000;
+    let header: &[u8; TUNNEL_BYTES] = frame.at(at)?;
+    let (first, last) = (be32(header, 0), be32(header, 4));
+    let identifier = Cursor::INSIDE | last >> 8;
+    let tunnel = match layer {
+        Layer::Vxlan if first == VXLAN && last & 0xff == 0 => identifier,
+        Layer::Geneve if first as u16 == ethernet::BRIDGED => identifier | Cursor::GENEVE,
+        _ => return None,
+    };
+    let option_bytes = option_bytes(header, tunnel);
+    if option_bytes != 0 {
+        let option: &[u8; geneve::OPTION_HEADER_BYTES] = frame.at(at + TUNNEL_BYTES)?;
+        let is_all = geneve::OPTION_HEADER_BYTES + usize::from(option[3] & 0x1f) * 4 == option_bytes;
+        if option_bytes > MOST_OPTION_BYTES || !is_all {
+            return None;
+        }
+    }
+    let at = at + TUNNEL_BYTES + option_bytes;
+    let head: &[u8; ethernet::HEADER_BYTES] = frame.at(at)?;
+    let ether_type = be16(head, 12);
+    // ARP's sender would have to be this frame's.
+    let is_ordinary = addresses_are_ordinary(head, meta) && ether_type != ethernet::ARP;
+    is_ordinary.then_some((at + ethernet::HEADER_BYTES, ether_type, tunnel))
+}
+
+/// Bytes of a header of VXLAN, or of GENEVE without options.
+const TUNNEL_BYTES: usize = 8;
+/// Bytes of the one option that a packet in GENEVE may have here: Open Virtual Network's has 8.
+const MOST_OPTION_BYTES: usize = 16;
+
+/// Of a tunnel's header, by arithmetic alone. A version of GENEVE that is not known looks like too many of them.
+#[inline(always)]
+fn option_bytes(header: &[u8; TUNNEL_BYTES], tunnel: u32) -> usize {
+    usize::from(header[0]) * 4 * (tunnel / Cursor::GENEVE & 1) as usize
+}
+
+/// Where an ordinary packet's headers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Headers {
+    /// IPv4 or IPv6.
+    pub network: Network,
+    /// Offset of its header.
+    pub network_at: usize,
+    /// Offset of the transport header.
+    pub transport_at: usize,
+}
+
+/// Where the headers of an ordinary TCP or UDP packet are, by arithmetic alone: so a verifier knows the same of all kinds of
+/// packet, and follows what comes behind once. In a tunnel those of what is carried.
+#[inline(always)]
+pub fn headers<F: Frame + ?Sized>(frame: &F, tunnel: u32) -> Option<Headers> {
+    frame.look_again();
+    let ether_type: &[u8; 2] = frame.at(12)?;
+    let is_tagged = is_tagged(frame, be16(ether_type, 0));
+    let outer = headers_behind(frame, ethernet::HEADER_BYTES + ethernet::TAG_BYTES * is_tagged)?;
+    if tunnel == 0 {
+        return Some(outer);
+    }
+    let at = outer.transport_at + udp::HEADER_BYTES;
+    let at = at + TUNNEL_BYTES + option_bytes(frame.at(at)?, tunnel);
+    headers_behind(frame, at + ethernet::HEADER_BYTES)
+}
+
+#[inline(always)]
+fn headers_behind<F: Frame + ?Sized>(frame: &F, network_at: usize) -> Option<Headers> {
+    let [first]: &[u8; 1] = frame.at(network_at)?;
+    // Version 6 has a bit that version 4 has not.
+    let is_ipv6 = usize::from(first >> 5 & 1);
+    let network = if is_ipv6 == 0 { Network::Ipv4 } else { Network::Ipv6 };
+    let bytes = ipv4::HEADER_BYTES + (ipv6::HEADER_BYTES - ipv4::HEADER_BYTES) * is_ipv6;
+    Some(Headers { network, network_at, transport_at: network_at + bytes })
+}
+
+#[inline(always)]
+fn is_tagged<F: Frame + ?Sized>(frame: &F, ether_type: u16) -> usize {
+    frame.is_equal(ether_type.into(), ethernet::C_TAG.into())
 }
 
 #[inline(always)]
@@ -50,6 +175,11 @@ fn link_is_ordinary<const N: usize>(head: &[u8; N], meta: &Meta) -> bool {
     if frame_bytes > meta.mtu_bytes as usize + ethernet::OVER_MTU_BYTES && meta.mtu_bytes != 0 && meta.gso_size == 0 {
         return false;
     }
+    addresses_are_ordinary(head, meta)
+}
+
+#[inline(always)]
+fn addresses_are_ordinary<const N: usize>(head: &[u8; N], meta: &Meta) -> bool {
     let (destination, source) = (address(head, 0), address(head, 6));
     head[6] & 1 == 0 && (meta.flags & LOOPBACK != 0 || (source != destination && source != 0))
 }
@@ -63,16 +193,6 @@ fn address<const N: usize>(head: &[u8; N], at: usize) -> u64 {
 #[inline(always)]
 fn vlan_is_ordinary(control: u16) -> bool {
     !matches!(control & 0x0fff, 0 | 0x0fff)
-}
-
-#[inline(always)]
-fn network<F: Frame + ?Sized>(frame: &F, meta: &Meta, (at, ether_type): (usize, u16)) -> Option<Packet> {
-    match ether_type {
-        ethernet::IPV4 => payload(frame, meta, &ordinary_ipv4(frame, meta, at)?),
-        ethernet::IPV6 => payload(frame, meta, &ordinary_ipv6(frame, meta, at)?),
-        ethernet::ARP => ordinary_arp(frame, meta, at),
-        _ => None,
-    }
 }
 
 /// Whether nothing but padding follows the datagram.
@@ -148,14 +268,15 @@ fn ordinary_ipv6<F: Frame + ?Sized>(frame: &F, meta: &Meta, at: usize) -> Option
 }
 
 #[inline(always)]
-fn payload<F: Frame + ?Sized>(frame: &F, meta: &Meta, datagram: &Datagram) -> Option<Packet> {
+fn payload<F: Frame + ?Sized>(frame: &F, datagram: &Datagram, tunnels: &TunnelPorts) -> Option<Packet> {
     let (transport, header_bytes) = match (datagram.protocol, datagram.network) {
         (ipv4::TCP, _) => (Transport::Tcp, ordinary_tcp(frame, datagram.at)?),
         (ipv4::UDP, network) => {
             let header: &[u8; udp::HEADER_BYTES] = frame.at(datagram.at)?;
-            let ordinary = meta.tunnels.layer(be16(header, 2)).is_none()
-                && usize::from(be16(header, 4)) == datagram.payload_bytes
-                && (network == Network::Ipv4 || be16(header, 6) != 0);
+            let may_be_unsummed =
+                network == Network::Ipv4 || tunnels.layer(be16(header, udp::DESTINATION_AT)).is_some();
+            let ordinary =
+                usize::from(be16(header, 4)) == datagram.payload_bytes && (may_be_unsummed || be16(header, 6) != 0);
             (Transport::Udp, ordinary.then_some(udp::HEADER_BYTES)?)
         }
         (ipv4::ICMP, Network::Ipv4) => (Transport::Icmp, icmp::MIN_BYTES),

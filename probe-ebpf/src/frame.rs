@@ -17,6 +17,17 @@ pub trait Frame {
     /// so all turns of a loop look alike to it. On the host there is nothing to do.
     #[inline(always)]
     fn settle<T>(&self, _state: &mut T) {}
+
+    /// Behind this what was read before is read again: what a compiler knows of it, a verifier would follow.
+    #[inline(always)]
+    fn look_again(&self) {}
+
+    /// 1 if both are the same, else 0, without a branch: so a verifier knows no more of what follows from one than from the
+    /// other, and looks at it once.
+    #[inline(always)]
+    fn is_equal(&self, a: u64, b: u64) -> usize {
+        usize::from(a == b)
+    }
 }
 
 impl Frame for [u8] {

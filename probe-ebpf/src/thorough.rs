@@ -9,7 +9,7 @@
 use crate::{
     checksum,
     classify::{Cursor, Finding, Layer, Meta, Network, Packet, Transport, landed, step, walk},
-    fast,
+    fast::{self, Ordinary},
     frame::{Frame as _, be16, be32},
     reason::{Malformed, Severity},
     wire::{icmp, icmpv6, ipv4, ipv6, mpls, udp},
@@ -35,7 +35,7 @@ pub struct Judged {
 #[must_use]
 pub fn judge(bytes: &[u8], meta: Meta) -> Judged {
     match fast::ordinary(bytes, &meta) {
-        Some(packet) if flaw(bytes, &meta, &packet).is_none() => {
+        Some(Ordinary { packet, tunnel: 0 }) if flaw(bytes, &meta, &packet).is_none() => {
             Judged { packet, tunnel: 0, outcome: Layer::End, finding: None, is_sound: true }
         }
         _ => examine(bytes, meta),

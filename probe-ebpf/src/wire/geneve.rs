@@ -8,7 +8,8 @@ use crate::{
 
 /// Bytes of a header without options.
 const HEADER_BYTES: usize = 8;
-const OPTION_HEADER_BYTES: usize = 4;
+/// Bytes of an option's header.
+pub(crate) const OPTION_HEADER_BYTES: usize = 4;
 /// Options that are followed.
 const MAX_OPTIONS: usize = 8;
 

@@ -8,6 +8,8 @@ use crate::{
 
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 8;
+/// Offset of the destination port.
+pub const DESTINATION_AT: usize = 2;
 
 /// Judges the header; the checksum's value is not looked at.
 #[inline(always)]

@@ -23,7 +23,7 @@ use libtest_mimic::Trial;
 use probe_ebpf::{
     abi::{Traffic, WINDOW_BYTES},
     classify::{Cursor, FROM_WIRE, Finding, LOOPBACK, Layer, Meta, Packet, classify},
-    fast,
+    fast::{self, Ordinary},
     reason::{Malformed, Severity},
     thorough::judge,
 };
@@ -196,7 +196,7 @@ impl Row {
         let plainly = fast::ordinary(&frame[..], meta);
         let agrees = match (plainly, expected) {
             (None, _) | (Some(_), Expected::Thoroughly(..)) => true,
-            (Some(packet), Expected::WellFormed(expected)) => packet == *expected,
+            (Some(ordinary), Expected::WellFormed(expected)) => ordinary.packet == *expected,
             (Some(_), _) => false,
         };
         ensure!(agrees, "row {name:?}: the fast path says {plainly:?}");
@@ -217,7 +217,7 @@ fn window(frame: &[u8]) -> &[u8] {
 fn model(frame: &[u8], meta: &Meta, gso_segs: u32) -> (Option<(Cursor, Layer)>, Traffic) {
     let examined = fast::ordinary(frame, meta).map_or_else(|| Err(classify(window(frame), *meta)), Ok);
     let (packet, outcome) = match &examined {
-        Ok(packet) => (*packet, Layer::End),
+        Ok(ordinary) => (ordinary.packet, Layer::End),
         Err((cursor, outcome)) => (cursor.packet, *outcome),
     };
     let (bytes, header_bytes) = (u64::from(meta.frame_bytes), u64::from(packet.header_bytes));
@@ -430,11 +430,12 @@ fn rows_on_a_wire() -> Result<()> {
 /// A fast path that takes nothing would be right, and slow.
 fn fast_path_takes_the_ordinary() -> Result<()> {
     for (frame, meta) in legal::ordinary() {
-        let packet = fast::ordinary(&frame[..], &meta);
+        let ordinary = fast::ordinary(&frame[..], &meta);
         let (cursor, outcome) = classify(&frame[..], meta);
+        let seen = Ordinary { packet: cursor.packet, tunnel: cursor.tunnel };
         ensure!(
-            packet == Some(cursor.packet) && outcome == Layer::End && cursor.finding().is_none(),
-            "{packet:?}, {cursor:?} of {meta:?} {frame:02x?}"
+            ordinary == Some(seen) && outcome == Layer::End && cursor.finding().is_none(),
+            "{ordinary:?}, {cursor:?} of {meta:?} {frame:02x?}"
         );
     }
     Ok(())

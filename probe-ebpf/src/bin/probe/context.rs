@@ -34,9 +34,9 @@ pub(crate) fn masked<const MASK: u64>(mut value: u64) -> u64 {
     value
 }
 
-/// 1 if both are the same, else 0, without a branch: a verifier does not know which.
+/// See [`Frame::is_equal`].
 #[inline(always)]
-pub(crate) fn is_equal(a: u64, b: u64) -> usize {
+fn is_equal(a: u64, b: u64) -> usize {
     let mut difference = a ^ b;
     // SAFETY: arithmetic on a register: 0 alone has, less one, the highest bit.
     unsafe { asm!("{0} += -1", "{0} >>= 63", inout(reg) difference, options(pure, nomem, nostack)) };
@@ -392,6 +392,16 @@ impl Frame for TcFrame {
     fn at<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
         in_place(self.bounds(), at)
     }
+
+    #[inline(always)]
+    fn look_again(&self) {
+        barrier();
+    }
+
+    #[inline(always)]
+    fn is_equal(&self, a: u64, b: u64) -> usize {
+        is_equal(a, b)
+    }
 }
 
 impl Frame for XdpFrame {
@@ -403,6 +413,16 @@ impl Frame for XdpFrame {
     #[inline(always)]
     fn at<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
         in_place(self.bounds(), at)
+    }
+
+    #[inline(always)]
+    fn look_again(&self) {
+        barrier();
+    }
+
+    #[inline(always)]
+    fn is_equal(&self, a: u64, b: u64) -> usize {
+        is_equal(a, b)
     }
 }
 

@@ -3,7 +3,8 @@
 
 use probe_ebpf::{
     abi::{Direction, FlowName, FlowNames, FlowSet, HAIRPIN, Passage, Scratch, Slot},
-    classify::{Meta, Packet},
+    classify::Meta,
+    fast::{self, Ordinary},
     flow::{
         Clock, Cut, FLOW_WAYS, Key, Ledger, Passing, Place, Quality, Reverse, Segment, Sink, TcpEvent, encapsulation,
         first_way, place, set_of, tag_of,
@@ -45,9 +46,17 @@ impl Clock for KernelClock {
 /// Shows an ordinary packet to its connection. `None`, and nothing has happened, if it has to be looked at more closely;
 /// `Some(false)` if its connection is not in the sample.
 #[inline(always)]
-pub(crate) fn is_next<F: Hooked>(frame: &F, (meta, packet): (&Meta, &Packet), point: &Point<'_>) -> Option<bool> {
-    let (network, network_at, transport_at) = frame.headers()?;
-    let encapsulation = encapsulation(frame, meta, u32::from(network_at != ethernet::HEADER_BYTES));
+pub(crate) fn is_next<F: Hooked>(
+    frame: &F,
+    (meta, Ordinary { packet, tunnel }): (&Meta, &Ordinary),
+    point: &Point<'_>,
+) -> Option<bool> {
+    let headers = fast::headers(frame, *tunnel)?;
+    let fast::Headers { network, network_at, transport_at } = headers;
+    let encapsulation = match *tunnel {
+        0 => encapsulation(frame, meta, u32::from(network_at != ethernet::HEADER_BYTES)),
+        tunnel => tunnel,
+    };
     let mut segment = Segment::plain(frame, network, (network_at, transport_at))?;
     let seen_from = (point.direction, point.slot.group);
     let tag = tag_of(frame, (network, network_at, transport_at), seen_from, encapsulation, &maps::secret())?;

@@ -6,14 +6,13 @@ use aya_ebpf::EbpfContext;
 use aya_log_ebpf::warn;
 use probe_ebpf::{
     abi::{Direction, INSIDE, MalformedKey, Scratch, Slot, Tally, Traffic},
-    classify::{Layer, Meta, Network, Transport},
-    fast,
+    classify::{Layer, Meta, Transport},
+    fast::{self, Ordinary},
     frame::Frame,
-    wire::{ethernet, ipv4, ipv6},
 };
 
 use crate::{
-    context::{TcFrame, barrier, is_equal, settle},
+    context::{TcFrame, settle},
     evidence, flows, layers,
     maps::{self, Counted},
     verify,
@@ -23,23 +22,6 @@ use crate::{
 pub(crate) trait Hooked: Frame {
     /// Segments that the kernel merged into it, 0 if it does not say.
     fn gso_segs(&self) -> u32;
-
-    /// Where the headers of an ordinary TCP packet are: network and offsets, by arithmetic alone. So a verifier knows the same
-    /// of all kinds of packet and follows what comes behind once.
-    #[inline(always)]
-    fn headers(&self) -> Option<(Network, usize, usize)> {
-        barrier();
-        let head: &[u8; ethernet::HEADER_BYTES] = self.at(0)?;
-        let ether_type = u16::from_ne_bytes([head[12], head[13]]);
-        let is_tagged = is_equal(ether_type.into(), ethernet::C_TAG.to_be().into());
-        let network_at = ethernet::HEADER_BYTES + ethernet::TAG_BYTES * is_tagged;
-        let [first]: &[u8; 1] = self.at(network_at)?;
-        // Version 6 has a bit that version 4 has not.
-        let is_ipv6 = usize::from(first >> 5 & 1);
-        let network = if is_ipv6 == 0 { Network::Ipv4 } else { Network::Ipv6 };
-        let network_bytes = ipv4::HEADER_BYTES + (ipv6::HEADER_BYTES - ipv4::HEADER_BYTES) * is_ipv6;
-        Some((network, network_at, network_at + network_bytes))
-    }
 
     /// Copies its first bytes into `scratch`; on devices without MAC header from the network header on. `false` if that
     /// cannot be done.
@@ -80,19 +62,22 @@ pub(crate) fn judge<C: EbpfContext, F: Hooked>(context: &C, frame: &F, meta: &Me
 /// has to be looked at more closely.
 #[inline(always)]
 fn ordinary<F: Hooked>(frame: &F, meta: &Meta, point: &Point<'_>, sum: &mut Ask) -> Option<(u16, bool)> {
-    let packet = fast::ordinary(frame, meta)?;
+    let ordinary = fast::ordinary(frame, meta)?;
+    let Ordinary { packet, tunnel } = &ordinary;
+    // What carries others is not asked for its checksum.
     if let Some(skb) = frame.as_packet()
+        && *tunnel == 0
         && point.slot.track != 0
         && point.direction == Direction::Ingress
     {
-        if verify::is_due(skb, meta, &packet, point.slot.track) {
+        if verify::is_due(skb, meta, packet, point.slot.track) {
             *sum = Ask::Due;
             return None;
         }
         *sum = Ask::Settled;
     }
     let is_tracked = point.slot.follows != 0 && packet.transport == Transport::Tcp;
-    let is_followed = is_tracked && flows::is_next(frame, (meta, &packet), point)?;
+    let is_followed = is_tracked && flows::is_next(frame, (meta, &ordinary), point)?;
     Some((packet.header_bytes, is_followed))
 }
 

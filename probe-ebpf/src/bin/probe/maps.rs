@@ -25,7 +25,7 @@ use crate::context::opaque;
 
 // Sizes here are the smallest that load; the agent sets the real ones for the node, see `kernel::load`.
 #[map]
-static SLOTS: Array<Slot> = Array::with_max_entries(SLOT_LINES + SLOT_PROBES - 1, 0);
+static SLOTS: Array<Slot> = Array::with_max_entries(SLOT_LINES + SLOT_PROBES - 1, BPF_F_MMAPABLE);
 #[map]
 static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(2, 0);
 #[map]

@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use probe_ebpf::{
     abi::WINDOW_BYTES,
     classify::{Cursor, FROM_WIRE, LOOPBACK, Layer, Meta, TunnelPorts, classify},
-    fast,
+    fast::{self, Ordinary},
     wire::ethernet::{ARP, C_TAG, IPV4, IPV6, OLD_S_TAG, S_TAG},
 };
 
@@ -21,9 +21,10 @@ fuzz_target!(|input: &[u8]| {
     let (cursor, outcome) = classify(frame, meta);
     describes_what_is_there(frame, &cursor);
     let window = &frame[..frame.len().min(WINDOW_BYTES)];
-    if let Some(packet) = fast::ordinary(frame, &meta) {
-        assert_eq!((outcome, cursor.finding(), cursor.packet), (Layer::End, None, packet), "the fast path takes it");
-        assert_eq!(fast::ordinary(window, &meta), Some(packet), "the fast path looks behind the window");
+    if let Some(ordinary) = fast::ordinary(frame, &meta) {
+        let seen = Ordinary { packet: cursor.packet, tunnel: cursor.tunnel };
+        assert_eq!((outcome, cursor.finding(), seen), (Layer::End, None, ordinary), "the fast path takes it");
+        assert_eq!(fast::ordinary(window, &meta), Some(ordinary), "the fast path looks behind the window");
     }
     let (seen, seen_outcome) = classify(window, meta);
     if seen_outcome == Layer::Unseen {

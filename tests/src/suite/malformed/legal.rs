@@ -14,7 +14,7 @@ use tests::frames::{
 use super::{
     Row, beyond, control, good, gso, loopback, network, other, physical,
     rows::{datagram, jumbo, start},
-    stripped, veth,
+    stripped, tunnels, veth,
 };
 
 /// Every row whose frame is as it should be.
@@ -68,6 +68,7 @@ pub(super) fn ordinary() -> Vec<(Vec<u8>, Meta)> {
         frames.push((start().ip4().tcp_with(1, 2, change.clone()), veth()));
         frames.push((start().vlan(5).ip6().tcp_with(1, 2, change), veth()));
     }
+    frames.extend(tunnels::ordinary());
     frames
         .into_iter()
         .map(|(frame, meta)| (frame.bytes(), meta))

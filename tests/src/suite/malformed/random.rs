@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use probe_ebpf::{
-    classify::{FROM_WIRE, Finding, LOOPBACK, Layer, Meta, Packet, Transport, classify},
-    fast,
+    classify::{Cursor, FROM_WIRE, Finding, LOOPBACK, Layer, Meta, Transport, classify},
+    fast::{self, Ordinary},
     reason::{Malformed, Severity},
     thorough::judge,
 };
@@ -38,15 +38,16 @@ pub(super) fn fast_path_implies_classifier() -> Result<()> {
         let (frame, meta) = generator.next();
         let (cursor, outcome) = classify(&frame[..], meta);
         let about = || format!("{meta:?} {frame:02x?}");
-        if let Some(packet) = fast::ordinary(&frame[..], &meta) {
-            let agrees = outcome == Layer::End && cursor.finding().is_none() && cursor.packet == packet;
+        if let Some(ordinary) = fast::ordinary(&frame[..], &meta) {
+            let seen = Ordinary { packet: cursor.packet, tunnel: cursor.tunnel };
+            let agrees = outcome == Layer::End && cursor.finding().is_none() && seen == ordinary;
             ensure!(
                 agrees,
-                "the fast path takes {packet:?}, the classifier says {outcome:?} {cursor:?} of {}",
+                "the fast path takes {ordinary:?}, the classifier says {outcome:?} {cursor:?} of {}",
                 about()
             );
-            ensure!(fast::ordinary(window(&frame), &meta) == Some(packet), "the fast path looks behind the window");
-            *taken.entry(Kind::of(&frame, &packet)).or_default() += 1;
+            ensure!(fast::ordinary(window(&frame), &meta) == Some(ordinary), "the fast path looks behind the window");
+            *taken.entry(Kind::of(&frame, &ordinary)).or_default() += 1;
         }
         let seen = classify(window(&frame), meta);
         ensure!(
@@ -91,6 +92,8 @@ fn adds(headers: Option<Finding>, thorough: Option<Finding>) -> bool {
 /// What the fast path tells apart: protocols, tags, and for TCP flags and the order of options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Kind {
+    /// Without its identifier.
+    tunnel: u32,
     network: u8,
     transport: u8,
     network_at: u16,
@@ -101,7 +104,7 @@ struct Kind {
 }
 
 impl Kind {
-    fn of(frame: &[u8], packet: &Packet) -> Self {
+    fn of(frame: &[u8], Ordinary { packet, tunnel }: &Ordinary) -> Self {
         let at = usize::from(packet.transport_at);
         let is_tcp = packet.transport == Transport::Tcp;
         let group = |at: usize| match frame.get(at..at + 2) {
@@ -109,6 +112,7 @@ impl Kind {
             _ => [0; 2],
         };
         Self {
+            tunnel: tunnel & !Cursor::IDENTIFIER,
             network: packet.network as u8,
             transport: packet.transport as u8,
             network_at: packet.network_at,

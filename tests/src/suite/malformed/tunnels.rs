@@ -72,6 +72,28 @@ fn inside(transport: Transport, network_at: u16, payload_bytes: u32) -> Packet {
     }
 }
 
+/// What the fast path is for.
+pub(super) fn ordinary() -> Vec<(Frame, Meta)> {
+    let tcp = || start().ip4().tcp(1, 2).payload(10);
+    let in_geneve = |options, inner| in_geneve(options, 0x6558, inner);
+    let over_ipv6 = start().ip6().udp(1, VXLAN).data(vxlan_header(8, 0)).nested(tcp());
+    let unsummed = start().ip6().udp_with(1, VXLAN, |udp| udp.checksum = Checksum::Value(0)).data(vxlan_header(8, 0));
+    let tagged = Meta { tag_protocol: 0x8100, tag_control: 5, ..carrier() };
+    vec![
+        (in_vxlan(tcp()), carrier()),
+        (in_vxlan(start().ip4().udp(1, 2).payload(18)), carrier()),
+        (in_vxlan(start().ip4().icmp(8, 0).payload(56)), carrier()),
+        (in_vxlan(start().ip6().tcp(1, 2).payload(1400)), carrier()),
+        (in_vxlan(start().ip4().tcp(1, 2).payload(3000)), Meta { gso_size: 1400, ..carrier() }),
+        (in_vxlan(tcp()), tagged),
+        (over_ipv6, carrier()),
+        (unsummed.nested(tcp()), carrier()),
+        (in_geneve(0, tcp()), carrier()),
+        (in_geneve(8, tcp()), carrier()),
+        (in_geneve(16, start().ip6().udp(1, 2).payload(5)), carrier()),
+    ]
+}
+
 fn vxlan() -> Vec<Row> {
     let tcp = || start().ip4().tcp(1, 2).payload(10);
     let at = INNER_AT + 14;
