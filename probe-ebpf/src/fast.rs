@@ -117,7 +117,8 @@ const MOST_OPTION_BYTES: usize = 16;
 /// Of a tunnel's header, by arithmetic alone. A version of GENEVE that is not known looks like too many of them.
 #[inline(always)]
 fn option_bytes(header: &[u8; TUNNEL_BYTES], tunnel: u32) -> usize {
-    usize::from(header[0]) * 4 * (tunnel / Cursor::GENEVE & 1) as usize
+    let is_geneve = (tunnel / Cursor::GENEVE) & 1;
+    usize::from(header[0]) * 4 * is_geneve as usize
 }
 
 /// Where an ordinary packet's headers are.

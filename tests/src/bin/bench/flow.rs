@@ -39,10 +39,8 @@ const TIMESTAMP: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
 const PLACES: u32 = 32_768;
 
 /// So many connections, that many nanoseconds at most (why not fewer: ARCHITECTURE, "Two ways to a place").
-const CASES: [(&str, usize, f64, &str); 2] = [
-    ("one connection", 1, 80.0, "over empty / 80 ns"),
-    ("32768 connections", 32_768, 400.0, "over empty / 400 ns"),
-];
+const CASES: [(&str, usize, f64, &str); 2] =
+    [("one connection", 1, 80.0, "over empty / 80 ns"), ("32768 connections", 32_768, 400.0, "over empty / 400 ns")];
 /// Segments of a round.
 const SEGMENTS: usize = 131_072;
 
@@ -72,11 +70,7 @@ pub(crate) fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
                 ("ours_over_empty_ns", median(|round| round.ours - round.empty), 1),
                 ("followed_percent", median(|round| 100.0 * round.followed), 1),
             ],
-            judged: Some(Judged {
-                of,
-                ratio: estimate(&rounds, ratio),
-                target: Target::AtMost(1.0),
-            }),
+            judged: Some(Judged { of, ratio: estimate(&rounds, ratio), target: Target::AtMost(1.0) }),
         });
     }
     Ok(())

@@ -74,7 +74,7 @@ pub(super) fn fast_path_implies_classifier() -> Result<()> {
         .map(|kind| (kind, taken.get(&kind).copied().unwrap_or(0)))
         .min_by_key(|(_, count)| *count)
         .context("nothing is ordinary")?;
-    ensure!(of_kind * 2000 > total, "only {of_kind} of {total} frames took the fast path as {rare:?}");
+    ensure!(of_kind * 3000 > total, "only {of_kind} of {total} frames took the fast path as {rare:?}");
     for outcome in [Layer::End, Layer::Other, Layer::Unseen, Layer::Control] {
         let count = outcomes[outcome as usize];
         ensure!(count * 1000 > total, "only {count} of {total} frames end in {outcome:?}");
