@@ -11,7 +11,7 @@ pub(super) fn trials() -> Vec<Trial> {
 
 /// Instructions that the verifier may look at for one program. Its own limit is 1,000,000: below this bound another
 /// kernel's verifier may be four times as thorough and still accept the program.
-const MOST_VERIFIED: u32 = 350_000;
+const MOST_VERIFIED: u32 = 500_000;
 
 fn verified_instructions() -> Result<()> {
     let loaded = Namespace::new("programs")?.run(|| load(Capacity::for_interfaces(32)))?;
