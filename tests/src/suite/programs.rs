@@ -10,7 +10,7 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 /// Instructions that the verifier may look at for one program. Its own limit is 1,000,000: below this bound another
-/// kernel's verifier may be four times as thorough and still accept the program.
+/// kernel's verifier may be twice as thorough and still accept the program.
 const MOST_VERIFIED: u32 = 500_000;
 
 fn verified_instructions() -> Result<()> {
