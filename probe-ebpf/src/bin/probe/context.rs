@@ -382,49 +382,34 @@ fn in_place<'a, const N: usize>((start, end): (usize, usize), at: usize) -> Opti
     Some(unsafe { &*(start as *const [u8; N]) })
 }
 
-impl Frame for TcFrame {
-    #[inline(always)]
-    fn read<const N: usize>(&self, _at: usize) -> Option<[u8; N]> {
-        None
-    }
+/// Frames that are read where they lie.
+macro_rules! read_in_place {
+    ($($frame:ty),+) => {$(
+        impl Frame for $frame {
+            #[inline(always)]
+            fn read<const N: usize>(&self, _at: usize) -> Option<[u8; N]> {
+                None
+            }
 
-    #[inline(always)]
-    fn at<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
-        in_place(self.bounds(), at)
-    }
+            #[inline(always)]
+            fn at<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+                in_place(self.bounds(), at)
+            }
 
-    #[inline(always)]
-    fn look_again(&self) {
-        barrier();
-    }
+            #[inline(always)]
+            fn look_again(&self) {
+                barrier();
+            }
 
-    #[inline(always)]
-    fn is_equal(&self, a: u64, b: u64) -> usize {
-        is_equal(a, b)
-    }
+            #[inline(always)]
+            fn is_equal(&self, a: u64, b: u64) -> usize {
+                is_equal(a, b)
+            }
+        }
+    )+};
 }
 
-impl Frame for XdpFrame {
-    #[inline(always)]
-    fn read<const N: usize>(&self, _at: usize) -> Option<[u8; N]> {
-        None
-    }
-
-    #[inline(always)]
-    fn at<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
-        in_place(self.bounds(), at)
-    }
-
-    #[inline(always)]
-    fn look_again(&self) {
-        barrier();
-    }
-
-    #[inline(always)]
-    fn is_equal(&self, a: u64, b: u64) -> usize {
-        is_equal(a, b)
-    }
-}
+read_in_place!(TcFrame, XdpFrame);
 
 /// The bytes that were copied into the scratch space.
 pub(crate) struct Window<'a> {

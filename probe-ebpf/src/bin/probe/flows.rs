@@ -51,8 +51,7 @@ pub(crate) fn is_next<F: Hooked>(
     (meta, Ordinary { packet, tunnel }): (&Meta, &Ordinary),
     point: &Point<'_>,
 ) -> Option<bool> {
-    let headers = fast::headers(frame, *tunnel)?;
-    let fast::Headers { network, network_at, transport_at } = headers;
+    let fast::Headers { network, network_at, transport_at } = fast::headers(frame, *tunnel)?;
     let encapsulation = match *tunnel {
         0 => encapsulation(frame, meta, u32::from(network_at != ethernet::HEADER_BYTES)),
         tunnel => tunnel,

@@ -24,6 +24,7 @@ use probe_ebpf::{
 use crate::context::opaque;
 
 // Sizes here are the smallest that load; the agent sets the real ones for the node, see `kernel::load`.
+// As those of connections: mapped into memory only so that no entry lies in two cache lines.
 #[map]
 static SLOTS: Array<Slot> = Array::with_max_entries(SLOT_LINES + SLOT_PROBES - 1, BPF_F_MMAPABLE);
 #[map]

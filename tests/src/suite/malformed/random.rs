@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use probe_ebpf::{
-    classify::{Cursor, FROM_WIRE, Finding, LOOPBACK, Layer, Meta, Transport, classify},
-    fast::{self, Ordinary},
+    classify::{Cursor, FROM_WIRE, Finding, LOOPBACK, Layer, Meta, Packet, Transport, classify},
+    fast::{self, Headers, Ordinary},
     reason::{Malformed, Severity},
     thorough::judge,
 };
@@ -47,6 +47,13 @@ pub(super) fn fast_path_implies_classifier() -> Result<()> {
                 about()
             );
             ensure!(fast::ordinary(window(&frame), &meta) == Some(ordinary), "the fast path looks behind the window");
+            let Packet { network, transport, network_at, transport_at, .. } = ordinary.packet;
+            if matches!(transport, Transport::Tcp | Transport::Udp) {
+                let (network_at, transport_at) = (network_at.into(), transport_at.into());
+                let headers = fast::headers(&frame[..], ordinary.tunnel);
+                let are_there = headers == Some(Headers { network, network_at, transport_at });
+                ensure!(are_there, "headers are said to be {headers:?} in {ordinary:?} of {}", about());
+            }
             *taken.entry(Kind::of(&frame, &ordinary)).or_default() += 1;
         }
         let seen = classify(window(&frame), meta);
