@@ -9,8 +9,8 @@ pub const STORM_SAMPLE: u64 = 64;
 /// Reasons that a storm counts apart; drops with a greater number (of subsystems) are attributed one by one.
 pub const STORM_REASONS: u32 = 160;
 
-/// How fast drops come on one CPU. While a storm is on, drops are counted by reason, and now and then all that wait are
-/// counted as what the sample before them was: sums by reason stay exact, interface, namespace and family are a sample's.
+/// How fast drops come on one CPU. While a storm is on, drops are counted by reason and function, and now and then all that wait
+/// are counted as what the sample before them was: these sums stay exact, interface, namespace and family are a sample's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Storm {

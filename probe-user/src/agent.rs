@@ -201,10 +201,11 @@ async fn serve_and_follow(config: Config, listeners: Listeners) -> Result<()> {
     outcome
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM, and of a command SIGHUP.
 pub struct Ending {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Option<Signal>,
 }
 
 impl Ending {
@@ -216,14 +217,31 @@ impl Ending {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
+            hang_up: None,
         })
+    }
+
+    /// For a command, which is over when its terminal or connection is: SIGHUP ends it, too.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn of_command() -> Result<Self> {
+        let hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+        Ok(Self { hang_up: Some(hang_up), ..Self::listen()? })
     }
 
     /// Until one of them comes.
     pub async fn wait(&mut self) {
+        let hung_up = async {
+            match &mut self.hang_up {
+                Some(signal) => drop(signal.recv().await),
+                None => pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            () = hung_up => {}
         }
     }
 }

@@ -44,6 +44,7 @@ use crate::{
     config::Config,
     kernel::{
         attach::Attached,
+        descriptors,
         events::Events,
         evidence::Ring,
         leftovers::Marker,
@@ -162,6 +163,8 @@ pub struct Probe {
     collect_errors: BTreeMap<String, u64>,
     privileges: Privileges,
     memory: Memory,
+    /// How many this process may have, see [`descriptors`].
+    open_files: u64,
     started: Instant,
     state: State,
     /// How often somebody else has taken programs off an interface.
@@ -198,6 +201,7 @@ impl Probe {
         Ok(Self {
             privileges,
             memory,
+            open_files: descriptors::allowed(),
             counted: BTreeMap::new(),
             maps,
             events,
@@ -337,6 +341,8 @@ impl Probe {
         };
         if let Err(error) = self.try_attach(link, &mut counted) {
             counted.refused = format!("{error:#}");
+            // Half attached it would count what nobody reads.
+            counted.attached = None;
             if let Some(place) = counted.place.take() {
                 self.vacate(place);
             }

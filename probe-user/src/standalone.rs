@@ -114,7 +114,7 @@ fn is_absent(error: &anyhow::Error) -> bool {
 }
 
 async fn show(config: StatsConfig) -> Result<()> {
-    let mut ending = agent::Ending::listen()?;
+    let mut ending = agent::Ending::of_command()?;
     let mut feed = Feed::open(&config).await?;
     let shown = async {
         match config.interval {

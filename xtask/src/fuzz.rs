@@ -14,7 +14,7 @@ use crate::setup::{self, Scope};
 use crate::ui;
 use crate::workspace::{Workspace, create_folder, output};
 
-const TARGETS: [&str; 8] = ["classify", "flow", "capture", "evidence", "btf", "config", "web", "state"];
+const TARGETS: [&str; 9] = ["classify", "flow", "capture", "evidence", "btf", "config", "web", "accept", "state"];
 /// Bytes of an input: two windows of the kernel side and the longest extension header.
 const LONGEST: &str = "-max_len=2400";
 /// Of one input, in seconds and MiB: far beyond what any needs, on a machine that does other things too.

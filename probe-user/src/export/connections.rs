@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -32,7 +32,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::watch::Endless;
+use super::{
+    room::{Room, Share},
+    watch::Endless,
+};
 
 /// Largest head of a request, and how much of a connection's bytes is buffered.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -40,12 +43,17 @@ const BUFFER_BYTES: usize = 16 << 10;
 /// The first byte of what begins TLS: a record of the handshake (RFC 8446 5.1). No method begins with it.
 const HANDSHAKE: u8 = 22;
 
+/// A reader that has taken no byte for so long keeps others' answers waiting.
+const STALLED: Duration = Duration::from_secs(1);
+
 /// What clients may take up. The defaults are the agent's; tests shorten them.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Open connections. One more closes the one that has moved no byte for the longest time, so that idle and slow
     /// clients, however many, never keep a scrape out.
     pub connections: usize,
+    /// Bytes of answers that wait to be read.
+    pub answer_bytes: usize,
     /// From the opening of a connection to the end of its TLS handshake.
     pub handshake: Duration,
     /// From the opening of a connection, or its last answer, to the end of the next request's head.
@@ -61,6 +69,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 64,
+            answer_bytes: 24 << 20,
             handshake: Duration::from_secs(5),
             head: Duration::from_secs(5),
             connection: Duration::from_secs(60),
@@ -69,10 +78,11 @@ impl Default for Limits {
     }
 }
 
-/// All open connections.
+/// All open connections of a listener.
 pub(super) struct Connections {
     limits: Limits,
-    moves: Arc<AtomicU64>,
+    room: Room,
+    began: Instant,
     tasks: JoinSet<()>,
     open: HashMap<Id, Open>,
     /// `true` asks every connection to end after its running answer.
@@ -84,42 +94,56 @@ struct Open {
     /// It goes for no other: there are few of them.
     endless: Endless,
     last_move: LastMove,
+    share: Share,
 }
 
-/// The number that the server's latest move had when a connection last moved a byte, either way.
+/// Nanoseconds after [`Connections::began`] at which a connection has last moved a byte, either way.
 type LastMove = Arc<AtomicU64>;
 
 impl Connections {
     pub(super) fn new(limits: Limits) -> Self {
         let (closing, _) = watch::channel(false);
-        Self { limits, moves: Arc::default(), tasks: JoinSet::new(), open: HashMap::new(), closing }
+        let room = Room::new(limits.answer_bytes);
+        Self { limits, room, began: Instant::now(), tasks: JoinSet::new(), open: HashMap::new(), closing }
     }
 
     /// Serves `stream` what `router` has, behind TLS if there is an acceptor, in the place of the stalest connection where there are
-    /// too many.
+    /// too many, and closes those that do not read where what waits for them takes too much.
     pub(super) fn admit<S>(&mut self, stream: S, tls: Option<TlsAcceptor>, router: Router)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.forget_ended();
         while self.open.len() >= self.limits.connections {
-            let finite = self.open.iter().filter(|(_, open)| !open.endless.is_marked());
-            let stalest = finite.min_by_key(|(_, open)| open.last_move.load(Ordering::Relaxed));
-            let Some(stalest) = stalest.map(|(id, _)| *id) else { break };
-            if let Some(open) = self.open.remove(&stalest) {
-                debug!("too many connections: closed the one that was idle for the longest time");
-                open.task.abort();
-            }
+            let Some(_closed) = self.close_stalest(|_| true) else { break };
+        }
+        // What is closed here gives its room back a little later.
+        let mut excess_bytes = self.room.excess_bytes();
+        let stalled = nanoseconds(self.began.elapsed().saturating_sub(STALLED));
+        while excess_bytes > 0 {
+            let stalls = |open: &Open| open.share.taken_bytes() > 0 && open.last_move.load(Ordering::Relaxed) < stalled;
+            let Some(closed) = self.close_stalest(stalls) else { break };
+            excess_bytes = excess_bytes.saturating_sub(closed.share.taken_bytes());
         }
         let last_move = LastMove::default();
-        let (moves, last_move_too) = (Arc::clone(&self.moves), Arc::clone(&last_move));
-        let watched = Watched { stream, first: None, moves, last_move: last_move_too };
+        let watched = Watched { stream, first: None, began: self.began, last_move: Arc::clone(&last_move) };
         watched.moved();
         let endless = Endless::default();
-        let router = router.layer(Extension(endless.clone()));
+        let share = self.room.share();
+        let router = router.layer(Extension(endless.clone())).layer(Extension(share.clone()));
         let life = Life { limits: self.limits, closing: self.closing.subscribe(), endless: endless.clone() };
         let task = self.tasks.spawn(serve_as_told(watched, tls, router, life));
-        self.open.insert(task.id(), Open { task, last_move, endless });
+        self.open.insert(task.id(), Open { task, last_move, endless, share });
+    }
+
+    /// Closes the one of these that has moved no byte for the longest time.
+    fn close_stalest(&mut self, which: impl Fn(&Open) -> bool) -> Option<Open> {
+        let finite = self.open.iter().filter(|(_, open)| !open.endless.is_marked() && which(open));
+        let (id, _) = finite.min_by_key(|(_, open)| open.last_move.load(Ordering::Relaxed))?;
+        let closed = self.open.remove(&id.clone())?;
+        debug!("too many connections, or too much for them to read: closed the one that was idle for the longest time");
+        closed.task.abort();
+        Some(closed)
     }
 
     fn forget_ended(&mut self) {
@@ -212,19 +236,22 @@ where
     }
 }
 
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A stream that notes when it last moved bytes.
 struct Watched<S> {
     stream: S,
     /// A byte that was looked at, and is read again.
     first: Option<u8>,
-    /// Moves of all connections: an order without a clock.
-    moves: Arc<AtomicU64>,
+    began: Instant,
     last_move: LastMove,
 }
 
 impl<S> Watched<S> {
     fn moved(&self) {
-        self.last_move.store(self.moves.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        self.last_move.store(nanoseconds(self.began.elapsed()), Ordering::Relaxed);
     }
 }
 

@@ -21,6 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
+    task::yield_now,
     time::sleep,
 };
 use tracing::{debug, warn};
@@ -31,6 +32,7 @@ use super::{
     format::Format,
     listen::Listeners,
     metrics::Exporter,
+    room,
     watch::{Endless, Lines},
     web::{Answer, Web},
 };
@@ -148,7 +150,8 @@ pub async fn serve_within(
         Some(web) => readers.layer(middleware::from_fn_with_state(Arc::clone(web), protect)),
         None => readers,
     };
-    let mut connections = Connections::new(limits);
+    // Whoever reaches the TCP address takes no place of those who may give orders.
+    let (mut scrapers, mut users) = (Connections::new(limits), Connections::new(limits));
     let mut shutdown = pin!(shutdown);
     loop {
         let admitted = tokio::select! {
@@ -157,12 +160,14 @@ pub async fn serve_within(
                 // Without it an answer in two parts waits for the client's delayed acknowledgement.
                 let _slower = stream.set_nodelay(true);
                 let tls = web.as_ref().and_then(|web| web.acceptor());
-                connections.admit(stream, tls, readers.clone());
+                scrapers.admit(stream, tls, readers.clone());
             }),
             accepted = accept_unix(unix.as_ref()) => {
-                accepted.map(|stream| connections.admit(stream, None, masters.clone()))
+                accepted.map(|stream| users.admit(stream, None, masters.clone()))
             }
         };
+        // Each is looked at once before the next: of many that come at once none goes unread.
+        yield_now().await;
         if let Err(error) = admitted
             && !is_the_clients(&error)
         {
@@ -171,7 +176,7 @@ pub async fn serve_within(
         }
     }
     drop((tcp, unix));
-    connections.close().await;
+    tokio::join!(scrapers.close(), users.close());
     Ok(())
 }
 
@@ -220,7 +225,8 @@ fn routers(source: Arc<dyn Source>) -> (Router, Router) {
         router.route(order.path(), post(obey))
     });
     let guarded = |router: Router<_>, orders| {
-        router.layer(middleware::from_fn_with_state(orders, guard)).with_state(Arc::clone(&answers))
+        let held = router.layer(middleware::from_fn(room::hold));
+        held.layer(middleware::from_fn_with_state(orders, guard)).with_state(Arc::clone(&answers))
     };
     (guarded(pages, &[][..]), guarded(orders, &Order::ALL))
 }

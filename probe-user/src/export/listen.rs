@@ -128,9 +128,12 @@ fn bind_unix(Place { path, group }: Place<'_>) -> Result<UnixSocket> {
     })?;
     let file = SocketFile::of(path)?;
     // Nobody listens yet, so nobody of the wrong group gets through.
-    if let Some(group) = group {
+    // Where it is the process's own, nothing is changed: a system call filter may forbid that.
+    let found = fs::metadata(path).with_context(|| format!("look at {shown}"))?;
+    if let Some(group) = group.filter(|group| *group != found.gid()) {
         chown(path, None, Some(Gid::from_raw(group))).map_err(|error| {
-            let next_step = "be a member of it, start with CAP_CHOWN, or leave --socket-group out";
+            let next_step = "be a member of it, or start with CAP_CHOWN (a service manager's system call filter may forbid it all the same; \
+                             start with that group instead, as by `Group=`), or leave --socket-group out";
             anyhow!("cannot give {shown} to group {group}: {}; {next_step}", error.desc())
         })?;
     }

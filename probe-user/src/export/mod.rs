@@ -6,6 +6,7 @@ pub mod http;
 mod listen;
 pub mod metrics;
 pub mod push;
+mod room;
 pub(crate) mod samples;
 pub mod watch;
 pub mod web;

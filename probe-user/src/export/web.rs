@@ -10,8 +10,9 @@ mod tls;
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::{ErrorKind, Read as _},
+    fs::OpenOptions,
+    io::{self, ErrorKind, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -19,13 +20,16 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use axum::http::{HeaderName, HeaderValue};
-use nix::unistd::{getegid, geteuid};
+use nix::{
+    fcntl::OFlag,
+    unistd::{getegid, geteuid},
+};
 use ring::digest::{self, SHA256};
 use rustls::ServerConfig;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::spawn_blocking,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
@@ -36,6 +40,8 @@ use crate::config::{Clients, PasswordHash, WebConfig};
 
 /// Between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A look at the files that takes longer hangs.
+const LOOK_TAKES: Duration = Duration::from_secs(30);
 /// Most that is read of a file.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -108,7 +114,11 @@ impl Web {
             }
             let web = Arc::clone(&self);
             // A disk that hangs holds up this loop and nothing else.
-            let _ended = spawn_blocking(move || web.look()).await;
+            let mut look = spawn_blocking(move || web.look());
+            if timeout(LOOK_TAKES, &mut look).await.is_err() {
+                self.blame(format!("reading it has taken longer than {LOOK_TAKES:?}"));
+                let _ended = look.await;
+            }
         }
     }
 
@@ -116,25 +126,30 @@ impl Web {
     fn look(&self) {
         let served = self.served();
         let outcome = Files::read(&self.path).and_then(|files| files.serve_after(&served));
-        let mut state = self.state();
+        let next = match outcome {
+            Ok(next) => next,
+            Err(error) => return self.blame(format!("{error:#}")),
+        };
         let path = self.path.display();
-        match outcome {
-            Ok(None) if state.fault.is_none() => {}
-            Ok(None) => info!("{path} and its files are as they are served again"),
-            Ok(Some(served)) => {
+        let mut state = self.state();
+        match next {
+            None if state.fault.is_none() => {}
+            None => info!("{path} and its files are as they are served again"),
+            Some(served) => {
                 info!("{path} or one of its files has changed: what they say now is served");
                 state.served = Arc::new(served);
             }
-            Err(error) => {
-                let fault = format!("{error:#}");
-                if state.fault.as_ref() != Some(&fault) {
-                    warn!("{path} is not taken over, what is served stays as it was: {fault}");
-                }
-                state.fault = Some(fault);
-                return;
-            }
         }
         state.fault = None;
+    }
+
+    /// What is served stays as it was, for this reason.
+    fn blame(&self, fault: String) {
+        let mut state = self.state();
+        if state.fault.as_ref() != Some(&fault) {
+            warn!("{} is not taken over, what is served stays as it was: {fault}", self.path.display());
+        }
+        state.fault = Some(fault);
     }
 
     /// Speaks TLS as the files say, `None` where they say nothing of it.
@@ -228,7 +243,12 @@ impl Files {
 fn read(path: &Path) -> Result<Vec<u8>> {
     let shown = path.display();
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
+    // A pipe that nobody writes to would be waited for; links are followed, as Kubernetes mounts secrets behind them.
+    let open = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let read = open.and_then(|file| match file.metadata()?.is_file() {
+        true => file.take(MOST_BYTES + 1).read_to_end(&mut bytes),
+        false => Err(io::Error::other("it is no file")),
+    });
     read.map_err(|error| match error.kind() {
         ErrorKind::PermissionDenied => anyhow!(
             "cannot read {shown}: permission denied; it is read by user {} and group {} without any privilege, so that it can be \
@@ -240,4 +260,19 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     })?;
     ensure!(bytes.len() as u64 <= MOST_BYTES, "{shown} has more than {MOST_BYTES} bytes");
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipe that nobody writes to would be waited for, by the agent that starts, and by every later look.
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let pipe = std::env::temp_dir().join(format!("lossprobe-web-{}", std::process::id()));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let said = [pipe.as_path(), Path::new("/")].map(|path| Files::read(path).err().unwrap().to_string());
+        std::fs::remove_file(&pipe).unwrap();
+        assert!(said.iter().all(|said| said.contains("it is no file")), "{said:?}");
+    }
 }

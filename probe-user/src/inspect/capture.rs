@@ -45,7 +45,7 @@ pub fn run(config: &CaptureConfig) -> Result<()> {
 }
 
 async fn capture(config: &CaptureConfig, output: Option<Output>) -> Result<()> {
-    let mut ending = agent::Ending::listen()?;
+    let mut ending = agent::Ending::of_command()?;
     let mut session = Session::new(config, output.as_ref());
     let captured = async { if config.kept { session.take_kept(output).await } else { session.follow(output).await } };
     let captured = tokio::select! {

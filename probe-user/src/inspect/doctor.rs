@@ -87,7 +87,7 @@ pub struct Report {
     pub privileges: Vec<Check>,
     /// Everything that some kernels give and some do not; names as in `lossprobe_feature_available`.
     pub features: Vec<Check>,
-    /// Kernel memory of the maps against what is allowed.
+    /// Kernel memory of the maps, and open files, against what is allowed.
     pub memory: Vec<Check>,
     /// The same in numbers, `null` where the kernel does not tell.
     pub memory_bytes: Option<Memory>,
@@ -106,7 +106,7 @@ impl Report {
             ("Kernel", &self.kernel),
             ("Privileges", &self.privileges),
             ("Features", &self.features),
-            ("Memory", &self.memory),
+            ("Memory and files", &self.memory),
             ("Agent", &self.agent),
             ("Roles", &self.roles),
         ]
@@ -142,6 +142,7 @@ fn examine(config: &Config) -> Result<Report> {
     let privileges = checks::privileges();
     let (memory, memory_bytes) = checks::memory(capacity);
     let (kernel, features) = checks::kernel_and_features(capacity, plan::has_tcx(&interfaces), &memory);
+    let memory = [memory, vec![checks::open_files(selected.len() as u64)]].concat();
     let agent = checks::agent(config.socket.as_deref());
 
     let mut report = Report {

@@ -35,7 +35,7 @@ pub fn run(args: &VerdictArgs) -> Result<u8> {
     let socket = control_socket(args.socket.as_deref())?;
     let selection = Selection::from_flags(&args.selection.interface, &args.selection.exclude)?;
     let verdict = agent::runtime()?.block_on(async {
-        let mut ending = agent::Ending::listen()?;
+        let mut ending = agent::Ending::of_command()?;
         tokio::select! {
             verdict = judge(args, &socket, &selection) => verdict.map(Some),
             () = ending.wait() => Ok(None),

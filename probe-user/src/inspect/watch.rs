@@ -34,7 +34,7 @@ pub fn run(config: &WatchConfig) -> Result<()> {
 }
 
 async fn show(config: &WatchConfig) -> Result<()> {
-    let mut ending = agent::Ending::listen()?;
+    let mut ending = agent::Ending::of_command()?;
     let mut out = Out::new(config.output);
     let mut limit = Limit::new(config.rate, std::time::Instant::now());
     let mut left = config.count;

@@ -206,11 +206,12 @@ impl Attached {
     /// gone is given up.
     pub fn verify(&mut self) -> Verified {
         let mut verified = Verified { taken_back: self.judge_xdp(), ..Verified::default() };
-        let exists = if_indextoname(self.ifindex).is_ok();
+        let ifindex = self.ifindex;
         self.hooks.retain(|hook| {
             let (name, mode) = hook.labels();
             let position = match hook.place() {
-                Ok(None) if exists => {
+                // Of one that is gone nobody has taken anything off: whether it is, is asked behind the question for the place.
+                Ok(None) if if_indextoname(ifindex).is_ok() => {
                     verified.lost.push(name);
                     return false;
                 }

@@ -6,6 +6,7 @@
 pub mod attach;
 pub mod btf;
 mod clsact;
+pub mod descriptors;
 mod device;
 pub mod events;
 pub mod evidence;

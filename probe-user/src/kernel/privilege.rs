@@ -13,7 +13,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-use super::preflight::running_below;
+use super::{descriptors, preflight::running_below};
 use crate::snapshot::Privileges;
 
 /// What goes without a capability.
@@ -21,8 +21,8 @@ use crate::snapshot::Privileges;
 pub enum Without {
     /// Counting: the agent refuses to start.
     Counting,
-    /// The named feature; all else works.
-    Feature(&'static str),
+    /// The named features; all else works.
+    Features(&'static [&'static str]),
     /// Nothing where `RLIMIT_MEMLOCK` allows what the maps take, else counting.
     LockedMemory,
 }
@@ -72,7 +72,7 @@ pub const USED: [Used; 5] = [
     Used {
         capability: Capability::CAP_SYSLOG,
         why: "shows the addresses of kernel functions",
-        without: Without::Feature("drop_members"),
+        without: Without::Features(&["drop_members", "drop_functions"]),
         stays: false,
     },
     Used {
@@ -114,14 +114,15 @@ pub fn start() -> Result<()> {
     keep(is_useful)?;
     let missing = missing(&held()?);
     for used in &missing {
-        if let Without::Feature(feature) = used.without {
-            warn!("{} is missing ({}): feature {feature} is not available", used.name(), used.why);
+        if let Without::Features(features) = used.without {
+            warn!("{} is missing ({}): not available: {}", used.name(), used.why, features.join(", "));
         }
     }
     let needed = missing.iter().filter(|used| used.without == Without::Counting);
     let needed: Vec<_> = needed.map(|used| format!("{} ({})", used.name(), used.why)).collect();
     ensure!(needed.is_empty(), "missing privilege: {}. {HOW_TO_GET}", needed.join(", "));
     allow_locked_memory();
+    descriptors::allow();
     Ok(())
 }
 

@@ -101,9 +101,13 @@ impl Native {
         let program = program_of(ebpf)?;
         let link = query::link_native_xdp(program.fd()?.as_fd(), ifindex).map_err(|error| explain(&error))?;
         let program = program.info().context("ask for our program's number")?.id();
-        let native = Self { _link: link, ifindex, program, before: Some((before, Instant::now())) };
+        let mut native = Self { _link: link, ifindex, program, before: Some((before, Instant::now())) };
         if native.place()?.is_none() {
             bail!("the kernel did not attach it natively");
+        }
+        // Drivers that set themselves up anew do it while the link is made.
+        if let Some(change) = native.side_effect() {
+            bail!(change);
         }
         Ok(native)
     }

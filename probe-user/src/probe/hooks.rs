@@ -9,7 +9,7 @@ use crate::{
     control::Order,
     kernel::{
         attach::{Attached, Target},
-        leftovers,
+        descriptors, leftovers,
     },
     snapshot::State,
 };
@@ -36,6 +36,10 @@ impl Probe {
     pub(super) fn hang(&mut self, link: &Link, counted: &mut Counted) -> anyhow::Result<()> {
         // With a thousand of them it takes longer than the programs wait for a sign of life.
         self.beat()?;
+        if self.loaded.features.get("tcx") == Some(&true) {
+            let held = self.counted.values().filter(|other| other.attached.is_some()).count();
+            descriptors::check(held as u64 + 1, self.open_files)?;
+        }
         // What passed while nothing hung there is no gap in what the hooks see.
         self.coverage.remove(&link.ifindex);
         self.balances.remove(&link.ifindex);
@@ -49,7 +53,14 @@ impl Probe {
             }
             none => none.insert(Attached::new(ebpf, target)?),
         };
-        counted.described = attached.verify().attachments;
+        let mut verified = attached.verify();
+        if verified.taken_back {
+            counted.no_xdp = true;
+            attached.complete(ebpf, Target { xdp: false, ..target })?;
+            verified = attached.verify();
+        }
+        counted.described = verified.attachments;
+        counted.lost = !verified.lost.is_empty();
         counted.refused = attached.missing();
         *self.loaded.features.entry("tcx".to_owned()).or_default() |= attached.is_tcx();
         Ok(())
@@ -75,6 +86,8 @@ impl Probe {
         counted.described = verified.attachments;
         if verified.taken_back {
             counted.no_xdp = true;
+            // What takes its place is tried again until it hangs there.
+            counted.lost = true;
             warn!(interface = link.name, "{}", attached.missing());
             self.hang_where(|at, _| at == ifindex);
             return;
@@ -109,7 +122,6 @@ impl Probe {
             };
             match self.hang(&link, &mut counted) {
                 Ok(()) => {
-                    counted.lost = false;
                     info!(interface = link.name, missing = counted.refused, "attached again");
                 }
                 Err(error) => {

@@ -55,6 +55,18 @@ const LOSS: &str = "loss.csv";
 const MOST_EVIDENCE_BYTES: usize = 4 << 20;
 /// What each file of counters has at most, in bytes.
 const MOST_SERIES_BYTES: u64 = 8 << 20;
+/// What a row or a frame with its comment takes, and more: a file with less room than this is full.
+const LARGEST_PIECE: u64 = 8 << 10;
+/// What is said of a file with frames, and of one that is full.
+const FRAMES: [&str; 2] = [
+    "malformed frames with what is wrong with each, for Wireshark",
+    "malformed frames with what is wrong with each, for Wireshark; it is full, later ones are not in it",
+];
+/// The same of a file with counters.
+const COUNTERS: [&str; 2] = [
+    "what each counter has grown by, over time",
+    "what each counter has grown by, over time; it is full, later rows are not in it",
+];
 /// Incidents of which is remembered how far they are written.
 const MOST_PROGRESS: usize = 64;
 /// What is read of a report at most, in bytes.
@@ -371,13 +383,17 @@ impl Folder<'_> {
     }
 
     fn files(&self) -> Vec<report::File> {
+        let either = |name: &str, most_bytes: u64, [all, part]: [&'static str; 2]| {
+            let bytes = fs::metadata(self.fresh.join(name)).map_or(0, |file| file.len());
+            (name.to_owned(), if bytes + LARGEST_PIECE > most_bytes { part } else { all })
+        };
         let what = [
             (INCIDENT.to_owned(), "the incident, for programs"),
             (LOSS.to_owned(), "share lost and malformed frames, over time"),
-            (EVIDENCE.to_owned(), "malformed frames with what is wrong with each, for Wireshark"),
+            either(EVIDENCE, MOST_EVIDENCE_BYTES as u64, FRAMES),
             (HOST.to_owned(), "the machine, its network devices, and what could be seen on them"),
         ];
-        let series = Area::ALL.map(|area| (format!("{}.csv", area.id()), "what each counter has grown by, over time"));
+        let series = Area::ALL.map(|area| either(&format!("{}.csv", area.id()), MOST_SERIES_BYTES, COUNTERS));
         let all = what.into_iter().chain(series).filter(|(name, _)| self.fresh.join(name).exists());
         all.map(|(name, what)| report::File { name, what }).collect()
     }

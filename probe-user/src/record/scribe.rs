@@ -114,6 +114,9 @@ impl Drop for Scribe {
         while !self.thread.is_finished() && Instant::now() < end {
             thread::sleep(Duration::from_millis(10));
         }
+        if !self.thread.is_finished() {
+            warn!("the disk has not taken a bundle within {PATIENCE:?}: what was written of it before stays");
+        }
     }
 }
 

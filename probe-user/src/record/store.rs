@@ -41,8 +41,9 @@ pub const MOST_INCIDENTS: usize = 256;
 pub const MOST_BYTES: u64 = 16 << 20;
 /// Bytes of one file: what is larger was not written here.
 const MOST_FILE_BYTES: u64 = 1 << 20;
-/// Broken files that are set aside; of more the oldest go.
-const MOST_BROKEN: usize = 16;
+/// Files that are set aside: as many as there can be incidents, all of which another version may have written. Of more the
+/// oldest go, which is said.
+const MOST_BROKEN: usize = MOST_INCIDENTS;
 /// Letters of an incident's name.
 const MOST_NAME: usize = 64;
 
@@ -78,8 +79,12 @@ impl Store {
             made.with_context(|| format!("make the state folder {}", needed.display()))?;
         }
         let path = folder.join("lock");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let lock = lock.with_context(|| format!("open {}; may this user write there?", path.display()))?;
+        // Neither a link to elsewhere nor a pipe, which would be waited for.
+        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+        let lock = options.open(&path).with_context(|| format!("open {}; may this user write there?", path.display()))?;
+        ensure!(lock.metadata().is_ok_and(|found| found.is_file()), "{} is no file; remove it", path.display());
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -213,14 +218,19 @@ impl Store {
 
     fn set_aside(&self, path: &Path) -> Result<()> {
         let folder = self.folder.join(BROKEN);
-        let name = path.file_name().context("it has no name")?;
-        fs::rename(path, folder.join(name)).context("rename it")?;
+        let name = path.file_name().and_then(|name| name.to_str()).context("it has no name")?;
+        // An earlier one of this name stays.
+        let places = [name.to_owned()].into_iter().chain((1..=MOST_BROKEN).map(|number| format!("{name}.{number}")));
+        let place = places.map(|name| folder.join(name)).find(|place| place.symlink_metadata().is_err());
+        fs::rename(path, place.context("too many of this name are there")?).context("rename it")?;
         let mut aside: Vec<_> = fs::read_dir(&folder)?.filter_map(Result::ok).collect();
         aside.sort_by_key(|entry| entry.metadata().and_then(|metadata| metadata.modified()).ok());
         let too_many = aside.len().saturating_sub(MOST_BROKEN);
         for entry in aside.iter().take(too_many) {
             // A folder that somebody has called so stays: it was not written here.
-            let _ = fs::remove_file(entry.path());
+            if fs::remove_file(entry.path()).is_ok() {
+                warn!("{} is removed: more than {MOST_BROKEN} files are set aside", entry.path().display());
+            }
         }
         Ok(())
     }

@@ -37,6 +37,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("cli::port_taken", port_taken),
         trial("cli::bad_configuration", bad_configuration),
         trial("cli::stats_from_the_agent", stats_from_the_agent),
+        trial("cli::stats_ends_with_its_terminal", stats_ends_with_its_terminal),
         trial("cli::stats_by_itself", stats_by_itself),
         trial("cli::explain", explain),
         trial("cli::every_malformed_reason_is_explained", every_malformed_reason_is_explained),
@@ -309,10 +310,22 @@ fn stats_from_the_agent() -> Result<()> {
     for _ in 0..2 {
         check_json(&lines.next().context("stats --interval ended")??)?;
     }
-    kill(Pid::from_raw(i32::try_from(stats.0.id())?), Signal::SIGINT)?;
-    let status = eventually(SHOWN, "stats has ended", || stats.0.try_wait()?.context("it runs"))?;
-    ensure!(status.success(), "stats --interval ended with {status} after SIGINT");
+    stats.ends_in_order_by(Signal::SIGINT)?;
     agent.stop()
+}
+
+/// Whether it takes its programs off before it ends is seen by its exit status: a signal that is not taken kills.
+fn stats_ends_with_its_terminal() -> Result<()> {
+    let pair = Pair::new()?;
+    for signal in [Signal::SIGHUP, Signal::SIGTERM] {
+        let mut stats = Stats::spawn(&pair.right, &["stats", "--interval", "200ms", "--output", "json"])?;
+        let mut lines = BufReader::new(stats.0.stdout.take().context("no standard output")?).lines();
+        lines.next().context("stats --interval ended")??;
+        stats.ends_in_order_by(signal)?;
+        let left = program::run(&pair.right, "tc", &["filter", "show", "dev", "b", "ingress"], "")?;
+        ensure!(left.is_empty(), "what hangs there after {signal}: {left}");
+    }
+    Ok(())
 }
 
 fn stats_by_itself() -> Result<()> {
@@ -348,6 +361,13 @@ impl Stats {
         let mut command = child::command(namespace, binary())?;
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(Self(command.spawn().with_context(|| format!("start {arguments:?}"))?))
+    }
+
+    fn ends_in_order_by(&mut self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.0.id())?), signal)?;
+        let status = eventually(SHOWN, "stats has ended", || self.0.try_wait()?.context("it runs"))?;
+        ensure!(status.success(), "stats --interval ended with {status} after {signal}");
+        Ok(())
     }
 }
 

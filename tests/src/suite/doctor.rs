@@ -11,6 +11,7 @@ use tests::{
     link::{End, veth},
     namespace::Namespace,
     program,
+    raw::{TunKind, open_tun},
     run::{kernel_version, trial},
     topology::Pair,
 };
@@ -92,6 +93,7 @@ fn says_what_the_agent_does() -> Result<()> {
         let expected = if available == true { "ok" } else { "warning" };
         assert_eq!(named(&report["features"], feature)?["status"], expected, "feature {feature}");
     }
+    assert_eq!(named(&report["memory"], "open_files")?["status"], "ok");
     let capacity = report["memory"][0]["found"].as_str().context("memory")?;
     ensure!(capacity.contains("for 64 interfaces and 32768 connections"), "{capacity}");
 
@@ -154,6 +156,12 @@ fn counters_run_out() -> Result<()> {
         report["interfaces"].as_array().context("interfaces")?.iter().map(|one| &one["status"]).collect();
     assert_eq!(statuses, ["ok", "failure"]);
     ensure!(report["interfaces"][1].to_string().contains("--max-interfaces"), "{report:#}");
+    // Nor by another hook.
+    let _tap = right.run(|| open_tun("tap0", TunKind::Tap))?;
+    let xdp = ["doctor", "--output", "json", "--max-interfaces", "1", "--interface", "b", "--interface", "tap0", "--xdp", "tap0"];
+    let report = json(&lossprobe(right, &xdp)?)?;
+    let plan = named(&report["interfaces"], "tap0")?;
+    assert_eq!((&plan["status"], &plan["ingress"]["plan"]), (&"failure".into(), &"none".into()), "{plan:#}");
     Ok(())
 }
 

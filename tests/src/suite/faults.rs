@@ -48,6 +48,7 @@ pub(super) fn trials() -> Vec<Trial> {
 pub(super) fn host_trials() -> Vec<Trial> {
     vec![
         trial("faults::terminal_goes_away", agents::terminal_goes_away),
+        trial("faults::too_few_open_files", bounds::too_few_open_files),
         trial("faults::full_disk", files::full_disk),
         trial("faults::read_only_state_folder", files::read_only_state_folder),
         trial("faults::broken_type_information", kernel::broken_type_information),

@@ -172,9 +172,9 @@ fn missing_feature() -> Result<()> {
     let pair = Pair::new()?;
     let bounding = format!("--bounding-set={ALL},-syslog");
     let agent = Agent::start_by(&pair.right, &["setpriv", &bounding], &[])?;
-    features(&agent, &[("drop_members", 0.0), ("kfree_skb", 1.0)])?;
+    features(&agent, &[("drop_members", 0.0), ("drop_functions", 0.0), ("kfree_skb", 1.0)])?;
     assert_eq!(privileges(&agent)?["missing"], json!(["CAP_SYSLOG"]));
-    for word in ["CAP_SYSLOG", "drop_members"] {
+    for word in ["CAP_SYSLOG", "drop_members", "drop_functions"] {
         ensure!(agent.log().contains(word), "{word} is not in the log: {}", agent.log());
     }
     counts(&pair, &agent)?;

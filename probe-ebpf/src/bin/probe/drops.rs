@@ -69,7 +69,8 @@ impl Drop {
         let is_on = storm.note(maps::jiffies(), maps::hertz().into());
         let waiting = if is_on || storm.waiting != 0 { maps::waiting(self.reason) } else { None };
         let Some(waiting) = waiting else { return self.count(&self.key()) };
-        if is_on && waiting.until_sample > 1 {
+        // Where drops have no reasons, the function tells what they are.
+        if is_on && waiting.until_sample > 1 && waiting.location == self.location {
             waiting.until_sample -= 1;
             waiting.segments += self.segments;
             storm.waiting += self.segments;

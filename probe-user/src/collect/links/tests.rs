@@ -101,6 +101,16 @@ fn only_a_wire_pads() {
     assert_eq!(parentless.flags(), 0);
 }
 
+/// What a wireless driver tells of scans and associations has the device's name, and nothing else of it.
+#[test]
+fn what_tells_nothing_of_the_device_changes_nothing() {
+    const WIRELESS: &str = "08000b00198b0000";
+    let name = "0900030065746830"; // eth0
+    let header = &ETH0[..32];
+    assert!(matches!(event(libc::RTM_NEWLINK, &bytes(&format!("{header}{name}00000000{WIRELESS}"))), Ok(None)));
+    assert!(matches!(event(libc::RTM_NEWLINK, &bytes(&format!("{header}{name}00000000"))), Ok(Some(_))));
+}
+
 #[test]
 fn a_function_of_a_virtual_machine_is_no_end_of_a_cable() {
     for (port_name, expected) in [

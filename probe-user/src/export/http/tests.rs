@@ -139,6 +139,9 @@ fn every_page_answers() {
         has(&server.get("/", "").await, "200 OK", &["text/html", "href=/metrics", "nosniff"]);
         has(&server.get("/api/v1/snapshot", "").await, "200 OK", &["application/json", "\"uptime_ms\":7"]);
         has(&server.get("/nothing", "").await, "404 Not Found", &["application/json", "{\"error\":"]);
+        for elsewhere in ["/../etc/passwd", "//etc/passwd", "/metrics/../../etc/passwd", "/%2e%2e/etc/passwd", "/metrics/"] {
+            has(&server.get(elsewhere, "").await, "404 Not Found", &["{\"error\":\"no such page"]);
+        }
         let text = server.get("/metrics", "").await;
         has(&text, "200 OK", &["text/plain; version=0.0.4", "lossprobe_drop_members_total 1\n"]);
         assert!(!text.contains("# EOF"));
@@ -248,6 +251,35 @@ fn a_client_that_does_not_read_is_cut_off() {
         timeout(PATIENCE, cut_off).await.expect("cut off");
         let answer = rest(lazy).await;
         assert!(!answer.ends_with(LAST_LINE), "{} bytes", answer.len());
+        server.stop().await;
+    });
+}
+
+#[test]
+fn what_is_not_read_takes_so_much_room_and_no_more() {
+    run(async {
+        // Room for one answer of 20 MB, not for two.
+        let limits = Limits { answer_bytes: 30 << 20, head: PATIENCE, ..Limits::default() };
+        let server = Server::start(Fake::large(), limits, None);
+        let ask = async |stream: &mut TcpStream| {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            let mut begin = [0; 12];
+            timeout(PATIENCE, stream.read_exact(&mut begin)).await.expect("an answer").unwrap();
+            String::from_utf8(begin.to_vec()).unwrap()
+        };
+        let (mut slow, mut second) = (server.connect().await, server.connect().await);
+        assert_eq!(ask(&mut slow).await, "HTTP/1.1 200");
+        // It does not read on.
+        assert_eq!(ask(&mut second).await, "HTTP/1.1 503");
+        has(&server.get("/healthz", "").await, "200 OK", &["ok"]);
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        has(&server.get("/healthz", "").await, "200 OK", &["ok"]);
+        // Who came then has closed the one that moves no byte.
+        has(&server.get("/metrics", "").await, "200 OK", &[LAST_LINE]);
+        let all = timeout(PATIENCE, rest(slow)).await.expect("closed");
+        assert!(!all.ends_with(LAST_LINE), "{} bytes", all.len());
+        // All that was taken is given back.
+        has(&server.get("/metrics", "").await, "200 OK", &[LAST_LINE]);
         server.stop().await;
     });
 }

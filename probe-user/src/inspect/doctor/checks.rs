@@ -7,7 +7,7 @@ use caps::{Capability, CapsHashSet};
 
 use super::{Check, Status};
 use crate::kernel::{
-    btf,
+    btf, descriptors,
     load::{Capacity, Loaded, load_only},
     memory, preflight,
     privilege::{self, Without},
@@ -308,7 +308,7 @@ fn capability(used: &privilege::Used, held: &CapsHashSet) -> Check {
     }
     let (status, consequence) = match used.without {
         Without::Counting => (Status::Failure, "nothing can be counted".to_owned()),
-        Without::Feature(feature) => (Status::Warning, format!("feature {feature} is not available")),
+        Without::Features(features) => (Status::Warning, format!("not available: {}", features.join(", "))),
         Without::LockedMemory => (Status::Ok, "nothing, as long as RLIMIT_MEMLOCK suffices (see memory)".to_owned()),
     };
     let short = name.trim_start_matches("CAP_");
@@ -332,6 +332,19 @@ pub(super) fn memory(capacity: Capacity) -> (Vec<Check>, Option<Memory>) {
             .without("the agent refuses to start", "lower --max-interfaces or --flows, or raise the limit"),
     };
     (vec![check], Some(memory))
+}
+
+/// Whether the programs of so many interfaces can be held at a time.
+pub(super) fn open_files(interfaces: u64) -> Check {
+    const NAME: &str = "open_files";
+    let allowed = descriptors::within_reach();
+    let needed = descriptors::needed(interfaces);
+    let found = format!("{needed} for {interfaces} interfaces, RLIMIT_NOFILE allows {allowed}");
+    if needed <= allowed {
+        return Check::ok(NAME, found);
+    }
+    let next_step = "raise it (`LimitNOFILE=` in systemd, `--ulimit nofile=` in a container), or select fewer interfaces";
+    Check::new(NAME, Status::Warning, found).without("on Linux 6.6 and later the agent refuses the last of them", next_step)
 }
 
 /// Whether an agent answers already.

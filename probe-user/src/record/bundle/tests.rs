@@ -158,6 +158,8 @@ fn evidence_is_bounded() {
         });
         case.evidence = Some(Evidence { frames: frames.collect(), ..Evidence::default() });
         bundles.write(&case).unwrap();
+        let report = fs::read_to_string(bundles.place("1").join(REPORT_MD)).unwrap();
+        assert_eq!(report.contains("it is full"), round > 0, "a reader is told that frames are missing");
         let bytes = fs::metadata(bundles.place("1").join("evidence.pcapng")).unwrap().len() as usize;
         assert!(bytes <= MOST_EVIDENCE_BYTES && bytes > [1_900_000, 3_900_000, 4_100_000][round as usize], "{bytes}");
     }

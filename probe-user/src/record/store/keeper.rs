@@ -106,7 +106,11 @@ impl Drop for Keeper {
         work.is_ending = true;
         self.shared.changed.notify_all();
         // A disk that hangs keeps no agent from ending: the thread ends with the process.
-        let _ = self.shared.changed.wait_timeout_while(work, FAREWELL, |work| !work.is_over);
+        let waited = self.shared.changed.wait_timeout_while(work, FAREWELL, |work| !work.is_over);
+        let (work, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if !work.is_over || !work.waiting.is_empty() {
+            warn!("the disk has not taken the latest state of all incidents: what was written before stays");
+        }
     }
 }
 

@@ -117,12 +117,36 @@ fn what_is_broken_is_set_aside_and_loses_nothing_else() {
     assert_eq!(folder.names(JOURNAL), ["20240118T104000Z.json", "README"]);
     assert_eq!(folder.names(BROKEN).len(), 13);
     assert!(fs::metadata("/etc/passwd").is_ok());
+    // One of the same name as one that is aside already.
+    fs::write(incidents.join("a1.json"), "another").unwrap();
+    assert_eq!(store.load().unwrap().incidents.len(), 1);
+    assert_eq!(fs::read_to_string(folder.0.join(BROKEN).join("a1.json.1")).unwrap(), "another");
+    assert_eq!(fs::read_to_string(folder.0.join(BROKEN).join("a1.json")).unwrap(), "", "it stays");
     // Of many the oldest go.
     for number in 0..2 * MOST_BROKEN {
         fs::write(incidents.join(format!("b{number}.json")), "{").unwrap();
     }
     assert_eq!(store.load().unwrap().incidents, [good]);
     assert!(folder.names(BROKEN).len() <= MOST_BROKEN + 1, "what is no file stays");
+}
+
+/// Whoever may write to the folder makes the agent neither wait nor write elsewhere.
+#[test]
+fn a_lock_that_is_no_file_is_refused() {
+    let folder = Folder::new("lock");
+    drop(Store::open(&folder.0).unwrap());
+    let (lock, elsewhere) = (folder.0.join("lock"), folder.0.join("elsewhere"));
+    fs::remove_file(&lock).unwrap();
+    symlink(&elsewhere, &lock).unwrap();
+    assert!(Store::open(&folder.0).is_err() && !elsewhere.exists());
+    fs::remove_file(&lock).unwrap();
+    nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let said = format!("{:#}", Store::open(&folder.0).unwrap_err());
+    assert!(said.contains("lock"), "{said}");
+    // Somebody reads the other end.
+    let _reader = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&lock).unwrap();
+    let said = format!("{:#}", Store::open(&folder.0).unwrap_err());
+    assert!(said.contains("is no file"), "{said}");
 }
 
 #[test]

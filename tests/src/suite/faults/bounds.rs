@@ -5,10 +5,12 @@ use std::{thread, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use tests::{
-    agent::Agent,
+    agent::{self, Agent},
     frames::{A, B, Checksum, Mac, ethernet},
     link::{End, veth},
     namespace::Namespace,
+    program,
+    run::requires_kernel,
     topology::{Pair, RIGHT},
     wait::eventually,
     wire::PacketSocket,
@@ -48,6 +50,31 @@ fn refusals(agent: &Agent<'_>, names: &[&str]) -> Result<Vec<String>> {
 
 fn refused_as_a_metric(agent: &Agent<'_>) -> Result<f64> {
     agent.metrics()?.get("lossprobe_refused_interfaces", &[]).context("no such metric")
+}
+
+/// Where the limit of open files leaves nothing for what reads and serves, an interface is refused by name. A soft limit is no limit.
+pub(super) fn too_few_open_files() -> Result<()> {
+    requires_kernel(6, 6, "tcx, whose links are open files")?;
+    let (here, there) = (Namespace::new("here")?, Namespace::new("there")?);
+    for number in 0..3 {
+        veth(End::new(&here, &format!("x{number}")), End::new(&there, &format!("p{number}")))?;
+    }
+    let agent = Agent::start_by(&here, &["prlimit", "--nofile=32:261"], &["--interface", "x*"])?;
+    let refused = refusals(&agent, &["x0", "x1", "x2"])?;
+    ensure!(refused[0].is_empty() && refused[1].is_empty(), "{refused:?}");
+    for word in ["3 interfaces takes 262 open files", "RLIMIT_NOFILE allows 261", "LimitNOFILE="] {
+        ensure!(refused[2].contains(word), "{refused:?}");
+    }
+    ensure!(refused_as_a_metric(&agent)? == 1.0, "{} refused", refused_as_a_metric(&agent)?);
+    for pair in [("x0", "p0"), ("x1", "p1")] {
+        counts_on(&agent, &there, pair)?;
+    }
+    let lossprobe = agent::binary().display().to_string();
+    let doctor = [lossprobe.as_str(), "doctor", "--interface", "x*"];
+    let doctor = program::output(&here, "prlimit", &[&["--nofile=32:261"][..], &doctor].concat(), "")?;
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    ensure!(doctor.status.success() && said.contains("262 for 3 interfaces, RLIMIT_NOFILE allows 261"), "{said}");
+    agent.stop()
 }
 
 /// One too many is said to be, the others are counted; and it gets the first place that becomes free.
