@@ -90,7 +90,7 @@ impl Drop for Held {
 /// Has an answer take its room until it is sent. A stream has bounds of its own.
 pub(super) async fn hold(Extension(share): Extension<Share>, request: Request, next: Next) -> Response {
     let (head, body) = next.run(request).await.into_parts();
-    if !body.size_hint().exact().is_some_and(|bytes| bytes > 0) {
+    if matches!(body.size_hint().exact(), None | Some(0)) {
         return Response::from_parts(head, body);
     }
     let held = to_bytes(body, usize::MAX).await.ok().and_then(|bytes| share.hold(bytes));

@@ -83,7 +83,8 @@ impl Store {
         let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
-        let lock = options.open(&path).with_context(|| format!("open {}; may this user write there?", path.display()))?;
+        let lock =
+            options.open(&path).with_context(|| format!("open {}; may this user write there?", path.display()))?;
         ensure!(lock.metadata().is_ok_and(|found| found.is_file()), "{} is no file; remove it", path.display());
         match lock.try_lock() {
             Ok(()) => {}

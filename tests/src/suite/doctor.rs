@@ -158,7 +158,19 @@ fn counters_run_out() -> Result<()> {
     ensure!(report["interfaces"][1].to_string().contains("--max-interfaces"), "{report:#}");
     // Nor by another hook.
     let _tap = right.run(|| open_tun("tap0", TunKind::Tap))?;
-    let xdp = ["doctor", "--output", "json", "--max-interfaces", "1", "--interface", "b", "--interface", "tap0", "--xdp", "tap0"];
+    let xdp = [
+        "doctor",
+        "--output",
+        "json",
+        "--max-interfaces",
+        "1",
+        "--interface",
+        "b",
+        "--interface",
+        "tap0",
+        "--xdp",
+        "tap0",
+    ];
     let report = json(&lossprobe(right, &xdp)?)?;
     let plan = named(&report["interfaces"], "tap0")?;
     assert_eq!((&plan["status"], &plan["ingress"]["plan"]), (&"failure".into(), &"none".into()), "{plan:#}");

@@ -139,7 +139,9 @@ fn every_page_answers() {
         has(&server.get("/", "").await, "200 OK", &["text/html", "href=/metrics", "nosniff"]);
         has(&server.get("/api/v1/snapshot", "").await, "200 OK", &["application/json", "\"uptime_ms\":7"]);
         has(&server.get("/nothing", "").await, "404 Not Found", &["application/json", "{\"error\":"]);
-        for elsewhere in ["/../etc/passwd", "//etc/passwd", "/metrics/../../etc/passwd", "/%2e%2e/etc/passwd", "/metrics/"] {
+        for elsewhere in
+            ["/../etc/passwd", "//etc/passwd", "/metrics/../../etc/passwd", "/%2e%2e/etc/passwd", "/metrics/"]
+        {
             has(&server.get(elsewhere, "").await, "404 Not Found", &["{\"error\":\"no such page"]);
         }
         let text = server.get("/metrics", "").await;

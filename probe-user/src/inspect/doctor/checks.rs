@@ -343,8 +343,10 @@ pub(super) fn open_files(interfaces: u64) -> Check {
     if needed <= allowed {
         return Check::ok(NAME, found);
     }
-    let next_step = "raise it (`LimitNOFILE=` in systemd, `--ulimit nofile=` in a container), or select fewer interfaces";
-    Check::new(NAME, Status::Warning, found).without("on Linux 6.6 and later the agent refuses the last of them", next_step)
+    let next_step =
+        "raise it (`LimitNOFILE=` in systemd, `--ulimit nofile=` in a container), or select fewer interfaces";
+    Check::new(NAME, Status::Warning, found)
+        .without("on Linux 6.6 and later the agent refuses the last of them", next_step)
 }
 
 /// Whether an agent answers already.

@@ -193,7 +193,9 @@ fn one(link: &Link, slot: &Result<(), String>, xdp: Option<BTreeSet<u32>>, names
     }
     if egress.plan == "clsact" && foreign::qdisc_in_place(link.ifindex).is_ok_and(|found| found.is_none()) {
         notes.push("to add the clsact qdisc, and to take it away at the end, stops its queues for a moment".to_owned());
-        notes.push("while it is there, nobody can add an ingress qdisc; --exclude keeps it off the interface".to_owned());
+        notes.push(
+            "while it is there, nobody can add an ingress qdisc; --exclude keeps it off the interface".to_owned(),
+        );
     }
     if link.link_kind() == LinkKind::Opaque {
         notes.push("frames are counted, not looked into: no parser for this kind of link".to_owned());
