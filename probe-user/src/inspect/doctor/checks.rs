@@ -246,6 +246,7 @@ fn load(capacity: Capacity) -> (Check, Option<Loaded>) {
         return (check.without("", "run as root to see whether the kernel takes the programs"), None);
     }
     privilege::allow_locked_memory();
+    descriptors::allow();
     match load_only(capacity) {
         Ok(loaded) => (Check::ok(NAME, format!("the kernel takes {} programs", loaded.programs.len())), Some(loaded)),
         Err(error) => {
