@@ -67,7 +67,8 @@ pub struct Half {
     /// As it stood in the last header.
     window: u16,
     pub(super) flags: u16,
-    /// Packets in this block of identifiers, and those that were expected or whose sequence number explains them.
+    /// Packets in this block of identifiers, and those that were expected or whose sequence number explains them; the latter without
+    /// [`IDENTIFIED`] segments that were told as lost and may still come late.
     pub(super) id_seen: u8,
     pub(super) id_exact: u8,
     /// Lower bits of the CPU that saw the last packet; with [`HOLES`] bytes are missing: so one comparison tells whether a
@@ -487,6 +488,7 @@ impl Half {
                 sink.event(TcpEvent::HoleFilledRetransmit, segments);
                 if !self.has(QUALIFIED) {
                     sink.lost_before(segments);
+                    self.may_be_taken_back(segments);
                 }
                 self.lose(segments, clock, sink);
             } else {
@@ -499,7 +501,7 @@ impl Half {
             sink.event(TcpEvent::Duplicate, segment.segments);
         } else if segment.payload_bytes != 0 && self.is_acked(reverse, end) {
             sink.event(TcpEvent::Spurious, segment.segments);
-            self.take_back(is_original, segment, sink);
+            self.take_back(is_original, segment.segments, sink);
         } else if segment.payload_bytes > 1 && seq == self.next.wrapping_sub(1) {
             // What follows a probe of one byte.
         } else if segment.payload_bytes == 0 {
@@ -507,20 +509,39 @@ impl Half {
         } else if age == Age::Copy {
             sink.event(TcpEvent::Duplicate, segment.segments);
         } else {
-            let again = earlier(end, self.next).wrapping_sub(seq);
-            sink.event(TcpEvent::RetransmitSeen, segment.segments_in(again));
+            let again = segment.segments_in(earlier(end, self.next).wrapping_sub(seq));
+            sink.event(TcpEvent::RetransmitSeen, again);
             self.repeat(segment, sink);
             self.lose(0, clock, sink);
-            self.take_back(is_original, segment, sink);
+            self.take_back(is_original, again, sink);
+        }
+    }
+
+    /// So many segments were told as lost. Where there are no identifiers, their number stands in the place of what those would need.
+    #[inline(always)]
+    fn may_be_taken_back(&mut self, segments: u32) {
+        if !self.has(IDENTIFIED) {
+            let sum = u32::from(self.id_exact) + segments;
+            self.id_exact = if sum > 0xff { 0xff } else { sum as u8 };
         }
     }
 
     /// What was sent before something that was seen, and comes when it is not missing any more, is the original: a
-    /// retransmission has overtaken it, and was taken for one of a loss. Identifiers tell that by themselves.
+    /// retransmission has overtaken it, and was taken for one of a loss. Identifiers tell that by themselves. Without them it may
+    /// be a copy that the network has made: no more is taken back than was told.
     #[inline(always)]
-    fn take_back<S: Sink>(&self, is_original: bool, segment: &Segment, sink: &mut S) {
-        if is_original && !self.has(QUALIFIED) {
-            sink.came_late(segment.segments);
+    fn take_back<S: Sink>(&mut self, is_original: bool, segments: u32, sink: &mut S) {
+        if !is_original || self.has(QUALIFIED) {
+            return;
+        }
+        let mut late = segments;
+        if !self.has(IDENTIFIED) {
+            let told = u32::from(self.id_exact);
+            late = if segments < told { segments } else { told };
+            self.id_exact -= late as u8;
+        }
+        if late > 0 {
+            sink.came_late(late);
         }
     }
 

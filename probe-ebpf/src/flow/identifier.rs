@@ -104,6 +104,7 @@ impl Half {
         }
         if !self.has(IDENTIFIED) {
             self.flags |= IDENTIFIED;
+            self.id_exact = 0;
             self.expected_id = segment.identifier.wrapping_add(segment.segments as u16);
             return Age::Unknown;
         }

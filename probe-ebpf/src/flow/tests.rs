@@ -454,6 +454,26 @@ fn what_is_lost_while_identifiers_are_not_known_yet() {
     }
 }
 
+/// A copy that the network has made is older than what was seen, too.
+#[test]
+fn copies_take_back_no_more_than_was_told() {
+    let mut lab = Lab::connected();
+    for number in 0..100 {
+        lab.send(OUT, with_time(data(number + 1), 501 + number));
+        lab.send(OUT, with_time(data(number), 500 + number));
+    }
+    let lost = lab.notes.lost_before;
+    assert_eq!(lab.notes.came_late, 0);
+    lab.wait(20_000);
+    lab.send(OUT, with_time(data(102), 700));
+    lab.send(OUT, with_time(data(101), 710));
+    assert_eq!(lab.notes.lost_before, lost + 1);
+    for _copy in 0..3 {
+        lab.send(OUT, with_time(data(101), 699));
+    }
+    assert_eq!(lab.notes.came_late, 1);
+}
+
 #[test]
 fn a_retransmission_that_overtakes_the_original_is_no_loss() {
     for is_acknowledged in [false, true] {

@@ -84,6 +84,7 @@ struct Lab {
     identifiers: [u16; 2],
     now: Now,
     sums: Ledger,
+    has_identifiers: bool,
 }
 
 /// Both directions' sequence numbers begin at `base`.
@@ -95,6 +96,7 @@ fn observe(base: u32, steps: &[u8]) -> Ledger {
         identifiers: [0; 2],
         now: Now(5_000_000),
         sums: Ledger::default(),
+        has_identifiers: false,
     };
     for step in steps.as_chunks::<STEP>().0 {
         lab.step(base, step);
@@ -171,7 +173,10 @@ impl Lab {
         self.sums.add(&notes.1);
         let of = |event| self.sums.of(event);
         assert!(of(TcpEvent::IdConfirmed) <= of(TcpEvent::IdGap), "{:?}", self.sums);
-        assert!(self.sums.came_late <= of(TcpEvent::IdLate), "{:?}", self.sums);
+        let late = of(TcpEvent::IdLate) + of(TcpEvent::RetransmitSeen) + of(TcpEvent::Spurious);
+        assert!(self.sums.came_late <= late, "{:?}", self.sums);
+        self.has_identifiers |= segment.has & Segment::IDENTIFIED != 0;
+        assert!(self.has_identifiers || self.sums.came_late <= self.sums.lost_before, "{:?}", self.sums);
         let confirmed = of(TcpEvent::IdConfirmed) + of(TcpEvent::HoleFilledRetransmit);
         assert!(self.sums.lost_before <= confirmed, "{:?}", self.sums);
     }
