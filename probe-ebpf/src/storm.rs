@@ -29,7 +29,7 @@ pub struct Storm {
 }
 const _: () = assert!(size_of::<Storm>() == 40);
 
-/// Drops of one reason on one CPU that wait to be attributed, and the sample before them, whose they are said to be.
+/// Drops of one reason and function on one CPU that wait to be attributed, and the sample before them, whose they are said to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Waiting {

@@ -43,9 +43,6 @@ const BUFFER_BYTES: usize = 16 << 10;
 /// The first byte of what begins TLS: a record of the handshake (RFC 8446 5.1). No method begins with it.
 const HANDSHAKE: u8 = 22;
 
-/// A reader that has taken no byte for so long keeps others' answers waiting.
-const STALLED: Duration = Duration::from_secs(1);
-
 /// What clients may take up. The defaults are the agent's; tests shorten them.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -54,6 +51,8 @@ pub struct Limits {
     pub connections: usize,
     /// Bytes of answers that wait to be read.
     pub answer_bytes: usize,
+    /// A reader that has taken no byte for so long keeps others' answers waiting.
+    pub stalled: Duration,
     /// From the opening of a connection to the end of its TLS handshake.
     pub handshake: Duration,
     /// From the opening of a connection, or its last answer, to the end of the next request's head.
@@ -70,6 +69,7 @@ impl Default for Limits {
         Self {
             connections: 64,
             answer_bytes: 24 << 20,
+            stalled: Duration::from_secs(1),
             handshake: Duration::from_secs(5),
             head: Duration::from_secs(5),
             connection: Duration::from_secs(60),
@@ -114,12 +114,10 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.forget_ended();
-        while self.open.len() >= self.limits.connections {
-            let Some(_closed) = self.close_stalest(|_| true) else { break };
-        }
+        while self.open.len() >= self.limits.connections && self.close_stalest(|_| true).is_some() {}
         // What is closed here gives its room back a little later.
         let mut excess_bytes = self.room.excess_bytes();
-        let stalled = nanoseconds(self.began.elapsed().saturating_sub(STALLED));
+        let stalled = nanoseconds(self.began.elapsed().saturating_sub(self.limits.stalled));
         while excess_bytes > 0 {
             let stalls = |open: &Open| open.share.taken_bytes() > 0 && open.last_move.load(Ordering::Relaxed) < stalled;
             let Some(closed) = self.close_stalest(stalls) else { break };
@@ -139,8 +137,8 @@ impl Connections {
     /// Closes the one of these that has moved no byte for the longest time.
     fn close_stalest(&mut self, which: impl Fn(&Open) -> bool) -> Option<Open> {
         let finite = self.open.iter().filter(|(_, open)| !open.endless.is_marked() && which(open));
-        let (id, _) = finite.min_by_key(|(_, open)| open.last_move.load(Ordering::Relaxed))?;
-        let closed = self.open.remove(&id.clone())?;
+        let id = *finite.min_by_key(|(_, open)| open.last_move.load(Ordering::Relaxed))?.0;
+        let closed = self.open.remove(&id)?;
         debug!("too many connections, or too much for them to read: closed the one that was idle for the longest time");
         closed.task.abort();
         Some(closed)

@@ -140,9 +140,9 @@ fn examine(config: &Config) -> Result<Report> {
     let (places, roles) = roles::of(&links, &selected, config);
     let interfaces = plan::of(&selected, &places, config, capacity.interfaces);
     let privileges = checks::privileges();
-    let (memory, memory_bytes) = checks::memory(capacity);
+    let (mut memory, memory_bytes) = checks::memory(capacity);
     let (kernel, features) = checks::kernel_and_features(capacity, plan::has_tcx(&interfaces), &memory);
-    let memory = [memory, vec![checks::open_files(selected.len() as u64)]].concat();
+    memory.push(checks::open_files(selected.len() as u64));
     let agent = checks::agent(config.socket.as_deref());
 
     let mut report = Report {

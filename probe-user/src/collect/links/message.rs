@@ -64,9 +64,9 @@ pub(super) fn event(message_type: u16, payload: &[u8]) -> Result<Option<Seen>> {
             libc::IFLA_CARRIER => device.link.carrier = value.first().map(|carrier| *carrier != 0),
             libc::IFLA_CARRIER_CHANGES => device.link.carrier_changes = parse_u32(value).ok(),
             libc::IFLA_PARENT_DEV_NAME => device.link.has_parent_device = true,
+            libc::IFLA_PARENT_DEV_BUS_NAME => device.link.parent_bus = text(value),
             // What a wireless driver announces with nothing else of the device (`wireless_nlevent_process` of net/wireless/wext-core.c).
             libc::IFLA_WIRELESS => return Ok(None),
-            libc::IFLA_PARENT_DEV_BUS_NAME => device.link.parent_bus = text(value),
             libc::IFLA_LINKINFO => {
                 for info in NlasIterator::new(value) {
                     let info = info.context("IFLA_LINKINFO")?;

@@ -109,7 +109,7 @@ impl Drop for Keeper {
         let waited = self.shared.changed.wait_timeout_while(work, FAREWELL, |work| !work.is_over);
         let (work, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if !work.is_over || !work.waiting.is_empty() {
-            warn!("the disk has not taken the latest state of all incidents: what was written before stays");
+            warn!("the disk has not taken all that was to be written to the state folder: what was there before stays");
         }
     }
 }
